@@ -1,0 +1,97 @@
+//! The agent's SDK for a Conexus gateway.
+//!
+//! An agent has an [`Identity`], dials a gateway, registers, and exchanges signed messages
+//! with other agents by their DIDs:
+//!
+//! ```no_run
+//! use conexus_client::{Client, Identity, protocol::{Answer, Offer, Payload}};
+//!
+//! # async fn run(peer: &str) -> Result<(), Box<dyn std::error::Error>> {
+//! let mut client = Client::builder("wss://gateway.example/ws", Identity::generate()).build()?;
+//!
+//! let handle = client.handle();
+//! client.on_message_async(move |message| {
+//!     let handle = handle.clone();
+//!     async move {
+//!         if let Payload::Offer(offer) = &message.payload {
+//!             handle.reply(&message, Answer { sdp: offer.sdp.clone() }).await?;
+//!         }
+//!         Ok::<_, conexus_client::SendError>(())
+//!     }
+//! });
+//! client.on_error(|error| eprintln!("{error}"));
+//! client.connect().await?;
+//!
+//! let offer = Offer { sdp: "v=0".into() };
+//! let answer = client.send_confirmed(peer, offer, None).await?;
+//! println!("{} answers", answer.from);
+//! client.close().await;
+//! # Ok(()) }
+//! ```
+//!
+//! # Connection
+//!
+//! A [`Client`] owns the connection, and dropping it closes the socket; a [`Handle`] is for
+//! everyone else. The state is one of five, see [`ConnectionState`]. A lost connection is made
+//! again as the [`ReconnectPolicy`] says, unless the gateway's close code makes that
+//! pointless, see [`Close::is_final`].
+//!
+//! # Messages
+//!
+//! Incoming messages go to handlers ([`Handle::on_message`]) and streams
+//! ([`Handle::messages`]). None is dropped: when nobody keeps up, the socket is not read.
+//! Signatures are verified first, and what is not proven to be its sender's word reaches
+//! error handlers alone. A valid signature says who wrote a message, not when nor for whom:
+//! an application to which a repetition matters keeps track of ids.
+//!
+//! # Protocol
+//!
+//! `ioap.v1.1` where the gateway has it, else `ioap.v1` ([`Builder::min_protocol`] forbids
+//! that). On v1.1 both sides prove who they are before anything else is said.
+//!
+//! # The code
+//!
+//! `driver` owns the socket and moves the state; it gets a registered `link` from `register`,
+//! and that a socket from `dial`. `incoming` judges what arrives, `pending` matches answers,
+//! `pace` keeps the heartbeat. `dispatch` calls the handlers on a task of its own.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod backoff;
+mod builder;
+mod client;
+mod dial;
+mod dispatch;
+mod driver;
+mod endpoint;
+mod error;
+mod handle;
+mod handlers;
+mod incoming;
+mod link;
+mod messages;
+mod pace;
+mod pending;
+mod refusal;
+mod register;
+mod session;
+mod shared;
+mod state;
+mod tls;
+
+pub use conexus_protocol as protocol;
+pub use conexus_protocol::{Identity, Message, Metadata, Subprotocol};
+pub use rustls;
+
+pub use backoff::ReconnectPolicy;
+pub use builder::Builder;
+pub use client::Client;
+pub use endpoint::UrlError;
+pub use error::{ClientError, ConnectError, Loss, SendError, UnverifiedReason};
+pub use handle::Handle;
+pub use handlers::{HandlerFailure, HandlerId, Outcome};
+pub use messages::Messages;
+pub use refusal::{Close, Refusal};
+pub use session::Session;
+pub use state::ConnectionState;

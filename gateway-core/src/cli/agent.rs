@@ -1,0 +1,106 @@
+//! The little agent that `send` and `listen` are: an identity, a gateway, messages on a terminal.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use conexus_client::{
+    Client, ConnectError, Identity, Message, ReconnectPolicy, SendError,
+    protocol::{Malformed, MessageType},
+};
+
+use super::{
+    keyfile::{self, KeyFileError},
+    terminal::harmless,
+};
+
+/// How an agent appears at a gateway.
+#[derive(clap::Args)]
+pub(super) struct Options {
+    /// The gateway
+    #[arg(long, default_value = "ws://127.0.0.1:8000/ws")]
+    url: String,
+
+    /// Private key, as `conexus keygen` writes it; made if missing. Without it, a key for this once
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+
+    /// Do not check the signatures of other agents
+    #[arg(long)]
+    no_verify: bool,
+
+    /// Print messages as they came, one a line
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Why the agent did not get through.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    #[error("the gateway at {url} did not take us")]
+    Connect { url: String, source: ConnectError },
+    #[error("the message was not sent")]
+    Send(#[source] SendError),
+    #[error("{0} is no type of message")]
+    Type(String),
+    #[error("--payload is no payload of {kind}")]
+    Payload { kind: MessageType, source: Malformed },
+    #[error("the connection is lost for good")]
+    Lost,
+    #[error("cannot print")]
+    Print(#[from] io::Error),
+}
+
+impl Options {
+    /// A client that is not connected yet. Its errors go to standard error.
+    pub(super) fn client(&self) -> Result<Client, AgentError> {
+        let identity = match &self.key {
+            Some(path) => keyfile::open(path)?,
+            None => Identity::generate(),
+        };
+        let client = Client::builder(&self.url, identity)
+            .verify_incoming(!self.no_verify)
+            .reconnect(ReconnectPolicy { max_attempts: 0, ..ReconnectPolicy::default() })
+            .build()
+            .map_err(|source| self.connect_error(source))?;
+        client.on_error(|error| {
+            eprintln!("{}", harmless(&with_causes(error)));
+        });
+        Ok(client)
+    }
+
+    pub(super) async fn connect(&self, client: &mut Client) -> Result<(), AgentError> {
+        client.connect().await.map_err(|source| self.connect_error(source))
+    }
+
+    fn connect_error(&self, source: ConnectError) -> AgentError {
+        AgentError::Connect { url: self.url.clone(), source }
+    }
+
+    /// Prints a message: as it came, or type, sender and payload.
+    pub(super) fn print(&self, message: &Message) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        if self.json {
+            writeln!(out, "{}", message.text)?;
+        } else {
+            let payload = serde_json::to_string(&message.payload)?;
+            let line = format!("{} from {}: {payload}", message.kind(), message.from);
+            writeln!(out, "{}", harmless(&line))?;
+        }
+        out.flush()
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

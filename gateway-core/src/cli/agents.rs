@@ -1,0 +1,279 @@
+//! `conexus agents`: the agents of a running gateway, page by page.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::terminal::{harmless, table};
+
+/// How long a gateway may take for one page.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Read when `--token` is not given, which other users of the machine could see.
+const TOKEN_VARIABLE: &str = "CONEXUS_AGENTS_TOKEN";
+
+#[derive(clap::Args)]
+pub(super) struct Options {
+    /// The gateway
+    #[arg(long, default_value = "http://127.0.0.1:8000")]
+    url: Url,
+
+    /// The token of http.agents = "token"; better given in the variable CONEXUS_AGENTS_TOKEN
+    #[arg(long)]
+    token: Option<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+
+    /// List at most this many
+    #[arg(long, value_name = "COUNT")]
+    limit: Option<usize>,
+}
+
+/// Why the list could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentsError {
+    #[error("the gateway at {url} cannot be asked")]
+    Request { url: Url, source: reqwest::Error },
+    #[error("{0} is no http or https URL")]
+    Url(Url),
+    #[error("the gateway at {url} answered {status}{}", hint(*.status))]
+    Status { url: Url, status: reqwest::StatusCode },
+    #[error("the gateway repeats a page")]
+    Endless,
+    #[error("no TLS")]
+    Tls(#[from] rustls::Error),
+    #[error("no HTTP client")]
+    Client(#[source] reqwest::Error),
+    #[error("cannot print")]
+    Print(#[from] io::Error),
+}
+
+fn hint(status: reqwest::StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 | 403 => "; it wants the token of http.agents_token",
+        404 => "; its list may be off",
+        _ => "",
+    }
+}
+
+/// One page of `GET /agents`. Members that this program does not know are kept for `--json`.
+#[derive(Deserialize)]
+struct Page {
+    agents: Vec<serde_json::Map<String, serde_json::Value>>,
+    count: u64,
+    #[serde(default)]
+    next_cursor: Option<String>,
+}
+
+#[derive(Default, Serialize)]
+struct Listing {
+    agents: Vec<serde_json::Map<String, serde_json::Value>>,
+    count: u64,
+}
+
+pub(super) async fn agents(options: &Options) -> Result<ExitCode, AgentsError> {
+    let listing = fetch(options).await?;
+    let mut out = io::stdout().lock();
+    if options.json {
+        writeln!(out, "{:#}", serde_json::json!(listing))?;
+    } else {
+        out.write_all(table(&rows(&listing)).as_bytes())?;
+        writeln!(out, "{} of {} agents", listing.agents.len(), listing.count)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn fetch(options: &Options) -> Result<Listing, AgentsError> {
+    let client = client()?;
+    let token = options.token.clone().or_else(|| std::env::var(TOKEN_VARIABLE).ok());
+    let mut listing = Listing::default();
+    let mut cursor = None;
+    loop {
+        let wanted = options.limit.map(|limit| limit.saturating_sub(listing.agents.len()));
+        let url = page_url(&options.url, wanted, cursor.as_deref())?;
+        let page = fetch_page(&client, url, token.as_deref()).await?;
+        listing.count = page.count;
+        listing.agents.extend(page.agents.into_iter().take(wanted.unwrap_or(usize::MAX)));
+        let full = options.limit.is_some_and(|limit| listing.agents.len() >= limit);
+        match page.next_cursor {
+            Some(next) if Some(&next) == cursor.as_ref() => return Err(AgentsError::Endless),
+            Some(next) if !full => cursor = Some(next),
+            _ => return Ok(listing),
+        }
+    }
+}
+
+async fn fetch_page(
+    client: &reqwest::Client,
+    url: Url,
+    token: Option<&str>,
+) -> Result<Page, AgentsError> {
+    let request = client.get(url.clone());
+    let request = match token {
+        Some(token) => request.bearer_auth(token),
+        None => request,
+    };
+    let failed = |source| AgentsError::Request { url: url.clone(), source };
+    let response = request.send().await.map_err(failed)?;
+    match response.status() {
+        status if status.is_success() => response.json().await.map_err(failed),
+        status => Err(AgentsError::Status { url, status }),
+    }
+}
+
+/// `/agents` below the gateway's URL. A page is at least one agent, so that a limit of 0 asks
+/// for the count alone.
+fn page_url(
+    gateway: &Url,
+    wanted: Option<usize>,
+    cursor: Option<&str>,
+) -> Result<Url, AgentsError> {
+    let mut url = gateway.clone();
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(AgentsError::Url(url));
+    }
+    url.set_path(&format!("{}/agents", gateway.path().trim_end_matches('/')));
+    url.set_query(None);
+    if wanted.is_some() || cursor.is_some() {
+        let mut query = url.query_pairs_mut();
+        query.extend_pairs(wanted.map(|count| ("limit", count.max(1).to_string())));
+        query.extend_pairs(cursor.map(|cursor| ("cursor", cursor)));
+    }
+    Ok(url)
+}
+
+/// Trusts the public certificate authorities.
+fn client() -> Result<reqwest::Client, AgentsError> {
+    let roots: RootCertStore = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
+    let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let client = reqwest::Client::builder().tls_backend_preconfigured(tls).timeout(PATIENCE);
+    client.build().map_err(AgentsError::Client)
+}
+
+fn rows(listing: &Listing) -> Vec<Vec<String>> {
+    let header = ["DID", "NAME", "CAPABILITIES", "CONNECTED", "LAST ACTIVITY"].map(str::to_owned);
+    let agents = listing.agents.iter().map(|agent| {
+        let metadata = agent.get("metadata").and_then(serde_json::Value::as_object);
+        let published = |name| metadata.and_then(|metadata| metadata.get(name));
+        let cells = [
+            agent.get("did"),
+            published("name"),
+            published("capabilities"),
+            agent.get("connected_at"),
+            agent.get("last_activity"),
+        ];
+        cells.map(cell).to_vec()
+    });
+    std::iter::once(header.to_vec()).chain(agents).collect()
+}
+
+fn cell(value: Option<&serde_json::Value>) -> String {
+    match value {
+        None | Some(serde_json::Value::Null) => "-".to_owned(),
+        Some(serde_json::Value::String(text)) => harmless(text),
+        Some(serde_json::Value::Array(list)) if list.is_empty() => "-".to_owned(),
+        Some(serde_json::Value::Array(list)) => {
+            list.iter().map(|value| cell(Some(value))).collect::<Vec<_>>().join(",")
+        }
+        Some(other) => harmless(&other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// Answers one request per body and gives back the request lines.
+    async fn serve(bodies: &'static [&'static str]) -> (Url, tokio::task::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let server = tokio::spawn(async move {
+            let mut asked = Vec::new();
+            for body in bodies {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let mut request = vec![0; 4096];
+                let read = socket.read(&mut request).await.unwrap();
+                let request = String::from_utf8_lossy(&request[..read]).into_owned();
+                asked.push(request.lines().next().unwrap().to_owned());
+                let length = body.len();
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+                );
+                socket.write_all(answer.as_bytes()).await.unwrap();
+            }
+            asked
+        });
+        (url, server)
+    }
+
+    fn options(url: Url, limit: Option<usize>) -> Options {
+        Options { url, token: None, json: false, limit }
+    }
+
+    #[tokio::test]
+    async fn pages_are_followed_to_the_end() {
+        let (url, server) = serve(&[
+            r#"{"agents":[{"did":"did:key:a"}],"count":2,"next_cursor":"a b"}"#,
+            r#"{"agents":[{"did":"did:key:b","metadata":{"name":"B","capabilities":["x","y"]}}],"count":2,"next_cursor":null}"#,
+        ])
+        .await;
+        let listing = fetch(&options(url, None)).await.unwrap();
+        assert_eq!(
+            server.await.unwrap(),
+            ["GET /agents HTTP/1.1", "GET /agents?cursor=a+b HTTP/1.1"]
+        );
+        assert_eq!(
+            rows(&listing)[1..],
+            [["did:key:a", "-", "-", "-", "-"], ["did:key:b", "B", "x,y", "-", "-"],]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_limit_ends_the_list_before_its_last_page() {
+        let (url, server) =
+            serve(&[r#"{"agents":[{"did":"a"},{"did":"b"}],"count":9,"next_cursor":"b"}"#]).await;
+        let listing = fetch(&options(url, Some(2))).await.unwrap();
+        assert_eq!(server.await.unwrap(), ["GET /agents?limit=2 HTTP/1.1"]);
+        assert_eq!((listing.agents.len(), listing.count), (2, 9));
+    }
+
+    #[tokio::test]
+    async fn a_page_that_repeats_is_an_error() {
+        let page = r#"{"agents":[],"count":1,"next_cursor":"x"}"#;
+        let (url, _server) = serve(&[
+            r#"{"agents":[],"count":1,"next_cursor":"x"}"#,
+            r#"{"agents":[],"count":1,"next_cursor":"x"}"#,
+        ])
+        .await;
+        let error = fetch(&options(url, None)).await.map(|_| ()).unwrap_err();
+        assert!(matches!(error, AgentsError::Endless), "{error} {page}");
+    }
+
+    #[test]
+    fn the_list_lies_below_the_gateways_path() {
+        for (gateway, expected) in [
+            ("http://127.0.0.1:8000", "http://127.0.0.1:8000/agents"),
+            ("https://example.org/gw/?x=1", "https://example.org/gw/agents"),
+        ] {
+            assert_eq!(page_url(&gateway.parse().unwrap(), None, None).unwrap().as_str(), expected);
+        }
+        assert!(page_url(&"ws://127.0.0.1/ws".parse().unwrap(), None, None).is_err());
+    }
+}

@@ -1,0 +1,157 @@
+//! The command line: one module per subcommand, each a function from its arguments to an exit.
+//!
+//! `main` parses [`Cli`] and calls [`Cli::execute`].
+
+mod agent;
+mod agents;
+mod check;
+mod config;
+mod keyfile;
+mod keygen;
+mod listen;
+mod logging;
+mod run;
+mod send;
+mod signals;
+mod terminal;
+
+use std::{io, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Sources;
+
+/// A signaling gateway for agents. Without a command it runs.
+#[derive(Parser)]
+#[command(name = "conexus", version)]
+pub struct Cli {
+    #[command(flatten)]
+    overrides: Overrides,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What goes before a command as well as after it. Not clap's `global`, which forgets the `--set`
+/// before a command when there is one after it.
+#[derive(Default, clap::Args)]
+struct Overrides {
+    /// Configuration file; without it, gateway.toml in the working directory if there is one
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Override one setting, such as presence.timeout=45s; may be repeated
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway
+    Run(Overrides),
+    /// Check the configuration and print all that is wrong with it
+    Check(Overrides),
+    /// Print the settings in effect and where each was set
+    Config {
+        #[command(flatten)]
+        overrides: Overrides,
+        #[command(flatten)]
+        options: config::Options,
+    },
+    /// Make a private key
+    Keygen(keygen::Options),
+    /// List the agents of a running gateway
+    Agents(agents::Options),
+    /// Register as an agent, send one message, and print the answer
+    Send(send::Options),
+    /// Register as an agent and print what arrives, until Ctrl-C
+    Listen(listen::Options),
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// `run`: the gateway did not start.
+    #[error(transparent)]
+    Run(#[from] run::RunError),
+    /// `keygen`: no key was made.
+    #[error(transparent)]
+    Keygen(#[from] keygen::KeygenError),
+    /// `agents`: the list could not be had.
+    #[error(transparent)]
+    Agents(#[from] agents::AgentsError),
+    /// `send`, `listen`: the little agent did not get through.
+    #[error(transparent)]
+    Agent(#[from] agent::AgentError),
+    /// Printing failed, or there is no working directory.
+    #[error("input or output failed")]
+    Io(#[from] io::Error),
+}
+
+impl Cli {
+    /// Does what the command line asks for. Standard output carries what was asked for, the log
+    /// goes to standard error.
+    ///
+    /// # Errors
+    /// When the command failed; what `check` and `config` find wrong is an exit code instead.
+    pub async fn execute(self) -> Result<ExitCode, CliError> {
+        let Self { overrides, command } = self;
+        match command.unwrap_or(Command::Run(Overrides::default())) {
+            Command::Run(more) => Ok(run::run(&overrides.then(more).sources()?).await?),
+            Command::Check(more) => Ok(check::check(&overrides.then(more).sources()?)?),
+            Command::Config { overrides: more, options } => {
+                Ok(config::config(&options, &overrides.then(more).sources()?)?)
+            }
+            Command::Keygen(options) => Ok(keygen::keygen(&options)?),
+            Command::Agents(options) => Ok(agents::agents(&options).await?),
+            Command::Send(options) => Ok(send::send(&options).await?),
+            Command::Listen(options) => Ok(listen::listen(&options).await?),
+        }
+    }
+}
+
+impl Overrides {
+    /// What was given before a command, then what was given after it.
+    fn then(mut self, later: Self) -> Self {
+        self.set.extend(later.set);
+        Self { config: later.config.or(self.config), set: self.set }
+    }
+
+    fn sources(self) -> io::Result<Sources> {
+        // A variable that is not UTF-8 cannot be a setting.
+        let env = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let Self { config, set } = self;
+        Ok(Sources { config, working_dir: std::env::current_dir()?, env, set })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn overrides_count_on_either_side_of_a_command() {
+        let line = "conexus --config a.toml --set x.a=1 check --set x.b=2 --set x.c=3";
+        let Cli { overrides, command } = Cli::parse_from(line.split(' '));
+        let Some(Command::Check(more)) = command else { panic!("not the command") };
+        let overrides = overrides.then(more);
+        assert_eq!(overrides.config, Some("a.toml".into()));
+        assert_eq!(overrides.set, ["x.a=1", "x.b=2", "x.c=3"]);
+    }
+
+    #[test]
+    fn no_command_is_needed() {
+        let cli = Cli::parse_from(["conexus", "--set", "log.level=debug"]);
+        assert!(cli.command.is_none());
+        assert_eq!(cli.overrides.set, ["log.level=debug"]);
+    }
+}

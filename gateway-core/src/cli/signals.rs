@@ -1,0 +1,40 @@
+//! SIGINT and SIGTERM: the first asks for an orderly stop, the second ends the process.
+
+use std::{io, process};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The signals that stop a process, caught from the moment this exists.
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    pub(super) fn catch() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Resolves with the first signal. From then on a second one ends the process at once, with
+    /// the status that a shell gives to a process killed by it.
+    pub(super) async fn stop_requested(mut self) {
+        let signal = self.next().await;
+        tracing::info!(signal, "stopping; a second signal stops at once");
+        // Not joined on purpose: it lives until the process ends.
+        tokio::spawn(async move {
+            let signal = self.next().await;
+            tracing::warn!(signal, "stopped at once");
+            process::exit(128 + signal);
+        });
+    }
+
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The settings that are one of a few words.
+
+use serde::{Deserialize, Serialize};
+
+/// Declares an enum whose variants are words of the configuration.
+macro_rules! choices {
+    ($($(#[$about:meta])* $Name:ident { $($(#[$meta:meta])* $Variant:ident = $word:literal),+ $(,)? })+) => { $(
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum $Name { $($(#[$meta])* #[serde(rename = $word)] $Variant),+ }
+
+        impl $Name {
+            /// The words, as the configuration has them.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+        }
+    )+ };
+}
+
+choices! {
+    /// Who may read the list of agents.
+    AgentsAccess {
+        /// Anyone who reaches the listener, as with the reference.
+        Public = "public",
+        /// Whoever sends `Authorization: Bearer` and the token.
+        Token = "token",
+        /// No one: the path does not exist.
+        Off = "off",
+    }
+
+    /// Whether the quirks of the reference client are tolerated (PROTOCOL part 1).
+    Compat {
+        /// Tolerated on `ioap.v1`.
+        Reference = "reference",
+        /// Refused.
+        Strict = "strict",
+    }
+
+    /// What becomes of the signatures of routed messages (PROTOCOL duty 3).
+    RoutedSignatures {
+        /// Each message carries one, and it verifies.
+        Required = "required",
+        /// One that is there verifies; an empty one counts as absent.
+        WhenPresent = "when_present",
+        /// Left to the receiver.
+        Off = "off",
+    }
+
+    /// What renews a lease (PROTOCOL duty 10).
+    Activity {
+        /// Any frame, a WebSocket pong included.
+        Frames = "frames",
+        /// Messages only, as with the reference.
+        Messages = "messages",
+    }
+
+    /// How the log is written.
+    LogFormat {
+        /// For people, in colour if it goes to a terminal.
+        Auto = "auto",
+        /// For people, without colour.
+        Human = "human",
+        /// One JSON object per line.
+        Json = "json",
+    }
+}

@@ -1,0 +1,313 @@
+//! What the value of one key may be, checked where it is written.
+
+use std::{net::SocketAddr, ops::Range, path::PathBuf, time::Duration};
+
+use conexus_protocol::MessageType;
+use toml_edit::{InlineTable, Value};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use url::Url;
+
+use super::{
+    secret::{InEnv, InFile, SecretSource},
+    units::{self, DURATION_FORM, SIZE_FORM},
+};
+
+/// Beyond this, adding to a clock may overflow; nobody means it anyway.
+const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// What travels between agents. The rest of v1 and all that v1.1 adds is between an agent and
+/// its gateway.
+const RELAYABLE: [MessageType; 7] = [
+    MessageType::Offer,
+    MessageType::Answer,
+    MessageType::IceCandidate,
+    MessageType::Intent,
+    MessageType::ExecRequest,
+    MessageType::ExecResponse,
+    MessageType::Error,
+];
+
+const SECRET_FORM: &str = r#"a text, { file = "…" } or { env = "…" }"#;
+const ICE_SERVER_FORM: &str =
+    r#"{ urls = ["turn:turn.example:3478"], username = "…", credential = "…" }"#;
+const ICE_SCHEMES: [&str; 4] = ["stun:", "stuns:", "turn:", "turns:"];
+
+/// What the value of a key may be.
+#[derive(Debug)]
+pub(super) enum Kind {
+    Flag,
+    Count { min: usize, max: usize },
+    Duration { min: Duration },
+    Size { min: usize, max: usize },
+    Choice(&'static [&'static str]),
+    Address,
+    Path,
+    Text,
+    LogLevel,
+    PublicUrls,
+    Relay,
+    Secret,
+    IceServers,
+}
+
+/// What is wrong with a value, and where within the file if it has a place there. The text
+/// quotes the value unless it may contain a secret.
+#[derive(Debug)]
+pub(super) struct Wrong {
+    pub(super) span: Option<Range<usize>>,
+    pub(super) problem: String,
+}
+
+impl Wrong {
+    fn at(value: &Value, problem: impl Into<String>) -> Self {
+        Self { span: value.span(), problem: problem.into() }
+    }
+}
+
+type Checked = Result<(), String>;
+
+impl Kind {
+    pub(super) const fn count(min: usize, max: usize) -> Self {
+        Self::Count { min, max }
+    }
+
+    pub(super) const fn duration(min: Duration) -> Self {
+        Self::Duration { min }
+    }
+
+    pub(super) const fn size(min: usize, max: usize) -> Self {
+        Self::Size { min, max }
+    }
+
+    /// Whether nothing that is a text would be refused.
+    pub(super) fn takes_any_text(&self) -> bool {
+        matches!(self, Self::Path | Self::Text | Self::Secret)
+    }
+
+    /// What is accepted, for error texts.
+    fn form(&self) -> String {
+        match self {
+            Self::Flag => "true or false".into(),
+            Self::Count { .. } => "a whole number".into(),
+            Self::Duration { .. } => DURATION_FORM.into(),
+            Self::Size { .. } => SIZE_FORM.into(),
+            Self::Choice(words) => words_form(words),
+            Self::Address => r#"an IP address and a port such as "127.0.0.1:8000""#.into(),
+            Self::Path => "a path".into(),
+            Self::Text => "a text in quotes".into(),
+            Self::LogLevel => {
+                r#"a level such as "info" or a list such as "info,conexus_gateway::session=debug""#
+                    .into()
+            }
+            Self::PublicUrls => r#"a list of URLs such as ["wss://gateway.example/ws"]"#.into(),
+            Self::Relay => r#"a list of message types such as ["OFFER", "ANSWER"]"#.into(),
+            Self::Secret => SECRET_FORM.into(),
+            Self::IceServers => format!("a list of {ICE_SERVER_FORM}"),
+        }
+    }
+
+    /// All that is wrong with a value.
+    pub(super) fn check(&self, value: &Value) -> Vec<Wrong> {
+        let each = |check: fn(&str) -> Checked| self.check_each(value, check);
+        match self {
+            Self::PublicUrls => each(check_public_url),
+            Self::Relay => each(check_relayed),
+            Self::IceServers => self.check_ice_servers(value),
+            Self::Secret => self.check_secret(value),
+            _ => self.check_scalar(value).err().into_iter().collect(),
+        }
+    }
+
+    fn check_scalar(&self, value: &Value) -> Result<(), Wrong> {
+        let checked = match (self, value) {
+            (Self::Flag, Value::Boolean(_)) => Ok(()),
+            (Self::Count { min, max }, Value::Integer(number)) => {
+                check_count(*number.value(), *min, *max)
+            }
+            (Self::Flag | Self::Count { .. }, _) => return Err(self.wrong_type(value)),
+            (_, Value::String(text)) => self.check_text(text.value()),
+            (Self::Duration { .. } | Self::Size { .. }, Value::Integer(number)) => {
+                Err(format!("{} has no unit; expected {}", number.value(), self.form()))
+            }
+            _ => return Err(self.wrong_type(value)),
+        };
+        checked.map_err(|problem| Wrong::at(value, problem))
+    }
+
+    fn check_text(&self, text: &str) -> Checked {
+        let valid = match self {
+            Self::Duration { min } => return self.check_duration(text, *min),
+            Self::Size { min, max } => return self.check_size(text, *min, *max),
+            Self::Choice(words) => words.contains(&text),
+            Self::Address => text.parse::<SocketAddr>().is_ok(),
+            Self::LogLevel => is_log_level(text),
+            Self::Path => !text.is_empty(),
+            _ => true,
+        };
+        if valid {
+            Ok(())
+        } else {
+            Err(format!("{text:?} is not accepted; expected {}", self.form()))
+        }
+    }
+
+    fn check_duration(&self, text: &str, min: Duration) -> Checked {
+        let duration = units::parse_duration(text)
+            .map_err(|error| format!("{error}; expected {}", self.form()))?;
+        if duration < min {
+            let least = units::format_duration(min);
+            return Err(format!("{text:?} is too short; expected at least {least:?}"));
+        }
+        if duration > MAX_DURATION {
+            return Err(format!("{text:?} is too long; expected at most \"8760h\""));
+        }
+        Ok(())
+    }
+
+    fn check_size(&self, text: &str, min: usize, max: usize) -> Checked {
+        let bytes = units::parse_size(text)
+            .map_err(|error| format!("{error}; expected {}", self.form()))?;
+        let (least, most) = (units::format_size(min), units::format_size(max));
+        if (min..=max).contains(&bytes) {
+            Ok(())
+        } else {
+            Err(format!("{text:?} is out of bounds; expected {least:?} to {most:?}"))
+        }
+    }
+
+    fn check_each(&self, value: &Value, check: fn(&str) -> Checked) -> Vec<Wrong> {
+        let Some(list) = value.as_array() else { return vec![self.wrong_type(value)] };
+        let wrong = list.iter().filter_map(|element| match element.as_str() {
+            Some(text) => check(text).map_err(|problem| Wrong::at(element, problem)).err(),
+            None => Some(self.wrong_type(element)),
+        });
+        wrong.collect()
+    }
+
+    fn check_secret(&self, value: &Value) -> Vec<Wrong> {
+        match secret_source(value) {
+            Some(_) => Vec::new(),
+            None => vec![Wrong::at(value, format!("expected {SECRET_FORM}"))],
+        }
+    }
+
+    fn check_ice_servers(&self, value: &Value) -> Vec<Wrong> {
+        let Some(list) = value.as_array() else { return vec![self.wrong_type(value)] };
+        let wrong = list.iter().flat_map(|server| match server.as_inline_table() {
+            Some(table) => check_ice_server(server, table),
+            None => vec![Wrong::at(server, format!("expected {ICE_SERVER_FORM}"))],
+        });
+        wrong.collect()
+    }
+
+    fn wrong_type(&self, value: &Value) -> Wrong {
+        let found = match value {
+            Value::String(_) => "a text",
+            Value::Integer(_) => "a number",
+            Value::Float(_) => "a fraction",
+            Value::Boolean(_) => "true or false",
+            Value::Datetime(_) => "a date or time",
+            Value::Array(_) => "a list",
+            Value::InlineTable(_) => "a table",
+        };
+        Wrong::at(value, format!("expected {}, found {found}", self.form()))
+    }
+}
+
+fn words_form(words: &[&str]) -> String {
+    let quoted: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
+    match quoted.as_slice() {
+        [rest @ .., last] if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => quoted.concat(),
+    }
+}
+
+fn check_count(number: i64, min: usize, max: usize) -> Checked {
+    match usize::try_from(number) {
+        Ok(count) if (min..=max).contains(&count) => Ok(()),
+        _ => Err(format!("{number} is out of bounds; expected {min} to {max}")),
+    }
+}
+
+/// `EnvFilter` takes any word for the name of a module, so that "inof" would silence the log.
+fn is_log_level(text: &str) -> bool {
+    let plausible = |directive: &str| {
+        let directive = directive.trim();
+        directive.contains('=') || directive.parse::<LevelFilter>().is_ok()
+    };
+    text.split(',').all(plausible) && EnvFilter::try_new(text).is_ok()
+}
+
+fn check_public_url(text: &str) -> Checked {
+    let url = Url::parse(text)
+        .map_err(|error| format!("not a URL ({error}); expected \"wss://gateway.example/ws\""))?;
+    // Not quoted: it contains a password.
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("a URL with user info; agents dial it without".into());
+    }
+    if !matches!(url.scheme(), "ws" | "wss") {
+        return Err(format!("{text:?} has the scheme {:?}; expected ws or wss", url.scheme()));
+    }
+    if url.fragment().is_some() || url.query().is_some() {
+        return Err(format!(
+            "{text:?} has a query or fragment; expected scheme, host and path only"
+        ));
+    }
+    Ok(())
+}
+
+fn check_relayed(text: &str) -> Checked {
+    let expected = || words_form(&RELAYABLE.map(MessageType::as_str));
+    match MessageType::parse(text) {
+        Some(kind) if RELAYABLE.contains(&kind) => Ok(()),
+        Some(_) => Err(format!("{text} cannot be relayed; expected {}", expected())),
+        None => Err(format!("{text:?} is no message type; expected {}", expected())),
+    }
+}
+
+fn check_ice_server(server: &Value, table: &InlineTable) -> Vec<Wrong> {
+    let mut wrong: Vec<_> = table
+        .iter()
+        .filter_map(|(name, value)| {
+            check_ice_member(name, value).err().map(|problem| Wrong::at(value, problem))
+        })
+        .collect();
+    if !table.contains_key("urls") {
+        wrong.push(Wrong::at(server, format!("urls is missing; expected {ICE_SERVER_FORM}")));
+    }
+    wrong
+}
+
+fn check_ice_member(name: &str, value: &Value) -> Checked {
+    let valid = match name {
+        "urls" => value.as_array().is_some_and(|urls| {
+            let valid = |url: &str| {
+                ICE_SCHEMES.iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme))
+            };
+            !urls.is_empty() && urls.iter().all(|url| url.as_str().is_some_and(valid))
+        }),
+        "username" => value.is_str(),
+        "credential" => secret_source(value).is_some(),
+        _ => return Err(format!("{name} is unknown; expected {ICE_SERVER_FORM}")),
+    };
+    let expected = match name {
+        "urls" => "a list of stun:, stuns:, turn: or turns: URLs",
+        "username" => "a text",
+        _ => SECRET_FORM,
+    };
+    if valid { Ok(()) } else { Err(format!("{name}: expected {expected}")) }
+}
+
+/// A secret as written.
+pub(super) fn secret_source(value: &Value) -> Option<SecretSource> {
+    if let Some(text) = value.as_str() {
+        return Some(SecretSource::Text(text.to_owned()));
+    }
+    let table = value.as_inline_table().filter(|table| table.len() == 1)?;
+    let (name, value) = table.iter().next()?;
+    match (name, value.as_str()?) {
+        ("file", path) => Some(SecretSource::File(InFile { file: PathBuf::from(path) })),
+        ("env", name) => Some(SecretSource::Env(InEnv { env: name.to_owned() })),
+        _ => None,
+    }
+}

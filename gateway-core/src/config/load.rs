@@ -1,0 +1,257 @@
+//! Loading: the layers are read, walked, laid over one another and made into [`Settings`].
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use figment::{Figment, providers::Serialized};
+use toml_edit::Value;
+
+use super::{
+    fault::{ConfigErrors, Fault, Origin},
+    kind::{Kind, secret_source},
+    rules::{RULES, Rule, warnings},
+    settings::{KEYS, Settings},
+    walk::{Entry, Findings},
+};
+
+/// The file that is read from the working directory unless `--config` names another.
+pub const DEFAULT_FILE: &str = "gateway.toml";
+
+const ENV_PREFIX: &str = "CONEXUS_";
+
+/// What the configuration is made from. Later layers win: defaults, the file, `conf.d/*.toml`
+/// beside it in the order of their names, the environment, `--set`. Not `Debug`, for the secrets.
+#[derive(Default)]
+pub struct Sources {
+    /// `--config`: a file that must exist, relative to the working directory.
+    pub config: Option<PathBuf>,
+    /// Where `gateway.toml` is looked for and relative paths start that no file set.
+    pub working_dir: PathBuf,
+    /// The environment: `CONEXUS_SECTION__KEY`; other variables are for secrets to name.
+    pub env: Vec<(String, String)>,
+    /// `--set section.key=value`, in order.
+    pub set: Vec<String>,
+}
+
+/// A valid configuration and where it came from.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// Where each key was set, for every known key.
+    pub origins: BTreeMap<&'static str, Origin>,
+    /// The files that were read, in their order.
+    pub files: Vec<PathBuf>,
+    /// What an operator may have overlooked, a line each.
+    pub warnings: Vec<String>,
+}
+
+/// Reads and validates the configuration.
+///
+/// # Errors
+/// All that is wrong with it, each fault with its place.
+pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
+    let (Findings { entries, mut faults }, files) = read(sources);
+    let chosen = choose(entries, sources, &mut faults);
+    let origin = |key: &str| chosen.get(key).map_or(Origin::Default, |entry| entry.origin.clone());
+
+    let settings = assemble(&chosen, sources).unwrap_or_else(|errors| {
+        faults.extend((*errors).into_iter().map(|error| undeserialized(&error, origin)));
+        Settings::default()
+    });
+    faults.extend(breaches(&settings, &faults, origin));
+
+    match ConfigErrors::from_faults(faults) {
+        Some(errors) => Err(errors),
+        None => Ok(Loaded {
+            origins: KEYS.iter().map(|key| (key.path, origin(key.path))).collect(),
+            warnings: warnings(&settings),
+            settings,
+            files,
+        }),
+    }
+}
+
+/// Walks over every layer in order.
+fn read(sources: &Sources) -> (Findings, Vec<PathBuf>) {
+    let mut findings = Findings::default();
+    let mut files = Vec::new();
+    for path in layer_files(sources, &mut findings.faults) {
+        let shown = path.strip_prefix(&sources.working_dir).unwrap_or(&path);
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                findings.walk_file(shown, &text);
+                files.push(path);
+            }
+            Err(error) => findings.faults.push(unreadable(shown, &error)),
+        }
+    }
+    for (name, value) in &sources.env {
+        let Some(path) = name.strip_prefix(ENV_PREFIX) else { continue };
+        // Kubernetes injects CONEXUS_PORT and the like for a service called conexus.
+        if path.contains("__") {
+            let path = path.to_ascii_lowercase().replace("__", ".");
+            findings.assign(&path, value, Origin::Env(name.clone()));
+        }
+    }
+    for assignment in &sources.set {
+        match assignment.split_once('=') {
+            Some((path, value)) => findings.assign(path.trim(), value, Origin::Set),
+            // Not quoted: it may be a secret.
+            None => findings.faults.push(Fault {
+                origin: Origin::Set,
+                key: None,
+                problem: "no \"=\"; expected section.key=value".to_owned(),
+                nearest: None,
+            }),
+        }
+    }
+    (findings, files)
+}
+
+/// The files to read, in order: the main one, then `conf.d/*.toml` beside it.
+fn layer_files(sources: &Sources, faults: &mut Vec<Fault>) -> Vec<PathBuf> {
+    let main = match &sources.config {
+        Some(config) => sources.working_dir.join(config),
+        None => sources.working_dir.join(DEFAULT_FILE),
+    };
+    let folder = main.with_file_name("conf.d");
+    let mut files = match fs::read_dir(&folder).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
+        Ok(found) => {
+            found.into_iter().map(|entry| entry.path()).filter(|path| is_layer(path)).collect()
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => {
+            faults.push(unreadable(&folder, &error));
+            Vec::new()
+        }
+    };
+    files.sort();
+    // What is there but unreadable is reported when it is read.
+    let absent = fs::metadata(&main).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    if sources.config.is_some() || !absent {
+        files.insert(0, main);
+    }
+    files
+}
+
+/// Hidden files are editors' and mounts' business.
+fn is_layer(path: &Path) -> bool {
+    let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    !hidden && path.extension().is_some_and(|extension| extension == "toml")
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Fault {
+    Fault {
+        origin: Origin::File { path: path.to_owned(), position: None },
+        key: None,
+        problem: format!("cannot be read: {error}"),
+        nearest: None,
+    }
+}
+
+type Chosen = BTreeMap<&'static str, Entry>;
+
+/// The last entry of each key, with its secret fetched or its path made absolute. A secret that
+/// a later layer overrides is not fetched.
+fn choose(entries: Vec<Entry>, sources: &Sources, faults: &mut Vec<Fault>) -> Chosen {
+    let mut chosen: Chosen = entries.into_iter().map(|entry| (entry.key.path, entry)).collect();
+    chosen.retain(|_, entry| match settle(entry, sources) {
+        Ok(()) => true,
+        Err(fault) => {
+            faults.push(fault);
+            false
+        }
+    });
+    chosen
+}
+
+fn settle(entry: &mut Entry, sources: &Sources) -> Result<(), Fault> {
+    let folder = match &entry.origin {
+        Origin::File { path, .. } => sources.working_dir.join(path.parent().unwrap_or(path)),
+        _ => sources.working_dir.clone(),
+    };
+    let settled = match entry.key.kind {
+        Kind::Secret => fetch(&mut entry.value, &folder, sources),
+        Kind::IceServers => fetch_credentials(&mut entry.value, &folder, sources),
+        Kind::Path => make_absolute(&mut entry.value, &folder),
+        _ => Ok(()),
+    };
+    settled.map_err(|problem| Fault {
+        origin: entry.origin.clone(),
+        key: Some(entry.key.path.to_owned()),
+        problem,
+        nearest: None,
+    })
+}
+
+fn fetch(value: &mut Value, folder: &Path, sources: &Sources) -> Result<(), String> {
+    let Some(source) = secret_source(value) else { return Ok(()) };
+    let env = |name: &str| {
+        sources.env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+    };
+    let secret = source.read(folder, env).map_err(|error| error.to_string())?;
+    *value = Value::from(secret.expose());
+    Ok(())
+}
+
+fn fetch_credentials(value: &mut Value, folder: &Path, sources: &Sources) -> Result<(), String> {
+    let servers = value.as_array_mut().into_iter().flat_map(toml_edit::Array::iter_mut);
+    servers
+        .filter_map(|server| server.as_inline_table_mut()?.get_mut("credential"))
+        .try_for_each(|credential| fetch(credential, folder, sources))
+}
+
+fn make_absolute(value: &mut Value, folder: &Path) -> Result<(), String> {
+    let path = folder.join(value.as_str().unwrap_or_default());
+    *value = Value::from(path.to_str().ok_or("is in a folder whose name is not UTF-8")?);
+    Ok(())
+}
+
+/// Lays the chosen values over the defaults.
+fn assemble(chosen: &Chosen, sources: &Sources) -> Result<Settings, Box<figment::Error>> {
+    let mut defaults = Settings::default();
+    defaults.server.identity = sources.working_dir.join(defaults.server.identity);
+    let figment =
+        chosen.values().fold(Figment::from(Serialized::defaults(defaults)), |figment, entry| {
+            figment.merge((entry.key.path, to_json(&entry.value)))
+        });
+    figment.extract().map_err(Box::new)
+}
+
+fn to_json(value: &Value) -> serde_json::Value {
+    match value {
+        Value::String(text) => text.value().as_str().into(),
+        Value::Integer(number) => (*number.value()).into(),
+        Value::Float(number) => (*number.value()).into(),
+        Value::Boolean(flag) => (*flag.value()).into(),
+        Value::Datetime(time) => time.value().to_string().into(),
+        Value::Array(list) => list.iter().map(to_json).collect(),
+        Value::InlineTable(table) => {
+            table.iter().map(|(name, value)| (name.to_owned(), to_json(value))).collect()
+        }
+    }
+}
+
+/// The walk accepts only what the types take; should they ever differ, the type has its say.
+fn undeserialized(error: &figment::Error, origin: impl Fn(&str) -> Origin) -> Fault {
+    let key = error.path.join(".");
+    Fault { origin: origin(&key), problem: error.kind.to_string(), key: Some(key), nearest: None }
+}
+
+/// The rules that are broken, but for those over a key that has a fault already: its value here
+/// is not the one that was meant.
+fn breaches(settings: &Settings, faults: &[Fault], origin: impl Fn(&str) -> Origin) -> Vec<Fault> {
+    let faulty = |key: &&str| faults.iter().any(|fault| fault.key.as_deref() == Some(*key));
+    let judged = RULES.iter().filter(|rule| !rule.keys.iter().any(faulty));
+    let breach = |rule: &Rule| {
+        let problem = (rule.breach)(settings)?;
+        let set = rule.keys.iter().find(|key| origin(key) != Origin::Default);
+        let key = set.or(rule.keys.first())?;
+        Some(Fault { origin: origin(key), key: Some((*key).to_owned()), problem, nearest: None })
+    };
+    judged.filter_map(breach).collect()
+}

@@ -1,0 +1,28 @@
+//! The configuration: what an operator may decide, from files, environment and command line.
+//!
+//! [`settings`] declares the typed sections together with the table of keys. [`load`] reads the
+//! layers: `walk` looks at all that was written and finds every fault with its place, `rules`
+//! judges what ties keys together, and figment lays the values over the defaults.
+
+mod choices;
+mod fault;
+mod kind;
+mod load;
+mod rules;
+mod secret;
+mod settings;
+mod show;
+mod table;
+mod units;
+mod urls;
+mod walk;
+
+pub use choices::{Activity, AgentsAccess, Compat, LogFormat, RoutedSignatures};
+pub use fault::{ConfigErrors, Fault, Origin, Position};
+pub use load::{DEFAULT_FILE, Loaded, Sources, load};
+pub use secret::Secret;
+pub use settings::*;
+pub use table::Key;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+//! What ties several keys together, and what is odd without being wrong.
+
+use super::{
+    choices::AgentsAccess,
+    settings::Settings,
+    units::{format_duration, format_size},
+};
+
+/// A condition over several keys. A breach is reported where the first of them that was set at
+/// all was set, and not at all while one of them is wrong in itself.
+pub(super) struct Rule {
+    pub(super) keys: &'static [&'static str],
+    pub(super) breach: fn(&Settings) -> Option<String>,
+}
+
+pub(super) const RULES: &[Rule] = &[
+    Rule { keys: &["presence.heartbeat", "presence.timeout"], breach: slow_heartbeat },
+    Rule { keys: &["http.agents", "http.agents_token"], breach: missing_token },
+    Rule { keys: &["limits.outbox_bytes", "limits.message_bytes"], breach: small_outbox },
+    Rule { keys: &["limits.metadata_bytes", "limits.message_bytes"], breach: large_metadata },
+    Rule {
+        keys: &["mailbox.bytes_per_agent", "limits.message_bytes", "mailbox.hold"],
+        breach: small_share,
+    },
+    Rule { keys: &["mailbox.total_bytes", "mailbox.bytes_per_agent"], breach: small_mailbox },
+];
+
+/// Pings at more than half of the timeout leave no second chance (PROTOCOL duty 8).
+fn slow_heartbeat(settings: &Settings) -> Option<String> {
+    let (heartbeat, timeout) = (settings.heartbeat(), settings.presence.timeout);
+    (heartbeat > timeout / 2).then(|| {
+        format!(
+            "presence.heartbeat ({}) must be at most half of presence.timeout ({})",
+            format_duration(heartbeat),
+            format_duration(timeout)
+        )
+    })
+}
+
+fn missing_token(settings: &Settings) -> Option<String> {
+    let missing =
+        settings.http.agents == AgentsAccess::Token && settings.http.agents_token.is_none();
+    missing.then(|| r#"http.agents = "token" needs http.agents_token"#.to_owned())
+}
+
+fn small_outbox(Settings { limits, .. }: &Settings) -> Option<String> {
+    at_least(
+        ("limits.outbox_bytes", limits.outbox_bytes),
+        ("limits.message_bytes", limits.message_bytes),
+    )
+}
+
+fn large_metadata(Settings { limits, .. }: &Settings) -> Option<String> {
+    at_least(
+        ("limits.message_bytes", limits.message_bytes),
+        ("limits.metadata_bytes", limits.metadata_bytes),
+    )
+}
+
+fn small_share(Settings { limits, mailbox, .. }: &Settings) -> Option<String> {
+    if mailbox.hold.is_zero() {
+        return None;
+    }
+    at_least(
+        ("mailbox.bytes_per_agent", mailbox.bytes_per_agent),
+        ("limits.message_bytes", limits.message_bytes),
+    )
+}
+
+fn small_mailbox(Settings { mailbox, .. }: &Settings) -> Option<String> {
+    at_least(
+        ("mailbox.total_bytes", mailbox.total_bytes),
+        ("mailbox.bytes_per_agent", mailbox.bytes_per_agent),
+    )
+}
+
+fn at_least(large: (&str, usize), small: (&str, usize)) -> Option<String> {
+    (large.1 < small.1).then(|| {
+        let (large_size, small_size) = (format_size(large.1), format_size(small.1));
+        format!("{} ({large_size}) must be at least {} ({small_size})", large.0, small.0)
+    })
+}
+
+/// What an operator may have overlooked.
+pub(super) fn warnings(settings: &Settings) -> Vec<String> {
+    let Settings { server, http, limits, ice, .. } = settings;
+    let mut warnings = Vec::new();
+    if !server.listen.ip().is_loopback() && server.public_urls.is_empty() {
+        warnings.push(format!(
+            "ioap.v1.1 is not offered: server.listen ({}) is beyond loopback and \
+             server.public_urls is empty",
+            server.listen
+        ));
+    }
+    if http.agents_token.is_some() && http.agents != AgentsAccess::Token {
+        warnings.push("http.agents_token has no effect unless http.agents is \"token\"".to_owned());
+    }
+    if limits.message_burst != 0 && limits.messages_per_second == 0 {
+        warnings.push(
+            "limits.message_burst has no effect while limits.messages_per_second is 0".to_owned(),
+        );
+    }
+    for server in &ice.servers {
+        let turn = server.urls.iter().find(|url| url.starts_with("turn"));
+        if let Some(url) = turn
+            && (server.username.is_none() || server.credential.is_none())
+        {
+            warnings.push(format!(
+                "ice.servers: {url} has no username or no credential, and WebRTC refuses it so"
+            ));
+        }
+    }
+    warnings
+}

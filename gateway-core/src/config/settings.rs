@@ -1,0 +1,225 @@
+//! The typed settings and, by the same declaration, the table of keys.
+//!
+//! A line reads `key: type = default, kind`: the kind is what the walk over the files checks,
+//! with the bounds of a single value. What ties several keys together is in `rules`.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use conexus_protocol::MessageType;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::{
+    choices::{Activity, AgentsAccess, Compat, LogFormat, RoutedSignatures},
+    kind::Kind,
+    secret::Secret,
+    table::{Key, sections},
+    units, urls,
+};
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+sections! {
+    /// The listener and the gateway's identity.
+    server: ServerSettings {
+        /// Address and port to listen on; port 0 takes a free one.
+        listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)), Kind::Address;
+        /// The URLs that agents dial, "wss://gateway.example/ws". A registration on ioap.v1.1
+        /// names one of them. While empty, only loopback URLs with the listener's port count, and
+        /// a listener beyond loopback does not offer ioap.v1.1.
+        #[serde(with = "urls")]
+        public_urls: Vec<Url> = Vec::new(), Kind::PublicUrls;
+        /// The gateway's private key, a PKCS#8 PEM file that is made on first start. A relative
+        /// path starts at the folder of the file that sets it.
+        identity: PathBuf = PathBuf::from("conexus.key"), Kind::Path;
+        /// How this gateway calls itself to agents and in logs; "" makes a name from its identity.
+        node_id: String = String::new(), Kind::Text;
+        /// How long a stopping gateway waits for its sessions to end.
+        #[serde(with = "units::duration")]
+        drain_timeout: Duration = Duration::from_secs(10), Kind::duration(Duration::ZERO);
+        /// Agents told to reconnect come back at random moments over this span.
+        #[serde(with = "units::duration")]
+        reconnect_spread: Duration = Duration::from_secs(5), Kind::duration(Duration::ZERO);
+    }
+
+    /// The public HTTP routes beside the WebSocket.
+    http: HttpSettings {
+        /// Who may read GET /agents: "public", "token" (as a bearer token) or "off".
+        agents: AgentsAccess = AgentsAccess::Public, Kind::Choice(AgentsAccess::WORDS);
+        /// The token of agents = "token": a text, { file = "…" } or { env = "…" }.
+        agents_token: Option<Secret> = None, Kind::Secret;
+        /// The most agents on one page of GET /agents.
+        agents_page: usize = 1000, Kind::count(1, 10_000);
+    }
+
+    /// How strictly the protocol is taken.
+    protocol: ProtocolSettings {
+        /// "reference" tolerates the quirks of the reference client on ioap.v1, "strict" does not.
+        compat: Compat = Compat::Reference, Kind::Choice(Compat::WORDS);
+        /// Refuse clients that offer no known WebSocket subprotocol.
+        require_subprotocol: bool = true, Kind::Flag;
+    }
+
+    /// Signatures and freshness.
+    signatures: SignatureSettings {
+        /// Signatures of routed messages: "required", "when_present" (one that is there must
+        /// verify) or "off" (left to the receiver; serves the reference client best).
+        routed: RoutedSignatures = RoutedSignatures::WhenPresent, Kind::Choice(RoutedSignatures::WORDS);
+        /// How far the timestamp of an ioap.v1 registration may be from the gateway's clock.
+        #[serde(with = "units::duration")]
+        max_clock_skew: Duration = Duration::from_secs(60), Kind::duration(Duration::from_secs(1));
+        /// How many recent registrations are remembered against replay. When full, further ones
+        /// on ioap.v1 are refused rather than old ones forgotten.
+        replay_cache: usize = 100_000, Kind::count(1, 100_000_000);
+    }
+
+    /// Which agents are reachable, and until when.
+    presence: PresenceSettings {
+        /// Silent for this long means gone.
+        #[serde(with = "units::duration")]
+        timeout: Duration = Duration::from_secs(300), Kind::duration(Duration::from_millis(100));
+        /// How often silent sockets are pinged, at most half of the timeout. Unset means a third
+        /// of it.
+        #[serde(with = "units::optional_duration")]
+        heartbeat: Option<Duration> = None, Kind::duration(Duration::from_millis(10));
+        /// What counts as a sign of life: "frames" (any, WebSocket pongs included) or "messages".
+        activity: Activity = Activity::Frames, Kind::Choice(Activity::WORDS);
+        /// How long after its lease ended an agent's connection is closed at the latest.
+        #[serde(with = "units::duration")]
+        cleanup_interval: Duration = Duration::from_secs(60), Kind::duration(Duration::from_millis(10));
+        /// The longest that the on_expire hook may extend a lease at once.
+        #[serde(with = "units::duration")]
+        max_extension: Duration = Duration::from_secs(3600), Kind::duration(Duration::ZERO);
+    }
+
+    /// What one agent may cost.
+    limits: LimitSettings {
+        /// A connection that has not registered after this long is closed.
+        #[serde(with = "units::duration")]
+        register_timeout: Duration = Duration::from_secs(10), Kind::duration(Duration::from_millis(10));
+        /// Connections at once; 0 means no limit.
+        connections: usize = 10_000, Kind::count(0, 100_000_000);
+        /// The largest message. The reference client takes at most 1 MiB.
+        #[serde(with = "units::size")]
+        message_bytes: usize = 64 * KIB, Kind::size(KIB, 16 * MIB);
+        /// Malformed messages per minute after which a connection is closed.
+        bad_messages_per_minute: u32 = 120, Kind::count(1, u32::MAX as usize);
+        /// Messages that wait for one agent's socket. When full, senders are told.
+        outbox_messages: usize = 256, Kind::count(1, 1_000_000);
+        /// Bytes that wait for one agent's socket, at least limits.message_bytes.
+        #[serde(with = "units::size")]
+        outbox_bytes: usize = MIB, Kind::size(KIB, 1024 * MIB);
+        /// A socket that takes nothing for this long is closed.
+        #[serde(with = "units::duration")]
+        write_timeout: Duration = Duration::from_secs(10), Kind::duration(Duration::from_millis(10));
+        /// What an agent may publish about itself, as JSON; at most limits.message_bytes.
+        #[serde(with = "units::size")]
+        metadata_bytes: usize = 4 * KIB, Kind::size(0, 16 * MIB);
+        /// Messages per second from one agent; 0 means no limit.
+        messages_per_second: u32 = 0, Kind::count(0, u32::MAX as usize);
+        /// Messages at once before the rate counts; 0 means as many as messages_per_second.
+        message_burst: u32 = 0, Kind::count(0, u32::MAX as usize);
+        /// Messages refused for their rate after which a connection is closed.
+        rate_strikes: u32 = 100, Kind::count(1, u32::MAX as usize);
+    }
+
+    /// Messages kept for agents that are reconnecting.
+    mailbox: MailboxSettings {
+        /// How long a message waits for an agent that is absent; "0s" keeps none.
+        #[serde(with = "units::duration")]
+        hold: Duration = Duration::ZERO, Kind::duration(Duration::ZERO);
+        /// Messages kept for one agent.
+        messages_per_agent: usize = 64, Kind::count(1, 1_000_000);
+        /// Bytes kept for one agent, at least limits.message_bytes.
+        #[serde(with = "units::size")]
+        bytes_per_agent: usize = 256 * KIB, Kind::size(KIB, 1024 * MIB);
+        /// Bytes kept in all.
+        #[serde(with = "units::size")]
+        total_bytes: usize = 64 * MIB, Kind::size(KIB, 1024 * 1024 * MIB);
+    }
+
+    /// What the gateway carries from agent to agent.
+    routing: RoutingSettings {
+        /// Message types that are relayed: of OFFER, ANSWER, ICE_CANDIDATE, ERROR, INTENT,
+        /// EXEC_REQUEST and EXEC_RESPONSE. The others are between an agent and the gateway.
+        relay: Vec<MessageType> = vec![
+            MessageType::Offer,
+            MessageType::Answer,
+            MessageType::IceCandidate,
+            MessageType::Error,
+        ], Kind::Relay;
+    }
+
+    /// STUN and TURN servers that ioap.v1.1 agents are told of.
+    ice: IceSettings {
+        /// Each { urls = ["turn:turn.example:3478"], username = "…", credential = "…" }; urls may
+        /// be stun:, stuns:, turn: or turns:, and a credential also { file = "…" } or
+        /// { env = "…" }.
+        servers: Vec<IceServerSettings> = Vec::new(), Kind::IceServers;
+    }
+
+    /// The log, which goes to standard error.
+    log: LogSettings {
+        /// "error", "warn", "info", "debug", "trace" or "off"; per module as in
+        /// "info,conexus_gateway::session=debug".
+        level: String = "info".to_owned(), Kind::LogLevel;
+        /// "auto" (for people, in colour on a terminal), "human" (without colour) or "json".
+        format: LogFormat = LogFormat::Auto, Kind::Choice(LogFormat::WORDS);
+    }
+}
+
+/// A STUN or TURN server, as WebRTC's `RTCIceServer`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IceServerSettings {
+    /// At least one of `stun:`, `stuns:`, `turn:` or `turns:`.
+    pub urls: Vec<String>,
+    /// For TURN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// For TURN. Agents are told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<Secret>,
+}
+
+impl Settings {
+    /// How often silent sockets are pinged: as set, else a third of the timeout.
+    pub fn heartbeat(&self) -> Duration {
+        self.presence.heartbeat.unwrap_or(self.presence.timeout / 3)
+    }
+
+    /// How many messages an agent may send at once, where their rate is limited.
+    pub fn message_burst(&self) -> u32 {
+        match self.limits.message_burst {
+            0 => self.limits.messages_per_second,
+            burst => burst,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heartbeat_is_a_third_of_the_timeout_unless_set() {
+        let mut settings = Settings::default();
+        assert_eq!(settings.heartbeat(), Duration::from_secs(100));
+        settings.presence.heartbeat = Some(Duration::from_secs(7));
+        assert_eq!(settings.heartbeat(), Duration::from_secs(7));
+    }
+
+    #[test]
+    fn burst_follows_the_rate_unless_set() {
+        let mut settings = Settings::default();
+        settings.limits.messages_per_second = 20;
+        assert_eq!(settings.message_burst(), 20);
+        settings.limits.message_burst = 5;
+        assert_eq!(settings.message_burst(), 5);
+    }
+}

@@ -1,0 +1,78 @@
+//! The table of known keys: what a setting is called, what it may be, and what it is for.
+//!
+//! [`sections!`] declares the typed sections and this table in one go, so that neither can
+//! know a key that the other does not. The walk over files, `conexus config` and the test that
+//! `gateway.toml` leaves nothing out all read it.
+
+use super::kind::Kind;
+
+/// One known key.
+#[derive(Debug)]
+pub struct Key {
+    /// `presence.timeout`.
+    pub path: &'static str,
+    /// Its documentation, line by line, as in [`Settings`](super::Settings).
+    pub doc: &'static [&'static str],
+    pub(super) kind: Kind,
+}
+
+impl Key {
+    /// `presence`.
+    pub fn section(&self) -> &'static str {
+        self.path.split_once('.').map_or("", |(section, _)| section)
+    }
+
+    /// `timeout`.
+    pub fn name(&self) -> &'static str {
+        self.path.split_once('.').map_or(self.path, |(_, name)| name)
+    }
+}
+
+/// Declares one struct per section, [`Settings`](super::Settings) that holds them all, their
+/// defaults, and the table of keys.
+macro_rules! sections {
+    ($(
+        $(#[doc = $about:literal])+
+        $section:ident: $Section:ident { $(
+            $(#[doc = $doc:literal])+
+            $(#[serde($($serde:tt)+)])?
+            $key:ident: $Type:ty = $default:expr, $kind:expr;
+        )+ }
+    )+) => {
+        /// All that the gateway lets its operator decide. Share it in an `Arc`.
+        ///
+        /// [`Settings::default`] holds the built-in defaults; [`load`](super::load) reads
+        /// and validates.
+        #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Settings { $( $(#[doc = $about])+ pub $section: $Section, )+ }
+
+        $(
+            $(#[doc = $about])+
+            #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+            #[serde(default, deny_unknown_fields)]
+            pub struct $Section { $(
+                $(#[doc = $doc])+
+                $(#[serde($($serde)+)])?
+                pub $key: $Type,
+            )+ }
+
+            impl Default for $Section {
+                fn default() -> Self {
+                    Self { $( $key: $default, )+ }
+                }
+            }
+        )+
+
+        /// Every section in the order of `gateway.toml`, with its documentation.
+        pub const SECTIONS: &[(&str, &[&str])] = &[$( (stringify!($section), &[$($about),+]) ),+];
+
+        /// Every key in the order of `gateway.toml`.
+        pub const KEYS: &[Key] = &[$($( Key {
+            path: concat!(stringify!($section), ".", stringify!($key)),
+            doc: &[$($doc),+],
+            kind: $kind,
+        }, )+)+];
+    };
+}
+pub(super) use sections;

@@ -1,0 +1,63 @@
+//! What every connection shares: settings, the router, and how far a stop has come.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use conexus_protocol::{IceServer, Registered, Timestamp};
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    audience::Audiences, clock::Clock, config::Settings, phase::Phase, replay::ReplayGuard,
+    router::Router, session::handle::SessionId,
+};
+
+/// See the [module](self).
+pub(crate) struct Core {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) clock: Clock,
+    pub(crate) router: Arc<Router>,
+    pub(crate) replay: ReplayGuard,
+    pub(crate) audiences: Audiences,
+    pub(crate) node_id: String,
+    pub(crate) phase: watch::Sender<Phase>,
+    /// Every session that may still read holds a token of it.
+    pub(crate) readers: TaskTracker,
+    pub(crate) next_session: AtomicU64,
+}
+
+impl Core {
+    pub(crate) fn next_session_id(&self) -> SessionId {
+        SessionId(self.next_session.fetch_add(1, Relaxed))
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// What an `ioap.v1.1` agent is told when it has registered.
+    pub(crate) fn welcome(&self, session: SessionId) -> Registered {
+        let settings = &self.settings;
+        let ice_servers = settings.ice.servers.iter().map(|server| IceServer {
+            urls: server.urls.clone(),
+            username: server.username.clone(),
+            credential: server.credential.as_ref().map(|secret| secret.expose().to_owned()),
+        });
+        Registered {
+            session_id: session.to_string(),
+            node_id: self.node_id.clone(),
+            presence_timeout_ms: millis(settings.presence.timeout),
+            heartbeat_ms: millis(settings.heartbeat()),
+            max_message_bytes: settings.limits.message_bytes as u64,
+            relay: settings.routing.relay.clone(),
+            ice_servers: ice_servers.collect(),
+            server_time: Timestamp::now().to_string(),
+        }
+    }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,224 @@
+//! The composition root: builds a gateway from its settings, runs it, and stops it gracefully.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use conexus_protocol::{Identity, RefusalReason};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use crate::{
+    accounting::{Accounting, Messages},
+    audience::Audiences,
+    clock::Clock,
+    config::Settings,
+    core::Core,
+    hooks::{EmptyChain, Policy},
+    http::{self, App, serve::Serving},
+    mailbox::MailboxLimits,
+    phase::Phase,
+    presence::Presence,
+    replay::ReplayGuard,
+    router::Router,
+    voice::Voice,
+};
+
+/// Why a gateway could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GatewayError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// `server.listen`.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// A gateway that listens, and serves once it is [run](Self::run).
+pub struct Gateway {
+    core: Arc<Core>,
+    listener: TcpListener,
+    local_addr: SocketAddr,
+}
+
+impl Gateway {
+    /// Builds a gateway without hooks and binds its listener.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub async fn bind(settings: Arc<Settings>, identity: Identity) -> Result<Self, GatewayError> {
+        Self::bind_with_policy(settings, identity, Arc::new(EmptyChain)).await
+    }
+
+    /// Builds a gateway whose decisions are somebody's, and binds its listener.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub async fn bind_with_policy(
+        settings: Arc<Settings>,
+        identity: Identity,
+        policy: Arc<dyn Policy>,
+    ) -> Result<Self, GatewayError> {
+        let address = settings.server.listen;
+        let bind_error = |source| GatewayError::Bind { address, source };
+        let listener = TcpListener::bind(address).await.map_err(bind_error)?;
+        let local_addr = listener.local_addr().map_err(bind_error)?;
+        let core = Arc::new(core(settings, identity, policy, local_addr));
+        Ok(Self { core, listener, local_addr })
+    }
+
+    /// Where it really listens: port 0 became a free one.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// The gateway's own DID.
+    pub fn did(&self) -> &str {
+        self.core.router.voice.did()
+    }
+
+    /// How many hooks decide.
+    pub fn hook_count(&self) -> usize {
+        self.core.router.policy.hook_count()
+    }
+
+    /// A look at the running gateway's counters, for as long as anyone likes.
+    pub fn watch(&self) -> Watch {
+        Watch { core: Arc::clone(&self.core) }
+    }
+
+    /// Serves until `shutdown` resolves, then stops: new sessions are refused, no session reads
+    /// any more, what is queued is written, agents are told 1012 with a hint when to come back.
+    /// Within `server.drain_timeout`; what is not done by then is cut off.
+    ///
+    /// Dropping the future ends everything at once.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Self { core, listener, .. } = self;
+        let (abort, stop_serving) = (CancellationToken::new(), CancellationToken::new());
+        let _abort_on_drop = abort.clone().drop_guard();
+        let _stop_on_drop = stop_serving.clone().drop_guard();
+        let (sessions, connections) = (TaskTracker::new(), TaskTracker::new());
+
+        let limit = core.settings.limits.connections;
+        let app = App { core: Arc::clone(&core), sessions: sessions.clone(), abort: abort.clone() };
+        let serving = http::serve::serve(
+            listener,
+            Serving {
+                routes: http::routes(app),
+                places: (limit > 0)
+                    .then(|| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)))),
+                head_timeout: core.settings.limits.register_timeout,
+                tasks: connections.clone(),
+                stop: stop_serving.clone(),
+            },
+        );
+        let expire_mail = core.router.expire_mail();
+        let stopping = async {
+            shutdown.await;
+            drain(&core, &sessions, &abort).await;
+        };
+        tokio::select! {
+            () = serving => {}
+            () = expire_mail => {}
+            () = stopping => {}
+        }
+        stop_serving.cancel();
+        connections.close();
+        connections.wait().await;
+        let Messages { received, delivered, refused, held } = core.router.accounting.snapshot();
+        info!(received, delivered, refused, held, "stopped");
+    }
+}
+
+/// The graceful stop, from the first refusal to the last close frame.
+async fn drain(core: &Core, sessions: &TaskTracker, abort: &CancellationToken) {
+    /// After the abort, sessions end as soon as they are polled.
+    const AFTER_ABORT: Duration = Duration::from_secs(1);
+
+    let patience = core.settings.server.drain_timeout;
+    let deadline = Instant::now() + patience;
+    info!(agents = core.router.presence.online(), ?patience, "stopping");
+
+    core.phase.send_replace(Phase::Quiescing);
+    core.readers.close();
+    let quiet = timeout(patience / 2, core.readers.wait()).await.is_ok();
+    if !quiet {
+        warn!(sessions = core.readers.len(), "decisions still pending, stopping all the same");
+    }
+    // Nobody comes back to fetch it from this gateway; its senders are still here to be told.
+    for routed in core.router.presence.empty_mailboxes() {
+        core.router.refuse(routed, RefusalReason::Draining);
+    }
+    core.phase.send_replace(Phase::Closing);
+    sessions.close();
+    if timeout_at(deadline, sessions.wait()).await.is_err() {
+        warn!(sessions = sessions.len(), "not all sessions ended in time, cutting them off");
+        abort.cancel();
+        let _ = timeout(AFTER_ABORT, sessions.wait()).await;
+    }
+}
+
+fn core(
+    settings: Arc<Settings>,
+    identity: Identity,
+    policy: Arc<dyn Policy>,
+    local_addr: SocketAddr,
+) -> Core {
+    let clock = Clock::start();
+    let accounting = Arc::new(Accounting::default());
+    let mailbox = &settings.mailbox;
+    let limits = MailboxLimits {
+        messages_per_agent: mailbox.messages_per_agent,
+        bytes_per_agent: mailbox.bytes_per_agent,
+        total_bytes: mailbox.total_bytes,
+    };
+    let presence = Presence::new(limits, Arc::clone(&accounting));
+    let (phase, phase_seen) = watch::channel(Phase::Running);
+    let node_id = match settings.server.node_id.as_str() {
+        "" => identity.key().base58().chars().take(8).collect(),
+        name => name.to_owned(),
+    };
+    let voice = Voice::new(identity);
+    let router = Router::new(&settings, presence, accounting, voice, policy, clock, phase_seen);
+    let signatures = &settings.signatures;
+    Core {
+        replay: ReplayGuard::new(
+            signatures.max_clock_skew,
+            signatures.replay_cache,
+            clock.started_at(),
+        ),
+        audiences: Audiences::new(&settings.server.public_urls, local_addr),
+        clock,
+        router: Arc::new(router),
+        node_id,
+        phase,
+        readers: TaskTracker::new(),
+        next_session: 1.into(),
+        settings,
+    }
+}
+
+/// What can be seen of a running gateway from within its process.
+#[derive(Clone)]
+pub struct Watch {
+    core: Arc<Core>,
+}
+
+impl Watch {
+    /// What became of the messages so far.
+    pub fn messages(&self) -> Messages {
+        self.core.router.accounting.snapshot()
+    }
+
+    /// How many agents are present.
+    pub fn agents(&self) -> usize {
+        self.core.router.presence.online()
+    }
+}

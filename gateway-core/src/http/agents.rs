@@ -1,0 +1,112 @@
+//! `/agents`: who is present, a page at a time, in the order of their keys.
+
+use axum::{
+    Json,
+    extract::{Query, State, rejection::QueryRejection},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use conexus_protocol::{AgentKey, Metadata};
+use serde::{Deserialize, Serialize};
+
+use super::{App, fault};
+use crate::{config::AgentsAccess, core::Core, session::handle::SessionHandle};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Question {
+    limit: Option<usize>,
+    cursor: Option<String>,
+    name: Option<String>,
+    capability: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    agents: Vec<Agent>,
+    count: usize,
+    next_cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Agent {
+    did: String,
+    connected_at: String,
+    last_activity: String,
+    subprotocol: &'static str,
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    metadata: Metadata,
+}
+
+pub(super) async fn list(
+    State(app): State<App>,
+    headers: HeaderMap,
+    question: Result<Query<Question>, QueryRejection>,
+) -> Response {
+    let core = &app.core;
+    if let Err(refusal) = admit(core, &headers) {
+        return *refusal;
+    }
+    let Query(question) = match question {
+        Ok(question) => question,
+        Err(rejection) => return fault(StatusCode::BAD_REQUEST, rejection.body_text()),
+    };
+    let most = core.settings.http.agents_page;
+    if question.limit == Some(0) {
+        return fault(StatusCode::BAD_REQUEST, "limit: must be at least 1");
+    }
+    // More than fits on a page is no fault: the rest is behind the cursor.
+    let limit = question.limit.map_or(most, |limit| limit.min(most));
+    let after = match question.cursor.as_deref().map(AgentKey::parse_base58).transpose() {
+        Ok(after) => after,
+        Err(_) => return fault(StatusCode::BAD_REQUEST, "cursor: not one of this gateway's"),
+    };
+
+    let wanted = |session: &SessionHandle| {
+        if question.name.is_none() && question.capability.is_none() {
+            return true;
+        }
+        let metadata = session.metadata();
+        question.name.as_ref().is_none_or(|name| metadata.name.as_ref() == Some(name))
+            && question.capability.as_ref().is_none_or(|one| metadata.capabilities.contains(one))
+    };
+    let page = core.router.presence.page(after, limit, core.clock.now(), wanted);
+    let agents = page.agents.iter().map(|session| Agent {
+        did: session.agent.to_string(),
+        connected_at: core.clock.wall(session.connected_at).to_string(),
+        last_activity: core.clock.wall(session.last_activity()).to_string(),
+        subprotocol: session.subprotocol.as_str(),
+        metadata: Metadata::clone(&session.metadata()),
+    });
+    Json(Answer {
+        agents: agents.collect(),
+        count: page.total,
+        next_cursor: page.next.map(|key| key.base58()),
+    })
+    .into_response()
+}
+
+/// Whether `http.agents` lets this request see the list.
+fn admit(core: &Core, headers: &HeaderMap) -> Result<(), Box<Response>> {
+    let http = &core.settings.http;
+    match http.agents {
+        AgentsAccess::Public => Ok(()),
+        AgentsAccess::Off => Err(Box::new(fault(StatusCode::NOT_FOUND, "no such route"))),
+        AgentsAccess::Token => {
+            let presented = headers
+                .get(header::AUTHORIZATION)
+                .and_then(|value| value.to_str().ok())
+                .and_then(|value| value.strip_prefix("Bearer "));
+            let matches = presented
+                .zip(http.agents_token.as_ref())
+                .is_some_and(|(presented, token)| token.matches(presented));
+            if matches {
+                return Ok(());
+            }
+            let mut refusal = fault(StatusCode::UNAUTHORIZED, "a bearer token is needed");
+            let scheme = header::HeaderValue::from_static("Bearer");
+            refusal.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+            Err(Box::new(refusal))
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The public routes: `/ws`, `/health`, `/ready`, `/agents`.
+//!
+//! [`serve`] accepts connections, [`ws`] makes the ones that ask for it sessions, the others are
+//! answered from what the core knows.
+
+mod agents;
+mod health;
+pub(crate) mod serve;
+mod ws;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Json, Router,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::core::Core;
+
+/// Where agents connect.
+pub(crate) const WS_PATH: &str = "/ws";
+
+/// A connection's place among `limits.connections`, kept for as long as its socket is open.
+#[derive(Clone, Debug)]
+pub(crate) struct Permit {
+    _place: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+/// What every request on a connection carries.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) peer: SocketAddr,
+    pub(crate) permit: Permit,
+}
+
+/// What the routes share.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) core: Arc<Core>,
+    /// Where sessions run.
+    pub(crate) sessions: TaskTracker,
+    /// Ends every session at once, whatever it does.
+    pub(crate) abort: CancellationToken,
+}
+
+pub(crate) fn routes(app: App) -> Router {
+    Router::new()
+        .route(WS_PATH, get(ws::upgrade))
+        .route("/health", get(health::health))
+        .route("/ready", get(health::ready))
+        .route("/agents", get(agents::list))
+        .fallback(async || fault(StatusCode::NOT_FOUND, "no such route"))
+        .with_state(app)
+}
+
+/// An error as JSON: `{"error": …}`.
+fn fault(status: StatusCode, message: impl Into<String>) -> Response {
+    (status, Json(json!({ "error": message.into() }))).into_response()
+}

@@ -1,0 +1,114 @@
+//! The accept loop: one task per connection, bounded in number and in patience.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::sleep,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower_service::Service as _;
+use tracing::{debug, warn};
+
+use super::{Origin, Permit};
+
+/// How long to wait after the system refused a connection (no file descriptor left, say): the
+/// refusal would come back at once, so without a pause the loop would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The answer to a connection over the limit.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 32\r\nRetry-After: 5\r\n\r\n{\"error\":\"too many connections\"}";
+
+/// How connections are served.
+pub(crate) struct Serving {
+    pub(crate) routes: Router,
+    /// `limits.connections`; none where there is no limit.
+    pub(crate) places: Option<Arc<Semaphore>>,
+    /// How long a request's head may take: a half handshake frees its socket.
+    pub(crate) head_timeout: Duration,
+    pub(crate) tasks: TaskTracker,
+    /// Stops accepting and ends all connections that are not sessions.
+    pub(crate) stop: CancellationToken,
+}
+
+/// Accepts until stopped.
+pub(crate) async fn serve(listener: TcpListener, serving: Serving) {
+    let mut refused_before = false;
+    loop {
+        let accepted = tokio::select! {
+            () = serving.stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                refused_before = false;
+                serving.connection(stream, peer);
+            }
+            Err(error) if is_the_peers(&error) => {
+                debug!(%error, "connection failed while accepted")
+            }
+            Err(error) => {
+                // Once per episode: at ten lines a second the log would fill the disk next.
+                if !refused_before {
+                    warn!(%error, "cannot accept connections, still trying");
+                }
+                refused_before = true;
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn is_the_peers(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+impl Serving {
+    fn connection(&self, stream: TcpStream, peer: SocketAddr) {
+        let place = match &self.places {
+            None => None,
+            Some(places) => match Arc::clone(places).try_acquire_owned() {
+                Ok(place) => Some(Arc::new(place)),
+                Err(_) => return self.refuse(stream, peer),
+            },
+        };
+        // Signaling is small messages that somebody waits for.
+        let _ = stream.set_nodelay(true);
+        let origin = Origin { peer, permit: Permit { _place: place } };
+        let routes = self.routes.clone();
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(origin.clone());
+            routes.clone().call(request)
+        });
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.head_timeout)
+            .max_buf_size(16 * 1024)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            if let Some(Err(error)) = stop.run_until_cancelled(served).await {
+                debug!(%peer, %error, "connection ended");
+            }
+        });
+    }
+
+    fn refuse(&self, mut stream: TcpStream, peer: SocketAddr) {
+        debug!(%peer, "connection refused: limits.connections are open");
+        // It fits the socket's empty buffer, so this does not wait.
+        self.tasks.spawn(async move {
+            let _ = stream.write_all(FULL).await;
+        });
+    }
+}

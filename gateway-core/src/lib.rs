@@ -1,0 +1,50 @@
+//! The Conexus gateway: agents connect over WebSocket, prove who they are with an Ed25519
+//! `did:key`, and exchange WebRTC signaling. This crate is the core and the `conexus` binary.
+//!
+//! The core moves messages. Everything that is a decision is asked of a [`hooks::Policy`].
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`config`] | from files, environment and command line to typed [`config::Settings`] |
+//! | [`gateway`] | the composition root: [`gateway::Gateway`] is built, run and stopped |
+//! | [`hooks`] | the points at which policy decides |
+//! | [`cli`] | the subcommands of `conexus` |
+//! | `http` | the public routes and the WebSocket upgrade |
+//! | `session` | one connection's life: handshake, loop, bounded outbox, farewell |
+//! | `router` | from a judged message to one of its ends |
+//! | `presence`, `mailbox` | who is reachable and until when; what waits for those who are not |
+//!
+//! A gateway within another program (or a test) takes three lines:
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # use conexus_gateway::{config::Settings, gateway::{Gateway, GatewayError}};
+//! # use conexus_protocol::Identity;
+//! # async fn example() -> Result<(), GatewayError> {
+//! let gateway = Gateway::bind(Arc::new(Settings::default()), Identity::generate()).await?;
+//! println!("listening on {}", gateway.local_addr());
+//! gateway.run(std::future::pending()).await;
+//! # Ok(())
+//! # }
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod accounting;
+mod audience;
+pub mod cli;
+mod clock;
+pub mod config;
+mod core;
+pub mod gateway;
+pub mod hooks;
+mod http;
+mod mailbox;
+mod phase;
+mod presence;
+mod replay;
+mod router;
+mod session;
+mod voice;
+
+pub use accounting::Messages;

@@ -1,0 +1,205 @@
+//! The mailbox: short-term hold for an agent that is away.
+//!
+//! Each agent has at most one, inside its slot of [`presence`](crate::presence), so that the end
+//! of a session, the arrival of the next and a message in between happen in one order. Bounded per
+//! agent here and in all by [`Postroom`]. Nothing here does I/O.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use conexus_protocol::AgentKey;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::{clock::Moment, session::outbox::Routed};
+
+/// How much the mailboxes may hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MailboxLimits {
+    pub(crate) messages_per_agent: usize,
+    pub(crate) bytes_per_agent: usize,
+    pub(crate) total_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Held {
+    routed: Routed,
+    until: Moment,
+}
+
+/// What waits for one agent, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    held: VecDeque<Held>,
+    bytes: usize,
+}
+
+impl Mailbox {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        self.held.iter().map(|held| held.until).min()
+    }
+}
+
+/// All that is common to the mailboxes: the total, and when which is due.
+#[derive(Debug)]
+pub(crate) struct Postroom {
+    limits: MailboxLimits,
+    bytes: AtomicUsize,
+    due: Mutex<BTreeSet<(Moment, AgentKey)>>,
+    sooner: Notify,
+}
+
+impl Postroom {
+    pub(crate) fn new(limits: MailboxLimits) -> Self {
+        Self { limits, bytes: AtomicUsize::new(0), due: Mutex::default(), sooner: Notify::new() }
+    }
+
+    /// Puts a message in, or gives it back when a limit is reached.
+    pub(crate) fn hold(
+        &self,
+        mailbox: &mut Mailbox,
+        routed: Routed,
+        until: Moment,
+    ) -> Result<(), Routed> {
+        let size = routed.text.len();
+        let fits = mailbox.held.len() < self.limits.messages_per_agent
+            && mailbox.bytes + size <= self.limits.bytes_per_agent;
+        if !fits || !self.reserve(size) {
+            return Err(routed);
+        }
+        let before = mailbox.deadline();
+        let key = routed.to;
+        mailbox.bytes += size;
+        mailbox.held.push_back(Held { routed, until });
+        self.reschedule(key, before, mailbox.deadline());
+        Ok(())
+    }
+
+    /// Takes everything out, oldest first: its agent is back.
+    pub(crate) fn empty(&self, key: AgentKey, mailbox: &mut Mailbox) -> Vec<Routed> {
+        self.take(key, mailbox, |_| true)
+    }
+
+    /// Takes out what has waited too long.
+    pub(crate) fn expired(&self, key: AgentKey, mailbox: &mut Mailbox, now: Moment) -> Vec<Routed> {
+        self.take(key, mailbox, |held| held.until <= now)
+    }
+
+    fn take(
+        &self,
+        key: AgentKey,
+        mailbox: &mut Mailbox,
+        gone: impl Fn(&Held) -> bool,
+    ) -> Vec<Routed> {
+        let before = mailbox.deadline();
+        let (taken, kept): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut mailbox.held).into_iter().partition(gone);
+        mailbox.held = kept;
+        let size: usize = taken.iter().map(|held| held.routed.text.len()).sum();
+        mailbox.bytes -= size;
+        self.bytes.fetch_sub(size, Relaxed);
+        self.reschedule(key, before, mailbox.deadline());
+        taken.into_iter().map(|held| held.routed).collect()
+    }
+
+    /// The earliest moment at which some mailbox has something that waited too long.
+    pub(crate) fn next_due(&self) -> Option<(Moment, AgentKey)> {
+        self.due.lock().first().copied()
+    }
+
+    /// Waits until [`next_due`](Self::next_due) may be sooner than it was. Cancel-safe.
+    pub(crate) async fn sooner(&self) {
+        self.sooner.notified().await;
+    }
+
+    fn reserve(&self, size: usize) -> bool {
+        self.bytes
+            .fetch_update(Relaxed, Relaxed, |bytes| {
+                Some(bytes + size).filter(|sum| *sum <= self.limits.total_bytes)
+            })
+            .is_ok()
+    }
+
+    fn reschedule(&self, key: AgentKey, before: Option<Moment>, after: Option<Moment>) {
+        if before == after {
+            return;
+        }
+        let mut due = self.due.lock();
+        if let Some(before) = before {
+            due.remove(&(before, key));
+        }
+        if let Some(after) = after {
+            due.insert((after, key));
+        }
+        drop(due);
+        self.sooner.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use conexus_protocol::MessageType;
+
+    use super::*;
+    use crate::session::handle::tests::session;
+
+    const LIMITS: MailboxLimits =
+        MailboxLimits { messages_per_agent: 3, bytes_per_agent: 10, total_bytes: 12 };
+
+    fn message(to: AgentKey, text: &str) -> Routed {
+        Routed { text: text.into(), to, kind: MessageType::Offer, sender: session() }
+    }
+
+    fn at(millis: u64) -> Moment {
+        Moment::from_millis(millis)
+    }
+
+    fn texts(taken: &[Routed]) -> Vec<&str> {
+        taken.iter().map(|routed| routed.text.as_str()).collect()
+    }
+
+    #[test]
+    fn what_was_held_comes_out_in_order_and_frees_its_room() {
+        let (postroom, mut mailbox) = (Postroom::new(LIMITS), Mailbox::default());
+        let key = session().agent.key();
+        for text in ["a", "b", "c"] {
+            postroom.hold(&mut mailbox, message(key, text), at(50)).unwrap();
+        }
+        let back = postroom.hold(&mut mailbox, message(key, "d"), at(50)).unwrap_err();
+        assert_eq!(back.text.as_str(), "d");
+        assert_eq!(texts(&postroom.empty(key, &mut mailbox)), ["a", "b", "c"]);
+        assert!(postroom.next_due().is_none());
+        postroom.hold(&mut mailbox, message(key, "1234567890"), at(50)).unwrap();
+    }
+
+    #[test]
+    fn the_total_bounds_all_mailboxes_together() {
+        let postroom = Postroom::new(LIMITS);
+        let (mut one, mut other) = (Mailbox::default(), Mailbox::default());
+        let (a, b) = (session().agent.key(), session().agent.key());
+        postroom.hold(&mut one, message(a, "1234567890"), at(9)).unwrap();
+        assert!(postroom.hold(&mut other, message(b, "123"), at(9)).is_err());
+        postroom.expired(a, &mut one, at(9));
+        postroom.hold(&mut other, message(b, "123"), at(9)).unwrap();
+    }
+
+    #[test]
+    fn each_message_expires_at_its_own_moment() {
+        let (postroom, mut mailbox) = (Postroom::new(LIMITS), Mailbox::default());
+        let key = session().agent.key();
+        postroom.hold(&mut mailbox, message(key, "late"), at(90)).unwrap();
+        postroom.hold(&mut mailbox, message(key, "soon"), at(20)).unwrap();
+        assert_eq!(postroom.next_due(), Some((at(20), key)));
+        assert_eq!(texts(&postroom.expired(key, &mut mailbox, at(20))), ["soon"]);
+        assert_eq!(postroom.next_due(), Some((at(90), key)));
+        assert_eq!(texts(&postroom.expired(key, &mut mailbox, at(89))), [""; 0]);
+        assert_eq!(texts(&postroom.expired(key, &mut mailbox, at(90))), ["late"]);
+        assert!(mailbox.is_empty());
+    }
+}

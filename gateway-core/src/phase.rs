@@ -1,0 +1,12 @@
+//! How far a graceful stop has come. The gateway moves on, every session follows.
+
+/// See the [module](self).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Business as usual.
+    Running,
+    /// No session reads any more, so that no new message comes up; what is queued is written.
+    Quiescing,
+    /// Sessions write what is left and close with 1012.
+    Closing,
+}

@@ -1,0 +1,335 @@
+//! Presence: which agents are reachable, and until when.
+//!
+//! A presence is a lease: silence ends it, so a crashed peer needs no farewell. Every key has one
+//! slot, with the session that holds it and the mailbox for when none does; whatever changes hands
+//! does so under the slot's lock, so that one sender's messages keep their order across a lapse, a
+//! takeover, an end and a return. Nothing here does I/O. `session` claims, renews and leaves;
+//! `router` offers and holds.
+
+use std::{
+    collections::{BinaryHeap, HashMap},
+    hash::{BuildHasher as _, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use conexus_protocol::AgentKey;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::oneshot;
+
+use crate::{
+    accounting::Accounting,
+    clock::Moment,
+    mailbox::{Mailbox, MailboxLimits, Postroom},
+    session::{
+        handle::{SessionHandle, SessionId},
+        outbox::{Order, Parcel, Refused, Routed},
+    },
+};
+
+/// Enough that two cores seldom meet at one lock.
+const SHARDS: usize = 64;
+
+/// What became of a message that was offered to its target.
+#[derive(Debug)]
+pub(crate) enum Offered {
+    /// In the target's outbox.
+    Queued,
+    /// The target is there, its outbox has no room.
+    Full(Routed),
+    /// Nobody holds that key right now.
+    Absent(Routed),
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    owner: Option<Owner>,
+    mailbox: Mailbox,
+}
+
+#[derive(Debug)]
+struct Owner {
+    session: Arc<SessionHandle>,
+    /// Its end has begun: it is no longer shown, and hands on what is in its outbox. What arrives
+    /// meanwhile lines up behind that.
+    leaving: bool,
+}
+
+type Shard = HashMap<AgentKey, Slot>;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Presence {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: RandomState,
+    online: AtomicUsize,
+    accounting: Arc<Accounting>,
+    pub(crate) postroom: Postroom,
+}
+
+impl Presence {
+    pub(crate) fn new(limits: MailboxLimits, accounting: Arc<Accounting>) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            online: AtomicUsize::new(0),
+            accounting,
+            postroom: Postroom::new(limits),
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
+    fn shard(&self, key: AgentKey) -> MutexGuard<'_, Shard> {
+        self.shards[self.hasher.hash_one(key) as usize % SHARDS].lock()
+    }
+
+    /// How many agents are present.
+    pub(crate) fn online(&self) -> usize {
+        self.online.load(Relaxed)
+    }
+
+    /// Makes `session` the holder of its key.
+    ///
+    /// An older session of the key is asked to yield first; what it had not written yet goes ahead
+    /// in the new outbox, then what waited in the mailbox. Waits only as long as the older one
+    /// takes to hand over, which its task bounds. True if there was an older one.
+    pub(crate) async fn claim(&self, session: &Arc<SessionHandle>) -> bool {
+        let key = session.agent.key();
+        loop {
+            let older = {
+                let mut shard = self.shard(key);
+                let slot = shard.entry(key).or_default();
+                match &slot.owner {
+                    Some(owner) => Arc::clone(&owner.session),
+                    None => {
+                        self.install(slot, session, Vec::new());
+                        return false;
+                    }
+                }
+            };
+            let (yielded, unwritten) = oneshot::channel();
+            if older.outbox.order(Order::Yield(yielded))
+                && let Ok(mut parcels) = unwritten.await
+            {
+                let mut shard = self.shard(key);
+                parcels.extend(older.outbox.close());
+                self.install(shard.entry(key).or_default(), session, parcels);
+                self.online.fetch_sub(1, Relaxed);
+                older.release();
+                return true;
+            }
+            // Somebody else was faster, or it is leaving anyway.
+            older.released().await;
+        }
+    }
+
+    fn install(&self, slot: &mut Slot, session: &Arc<SessionHandle>, parcels: Vec<Parcel>) {
+        session.outbox.append(parcels);
+        slot.owner = Some(Owner { session: Arc::clone(session), leaving: false });
+        self.online.fetch_add(1, Relaxed);
+        self.collect_from(slot);
+    }
+
+    /// Moves what the mailbox holds to the end of the owner's outbox.
+    fn collect_from(&self, slot: &mut Slot) {
+        if slot.mailbox.is_empty() {
+            return;
+        }
+        if let Some(owner) = &slot.owner {
+            let held = self.postroom.empty(owner.session.agent.key(), &mut slot.mailbox);
+            self.accounting.released(held.len());
+            owner.session.outbox.append(held.into_iter().map(Parcel::Routed).collect());
+        }
+    }
+
+    /// The end of `session` begins: it is no longer listed. False if it does not hold its key.
+    pub(crate) fn begin_leaving(&self, session: &SessionHandle) -> bool {
+        let mut shard = self.shard(session.agent.key());
+        let Some(slot) = shard.get_mut(&session.agent.key()) else { return false };
+        match &mut slot.owner {
+            Some(owner) if owner.session.id == session.id => {
+                owner.leaving = true;
+                self.online.fetch_sub(1, Relaxed);
+                // What a lapse left in the mailbox is newer than the outbox, older than the rest.
+                self.collect_from(slot);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Gives the key up if nothing is left in the outbox of `session`, which is leaving.
+    pub(crate) fn finish_leaving(&self, session: &SessionHandle) -> bool {
+        let key = session.agent.key();
+        let mut shard = self.shard(key);
+        if !session.outbox.close_if_empty() {
+            return false;
+        }
+        if let Some(slot) = shard.get_mut(&key) {
+            if slot.owner.as_ref().is_some_and(|owner| owner.session.id == session.id) {
+                slot.owner = None;
+            }
+            remove_if_vacant(&mut shard, key);
+        }
+        session.release();
+        true
+    }
+
+    /// Puts a message into its target's outbox, if the target is there.
+    pub(crate) fn offer(&self, routed: Routed, now: Moment) -> Offered {
+        let shard = self.shard(routed.to);
+        match shard.get(&routed.to).and_then(|slot| slot.owner.as_ref()) {
+            Some(owner) if owner.leaving || owner.session.is_live(now) => {
+                match owner.session.outbox.offer(routed) {
+                    Ok(()) => Offered::Queued,
+                    Err(Refused::Full(routed)) => Offered::Full(routed),
+                    Err(Refused::Closed(routed)) => Offered::Absent(routed),
+                }
+            }
+            _ => Offered::Absent(routed),
+        }
+    }
+
+    /// Holds a message for its target until a moment; one that has come back meanwhile gets it at
+    /// once. Given back when there is no room for it. `drained_by` is the leaving session from
+    /// whose outbox it comes, if it does.
+    pub(crate) fn hold(
+        &self,
+        routed: Routed,
+        until: Moment,
+        now: Moment,
+        drained_by: Option<SessionId>,
+    ) -> Result<(), Routed> {
+        let key = routed.to;
+        let mut shard = self.shard(key);
+        let slot = shard.entry(key).or_default();
+        let mut lapsed = None;
+        if let Some(Owner { session, leaving }) = &slot.owner {
+            let reachable =
+                if *leaving { drained_by != Some(session.id) } else { session.is_live(now) };
+            if reachable {
+                return session
+                    .outbox
+                    .offer(routed)
+                    .map_err(|(Refused::Full(routed) | Refused::Closed(routed))| routed);
+            }
+            lapsed = Some(session);
+        }
+        let held = self.postroom.hold(&mut slot.mailbox, routed, until);
+        match (&held, lapsed) {
+            (Ok(()), Some(session)) => {
+                self.accounting.held();
+                session.mail_waits();
+            }
+            (Ok(()), None) => self.accounting.held(),
+            (Err(_), _) => remove_if_vacant(&mut shard, key),
+        }
+        held
+    }
+
+    /// Gives a session whose lapsed lease was renewed what was held for it meanwhile.
+    pub(crate) fn collect(&self, session: &SessionHandle) {
+        let mut shard = self.shard(session.agent.key());
+        if let Some(slot) = shard.get_mut(&session.agent.key())
+            && slot.owner.as_ref().is_some_and(|owner| owner.session.id == session.id)
+        {
+            self.collect_from(slot);
+        }
+    }
+
+    /// Takes out of one mailbox what has waited too long.
+    pub(crate) fn expire_mail(&self, key: AgentKey, now: Moment) -> Vec<Routed> {
+        let mut shard = self.shard(key);
+        let Some(slot) = shard.get_mut(&key) else { return Vec::new() };
+        let expired = self.postroom.expired(key, &mut slot.mailbox, now);
+        self.accounting.released(expired.len());
+        remove_if_vacant(&mut shard, key);
+        expired
+    }
+
+    /// Takes everything out of all mailboxes: the gateway stops.
+    pub(crate) fn empty_mailboxes(&self) -> Vec<Routed> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            for (key, slot) in shard.iter_mut() {
+                all.append(&mut self.postroom.empty(*key, &mut slot.mailbox));
+            }
+            shard.retain(|_, slot| slot.owner.is_some());
+        }
+        self.accounting.released(all.len());
+        all
+    }
+
+    /// Up to `limit` of the wanted agents whose key follows `after`, in the order of their keys,
+    /// and how many are wanted in all.
+    pub(crate) fn page(
+        &self,
+        after: Option<AgentKey>,
+        limit: usize,
+        now: Moment,
+        wanted: impl Fn(&SessionHandle) -> bool,
+    ) -> Page {
+        let mut total = 0;
+        let mut first = BinaryHeap::with_capacity(limit.min(1024) + 2);
+        for shard in &self.shards {
+            for (key, slot) in shard.lock().iter() {
+                let Some(owner) = &slot.owner else { continue };
+                if owner.leaving || !owner.session.is_live(now) || !wanted(&owner.session) {
+                    continue;
+                }
+                total += 1;
+                if after.is_none_or(|after| *key > after) {
+                    first.push(Listed { key: *key, session: Arc::clone(&owner.session) });
+                    if first.len() > limit + 1 {
+                        first.pop();
+                    }
+                }
+            }
+        }
+        let mut agents: Vec<_> = first.into_sorted_vec();
+        let more = agents.len() > limit;
+        agents.truncate(limit);
+        let next = agents.last().filter(|_| more).map(|last| last.key);
+        Page { agents: agents.into_iter().map(|listed| listed.session).collect(), total, next }
+    }
+}
+
+fn remove_if_vacant(shard: &mut Shard, key: AgentKey) {
+    if shard.get(&key).is_some_and(|slot| slot.owner.is_none() && slot.mailbox.is_empty()) {
+        shard.remove(&key);
+    }
+}
+
+/// A part of the list of agents.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) agents: Vec<Arc<SessionHandle>>,
+    pub(crate) total: usize,
+    /// The key to continue behind, if there are more.
+    pub(crate) next: Option<AgentKey>,
+}
+
+struct Listed {
+    key: AgentKey,
+    session: Arc<SessionHandle>,
+}
+
+impl PartialEq for Listed {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+impl Eq for Listed {}
+impl PartialOrd for Listed {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Listed {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key.cmp(&other.key)
+    }
+}

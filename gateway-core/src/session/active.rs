@@ -1,0 +1,297 @@
+//! The loop of a registered session.
+//!
+//! Four things happen to a session: frames come in, its outbox fills, a decision settles, time
+//! passes. The branches below only wait, cancel-safe; the work is in the arms. While a decision is
+//! pending nothing is read from this agent, but what others send it is still written and its lease
+//! does not lapse.
+
+use std::{future::pending, pin::Pin, sync::Arc};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{oneshot, watch},
+    time::{Instant, Sleep, sleep_until},
+};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::debug;
+
+use super::{
+    handle::SessionHandle,
+    handshake::Registered,
+    inbound::Inbound,
+    outbox::{Order, Parcel},
+    proof::Nonce,
+    wire::{Received, SocketFault, Wire},
+};
+use crate::{
+    clock::Moment,
+    config::Activity,
+    core::Core,
+    hooks::{Decision, Expiring, ExpiryVerdict},
+    phase::Phase,
+    router::Pending,
+};
+
+/// How a registered session came to its end.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The peer closed, with this code if it gave one.
+    PeerClosed(Option<u16>),
+    /// The peer sent UNREGISTER.
+    Unregistered,
+    /// A newer session proved the same key, and wants what is unwritten.
+    Replaced(oneshot::Sender<Vec<Parcel>>),
+    /// Its lease ran out.
+    Expired,
+    /// Too many malformed messages.
+    TooManyBadMessages,
+    /// Too many messages over the rate.
+    RateLimited,
+    /// Its socket did not take what was to be written.
+    TooSlow,
+    /// The gateway stops.
+    Stopping,
+    /// The connection broke, or the peer broke the WebSocket protocol.
+    Broken(SocketFault),
+}
+
+/// See the [module](self).
+pub(crate) struct Active<S> {
+    pub(super) core: Arc<Core>,
+    pub(super) handle: Arc<SessionHandle>,
+    pub(super) nonce: Option<Nonce>,
+    pub(super) wire: Wire<S>,
+    pub(super) inbound: Inbound,
+    /// A decision that takes its time: the message it is about is in there.
+    pub(super) pending: Option<Pending>,
+    expiring: Option<Pin<Box<dyn Future<Output = ExpiryVerdict> + Send>>>,
+    phase: watch::Receiver<Phase>,
+    /// Held while this session may bring up new messages.
+    reading: Option<TaskTrackerToken>,
+    last_frame: Moment,
+    last_ping: Moment,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        registered: Registered,
+        wire: Wire<S>,
+        reading: TaskTrackerToken,
+    ) -> Self {
+        let now = core.clock.now();
+        Self {
+            inbound: Inbound::new(&core.settings),
+            phase: core.phase.subscribe(),
+            core,
+            handle: registered.handle,
+            nonce: registered.nonce,
+            wire,
+            pending: None,
+            expiring: None,
+            reading: Some(reading),
+            last_frame: now,
+            last_ping: now,
+        }
+    }
+
+    /// Serves until the session ends, and settles what it leaves behind.
+    pub(crate) async fn run(mut self) {
+        let ended = self.serve().await;
+        self.leave(ended).await;
+    }
+
+    async fn serve(&mut self) -> Ended {
+        let mut timer = std::pin::pin!(sleep_until(self.next_deadline()));
+        loop {
+            self.fill();
+            if let Some(Order::Yield(to)) = self.handle.outbox.take_order() {
+                return Ended::Replaced(to);
+            }
+            if self.handle.take_mail_waits() && self.handle.is_live(self.core.clock.now()) {
+                self.core.router.presence.collect(&self.handle);
+                continue;
+            }
+            match *self.phase.borrow_and_update() {
+                Phase::Running => {}
+                Phase::Quiescing if self.pending.is_some() => {}
+                Phase::Quiescing => self.reading = None,
+                Phase::Closing => return Ended::Stopping,
+            }
+            self.arm(timer.as_mut());
+            let may_read = self.may_read();
+            // Fair on purpose: neither a chatty peer nor a full outbox may starve the other.
+            tokio::select! {
+                () = self.handle.outbox.changed() => {}
+                received = self.wire.next(may_read) => {
+                    if let Some(ended) = self.receive(received) {
+                        return ended;
+                    }
+                }
+                () = settled(&mut self.pending) => self.settle(),
+                verdict = settled(&mut self.expiring) => {
+                    self.expiring = None;
+                    if let Some(ended) = self.settle_expiry(verdict) {
+                        return ended;
+                    }
+                }
+                () = timer.as_mut() => {
+                    if let Some(ended) = self.tick() {
+                        return ended;
+                    }
+                    timer.as_mut().reset(self.next_deadline());
+                }
+                _ = self.phase.changed() => {}
+            }
+        }
+    }
+
+    /// Moves entries from the outbox to the socket's buffer while there is room.
+    pub(super) fn fill(&mut self) {
+        while self.wire.has_capacity() {
+            match self.handle.outbox.take() {
+                Some(parcel) => self.wire.feed(parcel),
+                None => break,
+            }
+        }
+    }
+
+    /// Nothing is read that could not be answered: not while a decision is pending, the outbox has
+    /// no room for an ERROR, or the socket does not take what is written to it.
+    fn may_read(&self) -> bool {
+        self.reading.is_some()
+            && self.pending.is_none()
+            && self.wire.has_capacity()
+            && self.handle.outbox.has_room()
+    }
+
+    fn receive(&mut self, received: Result<Received, SocketFault>) -> Option<Ended> {
+        match received {
+            Err(fault) => Some(Ended::Broken(fault)),
+            Ok(Received::Closed(code)) => Some(Ended::PeerClosed(code)),
+            Ok(Received::Room) => None,
+            Ok(Received::Control) => {
+                self.note_frame(self.core.settings.presence.activity == Activity::Frames);
+                None
+            }
+            Ok(Received::Binary) => {
+                self.note_frame(true);
+                self.binary()
+            }
+            Ok(Received::Text(text)) => {
+                self.note_frame(true);
+                let ended = self.text(&text);
+                // The lease stands still from here until the decision has settled.
+                self.handle.pin_lease(self.pending.is_some());
+                ended
+            }
+        }
+    }
+
+    fn note_frame(&mut self, renews: bool) {
+        let now = self.core.clock.now();
+        self.last_frame = now;
+        if renews {
+            self.handle.note_activity(now);
+            let lapsed = !self.handle.is_live(now);
+            self.handle.extend_lease(now.after(self.core.settings.presence.timeout));
+            if lapsed {
+                // Back before the verdict: what was held meanwhile is due, the verdict is moot.
+                self.expiring = None;
+                self.core.router.presence.collect(&self.handle);
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        self.pending = None;
+        let now = self.core.clock.now();
+        self.handle.extend_lease(now.after(self.core.settings.presence.timeout));
+        self.handle.pin_lease(false);
+    }
+
+    fn tick(&mut self) -> Option<Ended> {
+        let now = self.core.clock.now();
+        let settings = &self.core.settings;
+        if self
+            .wire
+            .waiting_since()
+            .is_some_and(|since| since.elapsed() >= settings.limits.write_timeout)
+        {
+            return Some(Ended::TooSlow);
+        }
+        if self.expiring.is_some() && self.verdict_due() <= now {
+            debug!(agent = %self.handle.agent, "no verdict on its expiry in time");
+            return Some(Ended::Expired);
+        }
+        if self.expiring.is_none() && !self.handle.is_live(now) {
+            let silent_for = self.handle.last_activity().until(now);
+            debug!(agent = %self.handle.agent, ?silent_for, "lease ran out");
+            let event = Expiring { agent: &self.handle.agent, silent_for };
+            match self.core.router.policy.on_expire(&event) {
+                Decision::Now(verdict) => return self.settle_expiry(verdict),
+                Decision::Later(verdict) => self.expiring = Some(verdict),
+            }
+        }
+        if self.ping_due() <= now {
+            self.last_ping = now;
+            // A socket that takes nothing needs no ping: it is about to be found too slow.
+            if self.wire.is_idle() {
+                self.wire.ping();
+            }
+        }
+        None
+    }
+
+    fn settle_expiry(&mut self, verdict: ExpiryVerdict) -> Option<Ended> {
+        let ExpiryVerdict::Extend(by) = verdict else { return Some(Ended::Expired) };
+        if by.is_zero() {
+            return Some(Ended::Expired);
+        }
+        let by = by.min(self.core.settings.presence.max_extension);
+        self.handle.extend_lease(self.core.clock.now().after(by));
+        self.core.router.presence.collect(&self.handle);
+        None
+    }
+
+    /// Until when a verdict on a lapsed lease is waited for.
+    fn verdict_due(&self) -> Moment {
+        self.handle.lease_until().after(self.core.settings.presence.cleanup_interval)
+    }
+
+    fn ping_due(&self) -> Moment {
+        self.last_frame.max(self.last_ping).after(self.core.settings.heartbeat())
+    }
+
+    /// When there is something to see to, if nothing happens before.
+    fn next_deadline(&self) -> Instant {
+        let mut next = self.ping_due();
+        if self.expiring.is_some() {
+            next = next.min(self.verdict_due());
+        } else if !self.handle.lease_is_pinned() {
+            next = next.min(self.handle.lease_until());
+        }
+        let next = self.core.clock.instant(next);
+        match self.wire.waiting_since() {
+            Some(since) => next.min(since + self.core.settings.limits.write_timeout),
+            None => next,
+        }
+    }
+
+    /// Frames only move deadlines away, so the timer stays as it is, and looks again when it
+    /// fires; but a socket that begins to stall, or a lease that changes, can bring one nearer.
+    fn arm(&self, mut timer: Pin<&mut Sleep>) {
+        let next = self.next_deadline();
+        if next < timer.deadline() {
+            timer.as_mut().reset(next);
+        }
+    }
+}
+
+/// Waits for a decision, or forever where there is none.
+async fn settled<T>(decision: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+    match decision {
+        Some(decision) => decision.as_mut().await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,193 @@
+//! The end of a registered session: nothing that it was to write vanishes.
+//!
+//! First the agent is no longer shown; then what is unwritten goes the way of an absent target, in
+//! order, with whatever arrives meanwhile lined up behind; then the key is given up; last the
+//! socket is closed with the reason. A session that was taken over hands its rest to the newer one
+//! instead.
+
+use std::{sync::Arc, time::Duration};
+
+use conexus_protocol::{CloseReason, ErrorCode};
+use rand::Rng as _;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::oneshot,
+    time::timeout,
+};
+use tracing::info;
+
+use super::{
+    active::{Active, Ended},
+    outbox::Parcel,
+    wire::Wire,
+};
+use crate::{core::Core, voice::Complaint};
+
+/// How long a frame that was begun may take to be finished before the socket is given up.
+const FRAME_PATIENCE: Duration = Duration::from_millis(250);
+
+/// The reason text of a close with 1012: when to come back, spread over a span so that not all
+/// agents come at once.
+pub(crate) fn reconnect_hint(core: &Core) -> String {
+    let spread =
+        u64::try_from(core.settings.server.reconnect_spread.as_millis()).unwrap_or(u64::MAX);
+    format!("reconnect_in={}", rand::rng().random_range(0..=spread))
+}
+
+impl Ended {
+    /// How to close, where the socket can still be spoken to.
+    fn close_reason(&self) -> Option<CloseReason> {
+        match self {
+            Self::PeerClosed(_) => None,
+            Self::Unregistered => Some(CloseReason::Done),
+            Self::Replaced(_) => Some(CloseReason::Replaced),
+            Self::Expired => Some(CloseReason::Expired),
+            Self::TooManyBadMessages => Some(CloseReason::TooManyBadMessages),
+            Self::RateLimited => Some(CloseReason::RateLimited),
+            Self::TooSlow => Some(CloseReason::TooSlow),
+            Self::Stopping => Some(CloseReason::Restarting),
+            Self::Broken(fault) => fault.close_reason(),
+        }
+    }
+
+    fn as_log(&self) -> String {
+        match self {
+            Self::PeerClosed(Some(code)) => format!("closed by the agent with {code}"),
+            Self::PeerClosed(None) => "closed by the agent".into(),
+            Self::Unregistered => "unregistered".into(),
+            Self::Broken(fault) => fault.to_string(),
+            ended => ended.close_reason().map_or_else(String::new, |close| close.reason().into()),
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
+    /// Settles what the session leaves behind, and closes the socket.
+    pub(super) async fn leave(mut self, ended: Ended) {
+        let (reason, close) = (ended.as_log(), ended.close_reason());
+        info!(
+            session = %self.handle.id,
+            agent = %self.handle.agent,
+            %reason,
+            code = close.map(|close| close.code()),
+            "agent disconnected"
+        );
+        match ended {
+            Ended::Replaced(to) => self.yield_to(to).await,
+            Ended::Stopping => {
+                let patience = self.core.settings.server.drain_timeout / 2;
+                let _ = timeout(patience, self.write_out()).await;
+                let hint = reconnect_hint(&self.core);
+                self.depart(close, &hint, Vec::new()).await;
+            }
+            ended => {
+                let mut last_words = Vec::new();
+                if matches!(ended, Ended::Expired) {
+                    let complaint = Complaint::new(ErrorCode::Timeout, "silent for too long");
+                    let to = self.handle.agent.as_str();
+                    let error = self.core.router.voice.error(to, None, &complaint);
+                    last_words.push(Parcel::Own(error));
+                }
+                let text = close.map_or("", |close| close.reason());
+                self.depart(close, text, last_words).await;
+            }
+        }
+    }
+
+    /// Writes until the outbox is empty and the kernel has everything.
+    async fn write_out(&mut self) {
+        loop {
+            self.fill();
+            if self.wire.is_idle() && self.handle.outbox.is_empty() {
+                return;
+            }
+            if self.wire.flush().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Hands what is unwritten to the newer session of the same key.
+    async fn yield_to(mut self, to: oneshot::Sender<Vec<Parcel>>) {
+        let (unwritten, cut) = take_back(&mut self.wire, FRAME_PATIENCE).await;
+        match to.send(unwritten) {
+            Ok(()) => {
+                self.finish_pending().await;
+                if !cut {
+                    let close = CloseReason::Replaced;
+                    self.wire.close(close, close.reason()).await;
+                }
+            }
+            // The newer one is gone already: this is an end like any other.
+            Err(unwritten) => {
+                self.core.router.presence.begin_leaving(&self.handle);
+                self.give_up_key(unwritten).await;
+            }
+        }
+    }
+
+    async fn depart(mut self, close: Option<CloseReason>, text: &str, last_words: Vec<Parcel>) {
+        let presence = &self.core.router.presence;
+        presence.begin_leaving(&self.handle);
+        let stuck = matches!(close, Some(CloseReason::TooSlow) | None);
+        let patience = if stuck { Duration::ZERO } else { FRAME_PATIENCE };
+        let (unwritten, cut) = take_back(&mut self.wire, patience).await;
+        let mut answers = self.give_up_key(unwritten).await;
+        if cut {
+            return;
+        }
+        answers.extend(last_words);
+        match close {
+            Some(close) => {
+                for answer in answers {
+                    self.wire.feed(answer);
+                }
+                self.wire.close(close, text).await;
+            }
+            None => self.wire.close_acknowledged().await,
+        }
+    }
+
+    /// Sends everything unwritten the way of an absent target, then gives up the key. Returns the
+    /// gateway's own answers, which still fit ahead of a close.
+    async fn give_up_key(&mut self, unwritten: Vec<Parcel>) -> Vec<Parcel> {
+        self.finish_pending().await;
+        let router = Arc::clone(&self.core.router);
+        let (mut answers, routed): (Vec<_>, Vec<_>) =
+            unwritten.into_iter().partition(|parcel| matches!(parcel, Parcel::Own(_)));
+        router.hand_on(routed, self.handle.id).await;
+        loop {
+            while let Some(parcel) = self.handle.outbox.take() {
+                match parcel {
+                    Parcel::Own(_) => answers.push(parcel),
+                    routed => router.hand_on(vec![routed], self.handle.id).await,
+                }
+            }
+            if router.presence.finish_leaving(&self.handle) {
+                return answers;
+            }
+        }
+    }
+
+    /// A message whose decision was still pending gets its end before its sender is gone.
+    async fn finish_pending(&mut self) {
+        if let Some(pending) = self.pending.take() {
+            pending.await;
+        }
+    }
+}
+
+/// Takes back all that the kernel does not have, oldest first. True if a frame was cut off, so that
+/// the socket is good for nothing more.
+async fn take_back<S: AsyncRead + AsyncWrite + Unpin>(
+    wire: &mut Wire<S>,
+    patience: Duration,
+) -> (Vec<Parcel>, bool) {
+    let behind = wire.withdraw();
+    if !patience.is_zero() {
+        wire.finish_frame(patience).await;
+    }
+    let (mut unwritten, cut) = wire.abandon();
+    unwritten.extend(behind);
+    (unwritten, cut)
+}

@@ -1,0 +1,180 @@
+//! What the rest of the gateway holds of a registered session.
+//!
+//! The session's task owns the socket; this handle is how the router reaches its outbox, how
+//! presence asks whether its lease runs, and how a newer session tells it to yield.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+};
+
+use conexus_protocol::{AgentId, Metadata, Subprotocol};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::outbox::Outbox;
+use crate::clock::Moment;
+
+/// Tells one session from another, also of the same key, for as long as the gateway runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SessionId(pub(crate) u64);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "s{}", self.0)
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct SessionHandle {
+    pub(crate) id: SessionId,
+    pub(crate) agent: AgentId,
+    pub(crate) subprotocol: Subprotocol,
+    pub(crate) peer: SocketAddr,
+    pub(crate) connected_at: Moment,
+    pub(crate) outbox: Outbox,
+    metadata: Mutex<Arc<Metadata>>,
+    lease_until: AtomicU64,
+    last_activity: AtomicU64,
+    pinned: AtomicBool,
+    mail_waits: AtomicBool,
+    released: Notify,
+}
+
+impl SessionHandle {
+    #[expect(clippy::too_many_arguments, reason = "a plain constructor of all that is known")]
+    pub(crate) fn new(
+        id: SessionId,
+        agent: AgentId,
+        subprotocol: Subprotocol,
+        peer: SocketAddr,
+        metadata: Metadata,
+        outbox: Outbox,
+        now: Moment,
+        lease_until: Moment,
+    ) -> Self {
+        Self {
+            id,
+            agent,
+            subprotocol,
+            peer,
+            connected_at: now,
+            outbox,
+            metadata: Mutex::new(Arc::new(metadata)),
+            lease_until: AtomicU64::new(lease_until.as_millis()),
+            last_activity: AtomicU64::new(now.as_millis()),
+            pinned: AtomicBool::new(false),
+            mail_waits: AtomicBool::new(false),
+            released: Notify::new(),
+        }
+    }
+
+    /// Whether the lease runs at `now`.
+    pub(crate) fn is_live(&self, now: Moment) -> bool {
+        self.lease_until() > now || self.lease_is_pinned()
+    }
+
+    /// Keeps the lease from lapsing while the session itself does not read.
+    pub(crate) fn pin_lease(&self, pinned: bool) {
+        self.pinned.store(pinned, SeqCst);
+    }
+
+    pub(crate) fn lease_is_pinned(&self) -> bool {
+        self.pinned.load(SeqCst)
+    }
+
+    pub(crate) fn lease_until(&self) -> Moment {
+        Moment::from_millis(self.lease_until.load(SeqCst))
+    }
+
+    /// Prolongs the lease; an extension that reaches further stays.
+    pub(crate) fn extend_lease(&self, until: Moment) {
+        self.lease_until.fetch_max(until.as_millis(), SeqCst);
+    }
+
+    pub(crate) fn note_activity(&self, now: Moment) {
+        self.last_activity.store(now.as_millis(), SeqCst);
+    }
+
+    pub(crate) fn last_activity(&self) -> Moment {
+        Moment::from_millis(self.last_activity.load(SeqCst))
+    }
+
+    /// Notes that something was held for this session while its lease had lapsed.
+    pub(crate) fn mail_waits(&self) {
+        self.mail_waits.store(true, SeqCst);
+        self.outbox.nudge();
+    }
+
+    /// Whether something was held since this was last asked.
+    pub(crate) fn take_mail_waits(&self) -> bool {
+        self.mail_waits.load(SeqCst) && self.mail_waits.swap(false, SeqCst)
+    }
+
+    pub(crate) fn metadata(&self) -> Arc<Metadata> {
+        self.metadata.lock().clone()
+    }
+
+    pub(crate) fn set_metadata(&self, metadata: Metadata) {
+        *self.metadata.lock() = Arc::new(metadata);
+    }
+
+    /// Says that this session no longer holds its key, after its outbox was closed.
+    pub(crate) fn release(&self) {
+        self.released.notify_waiters();
+    }
+
+    /// Waits until the session no longer holds its key.
+    pub(crate) async fn released(&self) {
+        let notified = self.released.notified();
+        let mut notified = std::pin::pin!(notified);
+        notified.as_mut().enable();
+        if !self.outbox.is_closed() {
+            notified.await;
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::Duration;
+
+    use conexus_protocol::Identity;
+
+    use super::*;
+
+    /// A session of a fresh agent, with room for 8 messages, whose lease ends at 60 s.
+    pub(crate) fn session() -> Arc<SessionHandle> {
+        session_of(&Identity::generate())
+    }
+
+    pub(crate) fn session_of(identity: &Identity) -> Arc<SessionHandle> {
+        let start = Moment::from_millis(0);
+        Arc::new(SessionHandle::new(
+            SessionId(1),
+            identity.id().clone(),
+            Subprotocol::V1,
+            ([127, 0, 0, 1], 1).into(),
+            Metadata::default(),
+            Outbox::new(8, 10_000),
+            start,
+            start.after(Duration::from_secs(60)),
+        ))
+    }
+
+    #[test]
+    fn a_lease_ends_at_its_moment_and_never_shrinks() {
+        let session = session();
+        let end = Moment::from_millis(60_000);
+        assert!(session.is_live(Moment::from_millis(59_999)));
+        assert!(!session.is_live(end));
+        session.extend_lease(Moment::from_millis(90_000));
+        session.extend_lease(Moment::from_millis(70_000));
+        assert!(session.is_live(Moment::from_millis(89_999)));
+    }
+}

@@ -1,0 +1,211 @@
+//! From an upgraded socket to a registered session.
+//!
+//! CHALLENGE (on v1.1), the first frame, its proof, the policy, the claim of the key, REGISTERED.
+//! Whatever goes wrong on the way becomes an [`Unregistered`]: what to say and how to close.
+
+use std::{sync::Arc, time::Duration};
+
+use conexus_protocol::{Challenge, CloseReason, Envelope, ErrorCode, RefusalReason, Subprotocol};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, timeout_at},
+};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tracing::debug;
+
+use super::{
+    Connection,
+    handle::SessionHandle,
+    outbox::{Outbox, Parcel},
+    proof::{Nonce, Proven, Rejection, prove},
+    wire::{Received, SocketFault, Wire},
+};
+use crate::{
+    core::Core,
+    hooks::{Registering, Verdict},
+    phase::Phase,
+    voice::Complaint,
+};
+
+/// A session as its task holds it.
+pub(crate) struct Registered {
+    pub(crate) handle: Arc<SessionHandle>,
+    pub(crate) nonce: Option<Nonce>,
+}
+
+/// Why a connection did not become a session.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unregistered {
+    #[error("peer closed the connection")]
+    PeerClosed,
+    #[error("no REGISTER in time")]
+    TimedOut,
+    #[error("the gateway is stopping")]
+    Stopping,
+    #[error("refused: {}", .rejection.complaint.message)]
+    Rejected { rejection: Rejection, in_reply_to: Option<String> },
+    #[error(transparent)]
+    Socket(#[from] SocketFault),
+}
+
+/// Makes an upgraded socket a session, or says why not.
+pub(crate) async fn register<S: AsyncRead + AsyncWrite + Unpin>(
+    core: &Core,
+    wire: &mut Wire<S>,
+    connection: &Connection,
+) -> Result<Registered, Unregistered> {
+    let patience = core.settings.limits.register_timeout;
+    let nonce =
+        (connection.subprotocol == Subprotocol::V1_1).then(|| challenge(core, wire, patience));
+    let deadline = Instant::now() + patience;
+    let text = timeout_at(deadline, first_text(core, wire))
+        .await
+        .map_err(|_| Unregistered::TimedOut)??;
+    let (proven, id) = judge(core, &text, connection, nonce.as_ref())?;
+
+    let event = Registering {
+        agent: &proven.agent,
+        peer: connection.peer,
+        subprotocol: connection.subprotocol,
+        metadata: &proven.metadata,
+        credentials: proven.credentials.as_deref(),
+        renewal: false,
+    };
+    if let Verdict::Deny(reason) = core.router.policy.on_register(&event).settled().await {
+        return Err(denied(reason, id));
+    }
+    if core.phase() != Phase::Running {
+        return Err(Unregistered::Stopping);
+    }
+    let handle = claim(core, proven, connection).await;
+    if connection.subprotocol == Subprotocol::V1_1 {
+        let welcome = core.welcome(handle.id);
+        wire.feed(Parcel::Own(core.router.voice.say(handle.agent.as_str(), Some(&id), welcome)));
+    }
+    Ok(Registered { handle, nonce })
+}
+
+fn challenge<S: AsyncRead + AsyncWrite + Unpin>(
+    core: &Core,
+    wire: &mut Wire<S>,
+    patience: Duration,
+) -> Nonce {
+    let nonce = Nonce::generate();
+    let payload = Challenge {
+        nonce: nonce.as_str().to_owned(),
+        expires_in_ms: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
+    };
+    let voice = &core.router.voice;
+    wire.feed(Parcel::Own(voice.say(voice.did(), None, payload)));
+    nonce
+}
+
+async fn first_text<S: AsyncRead + AsyncWrite + Unpin>(
+    core: &Core,
+    wire: &mut Wire<S>,
+) -> Result<Utf8Bytes, Unregistered> {
+    let mut phase = core.phase.subscribe();
+    loop {
+        tokio::select! {
+            stopping = phase.wait_for(|phase| *phase != Phase::Running) => {
+                drop(stopping);
+                return Err(Unregistered::Stopping);
+            }
+            received = wire.next(true) => match received? {
+                Received::Text(text) => return Ok(text),
+                Received::Binary => {
+                    let rejection = Rejection::malformed("a binary frame is no message", "type");
+                    return Err(Unregistered::Rejected { rejection, in_reply_to: None });
+                }
+                Received::Closed(_) => return Err(Unregistered::PeerClosed),
+                Received::Control | Received::Room => {}
+            }
+        }
+    }
+}
+
+fn judge(
+    core: &Core,
+    text: &Utf8Bytes,
+    connection: &Connection,
+    nonce: Option<&Nonce>,
+) -> Result<(Proven, String), Unregistered> {
+    let rules = core.router.rules(connection.subprotocol);
+    let envelope = Envelope::parse(text, rules).map_err(|fault| Unregistered::Rejected {
+        rejection: Rejection {
+            complaint: Complaint::malformed(&fault),
+            close: CloseReason::ProtocolError,
+        },
+        in_reply_to: fault.id,
+    })?;
+    let id = envelope.id.clone().into_owned();
+    match prove(core, &envelope, connection.subprotocol, nonce) {
+        Ok(proven) => Ok((proven, id)),
+        Err(rejection) => Err(Unregistered::Rejected { rejection, in_reply_to: Some(id) }),
+    }
+}
+
+fn denied(reason: RefusalReason, id: String) -> Unregistered {
+    let rejection = Rejection { complaint: Complaint::refusal(reason), close: CloseReason::Denied };
+    Unregistered::Rejected { rejection, in_reply_to: Some(id) }
+}
+
+async fn claim(core: &Core, proven: Proven, connection: &Connection) -> Arc<SessionHandle> {
+    let limits = &core.settings.limits;
+    let now = core.clock.now();
+    let handle = Arc::new(SessionHandle::new(
+        core.next_session_id(),
+        proven.agent,
+        connection.subprotocol,
+        connection.peer,
+        proven.metadata,
+        Outbox::new(limits.outbox_messages, limits.outbox_bytes),
+        now,
+        now.after(core.settings.presence.timeout),
+    ));
+    if core.router.presence.claim(&handle).await {
+        debug!(session = %handle.id, agent = %handle.agent, "took over from an older session");
+    }
+    handle
+}
+
+impl Unregistered {
+    /// Says what is to be said and closes.
+    pub(crate) async fn farewell<S: AsyncRead + AsyncWrite + Unpin>(
+        self,
+        core: &Core,
+        mut wire: Wire<S>,
+    ) {
+        match self {
+            Self::PeerClosed => wire.close_acknowledged().await,
+            Self::Stopping => {
+                let hint = super::farewell::reconnect_hint(core);
+                wire.close(CloseReason::Restarting, &hint).await;
+            }
+            Self::TimedOut => {
+                let reason = CloseReason::RegisterTimeout;
+                wire.close(reason, reason.reason()).await;
+            }
+            Self::Rejected { rejection, in_reply_to } => {
+                let voice = &core.router.voice;
+                // Nobody is known here, so the answer is addressed as the CHALLENGE is.
+                let error = voice.error(voice.did(), in_reply_to.as_deref(), &rejection.complaint);
+                wire.feed(Parcel::Own(error));
+                wire.close(rejection.close, rejection.close.reason()).await;
+            }
+            Self::Socket(fault) => {
+                if let Some(reason) = fault.close_reason() {
+                    wire.close(reason, reason.reason()).await;
+                }
+            }
+        }
+    }
+
+    /// The protocol code that the peer was told, for the log.
+    pub(crate) fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Rejected { rejection, .. } => Some(rejection.complaint.code),
+            _ => None,
+        }
+    }
+}

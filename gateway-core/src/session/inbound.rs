@@ -1,0 +1,197 @@
+//! What a registered agent sends: judged, answered or routed.
+//!
+//! The order of the checks is the protocol's: a message, the bound sender, the signature, then the
+//! type's own way.
+
+use std::{num::NonZeroU32, sync::Arc};
+
+use conexus_protocol::{
+    AgentKey, Envelope, ErrorCode, MessageType, Ping, Pong, RefusalReason, Subprotocol,
+};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tracing::debug;
+
+use super::{
+    active::{Active, Ended},
+    proof::{Proven, Rejection, prove},
+};
+use crate::{
+    config::{RoutedSignatures, Settings},
+    hooks::{Decision, Registering, Verdict},
+    voice::Complaint,
+};
+
+/// What is counted of one agent's messages.
+pub(crate) struct Inbound {
+    bad_messages: DefaultDirectRateLimiter,
+    rate: Option<DefaultDirectRateLimiter>,
+    strikes: DefaultDirectRateLimiter,
+}
+
+impl Inbound {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let limits = &settings.limits;
+        let rate = NonZeroU32::new(limits.messages_per_second).map(|per_second| {
+            let burst = NonZeroU32::new(settings.message_burst()).unwrap_or(per_second);
+            RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst))
+        });
+        Self {
+            bad_messages: per_minute(limits.bad_messages_per_minute),
+            rate,
+            strikes: per_minute(limits.rate_strikes),
+        }
+    }
+}
+
+fn per_minute(count: u32) -> DefaultDirectRateLimiter {
+    RateLimiter::direct(Quota::per_minute(NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN)))
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
+    pub(super) fn binary(&mut self) -> Option<Ended> {
+        let complaint = Complaint::new(ErrorCode::MalformedMessage, "a binary frame is no message");
+        self.bad_message(None, &complaint)
+    }
+
+    /// Judges one text frame. Sets `pending` where its way takes time.
+    pub(super) fn text(&mut self, text: &Utf8Bytes) -> Option<Ended> {
+        let rules = self.core.router.rules(self.handle.subprotocol);
+        let envelope = match Envelope::parse(text, rules) {
+            Ok(envelope) => envelope,
+            Err(fault) => {
+                let complaint = Complaint::malformed(&fault);
+                return self.bad_message(fault.id.as_deref(), &complaint);
+            }
+        };
+        if envelope.from != self.handle.agent.as_str() {
+            self.answer(&envelope, &self.foreign_sender(&envelope));
+            return None;
+        }
+        match envelope.kind {
+            MessageType::Ping => self.pong(&envelope),
+            MessageType::Pong => {}
+            MessageType::Unregister => return Some(Ended::Unregistered),
+            MessageType::Register => self.renew(&envelope),
+            MessageType::Challenge | MessageType::Registered | MessageType::Presence => {
+                let message = "only the gateway sends messages of this type";
+                let complaint = Complaint::new(ErrorCode::MalformedMessage, message).about("type");
+                return self.bad_message(Some(&envelope.id), &complaint);
+            }
+            MessageType::Watch | MessageType::Unwatch => {
+                let complaint = Complaint::refusal(RefusalReason::NotRelayed);
+                self.answer(&envelope, &complaint);
+            }
+            MessageType::Offer
+            | MessageType::Answer
+            | MessageType::IceCandidate
+            | MessageType::Intent
+            | MessageType::ExecRequest
+            | MessageType::ExecResponse
+            | MessageType::Error => return self.route(text, &envelope),
+        }
+        None
+    }
+
+    /// `from` is not the registered DID to the letter.
+    fn foreign_sender(&self, envelope: &Envelope<'_>) -> Complaint {
+        let same_key =
+            AgentKey::parse_did(&envelope.from).is_ok_and(|key| key == self.handle.agent.key());
+        if envelope.kind == MessageType::Register && !same_key {
+            let message = "this session is registered for another key";
+            return Complaint::new(ErrorCode::ConnectionRefused, message).about("from");
+        }
+        Complaint::new(ErrorCode::InvalidSignature, "not the registered sender").about("from")
+    }
+
+    fn route(&mut self, text: &Utf8Bytes, envelope: &Envelope<'_>) -> Option<Ended> {
+        let core = Arc::clone(&self.core);
+        if self.inbound.rate.as_ref().is_some_and(|rate| rate.check().is_err()) {
+            core.router.accounting.received();
+            let (kind, id) = (envelope.kind, Some(envelope.id.as_ref()));
+            core.router.refuse_from(&self.handle, kind, id, RefusalReason::RateLimited);
+            return self.inbound.strikes.check().is_err().then_some(Ended::RateLimited);
+        }
+        if !self.signature_passes(envelope) {
+            let complaint =
+                Complaint::new(ErrorCode::InvalidSignature, "signature does not verify")
+                    .about("signature");
+            self.answer(envelope, &complaint);
+            return None;
+        }
+        core.router.accounting.received();
+        self.pending = core.router.route(&self.handle, text, envelope);
+        None
+    }
+
+    fn signature_passes(&self, envelope: &Envelope<'_>) -> bool {
+        let must_verify = match self.core.settings.signatures.routed {
+            RoutedSignatures::Required => true,
+            RoutedSignatures::WhenPresent => envelope.is_signed(),
+            RoutedSignatures::Off => false,
+        };
+        !must_verify || envelope.verify(self.handle.agent.public_key()).is_ok()
+    }
+
+    fn pong(&self, envelope: &Envelope<'_>) {
+        let sequence = envelope.payload::<Ping>().ok().and_then(|ping| ping.sequence);
+        let to = self.handle.agent.as_str();
+        let pong = self.core.router.voice.say(to, Some(&envelope.id), Pong { sequence });
+        self.handle.outbox.answer(pong);
+    }
+
+    /// A later REGISTER on the same session renews its metadata.
+    fn renew(&mut self, envelope: &Envelope<'_>) {
+        let subprotocol = self.handle.subprotocol;
+        let proven = match prove(&self.core, envelope, subprotocol, self.nonce.as_ref()) {
+            Ok(proven) => proven,
+            Err(Rejection { complaint, .. }) => return self.answer(envelope, &complaint),
+        };
+        let event = Registering {
+            agent: &proven.agent,
+            peer: self.handle.peer,
+            subprotocol,
+            metadata: &proven.metadata,
+            credentials: proven.credentials.as_deref(),
+            renewal: true,
+        };
+        let (core, handle) = (Arc::clone(&self.core), Arc::clone(&self.handle));
+        let id = envelope.id.clone().into_owned();
+        let settle = move |verdict, proven: Proven| {
+            let (voice, to) = (&core.router.voice, handle.agent.as_str());
+            match verdict {
+                Verdict::Deny(reason) => {
+                    let complaint = Complaint::refusal(reason);
+                    handle.outbox.answer(voice.error(to, Some(&id), &complaint));
+                }
+                Verdict::Continue => {
+                    handle.set_metadata(proven.metadata);
+                    if subprotocol == Subprotocol::V1_1 {
+                        let welcome = core.welcome(handle.id);
+                        handle.outbox.answer(voice.say(to, Some(&id), welcome));
+                    }
+                }
+            }
+        };
+        match self.core.router.policy.on_register(&event) {
+            Decision::Now(verdict) => settle(verdict, proven),
+            Decision::Later(verdict) => {
+                self.pending = Some(Box::pin(async move { settle(verdict.await, proven) }));
+            }
+        }
+    }
+
+    fn bad_message(&self, id: Option<&str>, complaint: &Complaint) -> Option<Ended> {
+        debug!(agent = %self.handle.agent, fault = %complaint.message, "malformed message");
+        let error = self.core.router.voice.error(self.handle.agent.as_str(), id, complaint);
+        self.handle.outbox.answer(error);
+        self.inbound.bad_messages.check().is_err().then_some(Ended::TooManyBadMessages)
+    }
+
+    fn answer(&self, envelope: &Envelope<'_>, complaint: &Complaint) {
+        let to = self.handle.agent.as_str();
+        let error = self.core.router.voice.error(to, Some(&envelope.id), complaint);
+        self.handle.outbox.answer(error);
+    }
+}

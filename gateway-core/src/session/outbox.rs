@@ -1,0 +1,273 @@
+//! The outbox: what waits to be written to one agent's socket.
+//!
+//! Bounded in messages and bytes for everything that other agents send; the gateway's own answers
+//! always fit, because a session stops reading while its outbox is [full](Outbox::has_room), so
+//! that at most one answer per message already taken can follow. One task takes out, anyone puts
+//! in; nothing here waits. A routed entry carries its return address, so that whoever finds it
+//! undeliverable can say so.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use conexus_protocol::{AgentKey, MessageType};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::handle::SessionHandle;
+
+/// Above this many places an emptied queue gives its memory back.
+const KEEP_CAPACITY: usize = 32;
+
+/// A message on its way from one agent to another.
+#[derive(Debug)]
+pub(crate) struct Routed {
+    /// The text exactly as received.
+    pub(crate) text: Utf8Bytes,
+    pub(crate) to: AgentKey,
+    pub(crate) kind: MessageType,
+    /// Whom to tell when it cannot be delivered.
+    pub(crate) sender: Arc<SessionHandle>,
+}
+
+/// An entry of an outbox.
+#[derive(Debug)]
+pub(crate) enum Parcel {
+    /// Something that the gateway itself says: outside the accounting.
+    Own(Utf8Bytes),
+    Routed(Routed),
+}
+
+impl Parcel {
+    pub(crate) fn text(&self) -> &Utf8Bytes {
+        match self {
+            Self::Own(text) => text,
+            Self::Routed(routed) => &routed.text,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.text().len()
+    }
+}
+
+/// What a newer session, or an operator, wants from the task that owns a session.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// A newer session has proven the same key: hand over what is unwritten and close.
+    Yield(oneshot::Sender<Vec<Parcel>>),
+}
+
+/// Why an entry was not taken; it is given back.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    Full(Routed),
+    Closed(Routed),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<Parcel>,
+    bytes: usize,
+    closed: bool,
+    order: Option<Order>,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    state: Mutex<State>,
+    changed: Notify,
+    max_messages: usize,
+    max_bytes: usize,
+}
+
+impl Outbox {
+    pub(crate) fn new(max_messages: usize, max_bytes: usize) -> Self {
+        Self { state: Mutex::default(), changed: Notify::new(), max_messages, max_bytes }
+    }
+
+    /// Puts in another agent's message, if there is room.
+    pub(crate) fn offer(&self, routed: Routed) -> Result<(), Refused> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(Refused::Closed(routed));
+        }
+        if !self.fits(&state, routed.text.len()) {
+            return Err(Refused::Full(routed));
+        }
+        state.push(Parcel::Routed(routed));
+        drop(state);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Puts in an answer of the gateway. Without effect once closed: the peer is gone.
+    pub(crate) fn answer(&self, text: Utf8Bytes) {
+        self.append(vec![Parcel::Own(text)]);
+    }
+
+    /// Puts in entries that were accepted elsewhere, whatever the room: they must not be lost.
+    /// Gives them back when closed.
+    pub(crate) fn append(&self, parcels: Vec<Parcel>) -> Vec<Parcel> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return parcels;
+        }
+        for parcel in parcels {
+            state.push(parcel);
+        }
+        drop(state);
+        self.changed.notify_one();
+        Vec::new()
+    }
+
+    /// The next entry, if there is one.
+    pub(crate) fn take(&self) -> Option<Parcel> {
+        let mut state = self.state.lock();
+        let parcel = state.queue.pop_front()?;
+        state.bytes -= parcel.bytes();
+        if state.queue.is_empty() && state.queue.capacity() > KEEP_CAPACITY {
+            state.queue = VecDeque::new();
+        }
+        Some(parcel)
+    }
+
+    /// Whether one more answer fits within the bounds. While not, its owner does not read.
+    pub(crate) fn has_room(&self) -> bool {
+        self.fits(&self.state.lock(), 0)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.lock().queue.is_empty()
+    }
+
+    /// Closes for good and returns what was left.
+    pub(crate) fn close(&self) -> Vec<Parcel> {
+        let mut state = self.state.lock();
+        state.closed = true;
+        state.bytes = 0;
+        // An order nobody will carry out: dropping its sender tells the one who waits.
+        state.order = None;
+        std::mem::take(&mut state.queue).into()
+    }
+
+    /// Closes if nothing is left; says whether it is closed now.
+    pub(crate) fn close_if_empty(&self) -> bool {
+        let mut state = self.state.lock();
+        if !state.queue.is_empty() {
+            return false;
+        }
+        state.closed = true;
+        state.order = None;
+        true
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
+    /// Asks the owner to hand over. False when somebody else has asked already, or it is closed.
+    pub(crate) fn order(&self, order: Order) -> bool {
+        let mut state = self.state.lock();
+        if state.closed || state.order.is_some() {
+            return false;
+        }
+        state.order = Some(order);
+        drop(state);
+        self.changed.notify_one();
+        true
+    }
+
+    pub(crate) fn take_order(&self) -> Option<Order> {
+        self.state.lock().order.take()
+    }
+
+    /// Waits until something was put in since the owner last looked. Cancel-safe.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Wakes the owner to look around, though nothing was put in.
+    pub(crate) fn nudge(&self) {
+        self.changed.notify_one();
+    }
+
+    fn fits(&self, state: &State, bytes: usize) -> bool {
+        state.queue.len() < self.max_messages && state.bytes + bytes <= self.max_bytes
+    }
+}
+
+impl State {
+    fn push(&mut self, parcel: Parcel) {
+        self.bytes += parcel.bytes();
+        self.queue.push_back(parcel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::handle::tests::session;
+
+    fn routed(text: &str) -> Routed {
+        let sender = session();
+        Routed { text: text.into(), to: sender.agent.key(), kind: MessageType::Offer, sender }
+    }
+
+    #[test]
+    fn a_full_outbox_gives_the_message_back_and_keeps_the_others() {
+        let outbox = Outbox::new(2, 1000);
+        outbox.offer(routed("one")).unwrap();
+        outbox.offer(routed("two")).unwrap();
+        assert!(
+            matches!(outbox.offer(routed("three")), Err(Refused::Full(r)) if r.text == "three")
+        );
+        assert_eq!(outbox.take().unwrap().text().as_str(), "one");
+        outbox.offer(routed("three")).unwrap();
+    }
+
+    #[test]
+    fn bytes_are_bounded_like_messages() {
+        let outbox = Outbox::new(100, 10);
+        outbox.offer(routed("12345678")).unwrap();
+        assert!(matches!(outbox.offer(routed("123")), Err(Refused::Full(_))));
+        outbox.offer(routed("12")).unwrap();
+        outbox.take();
+        outbox.take();
+        outbox.offer(routed("1234567890")).unwrap();
+    }
+
+    #[test]
+    fn answers_fit_into_a_full_outbox_but_take_its_room() {
+        let outbox = Outbox::new(1, 1000);
+        outbox.answer("an answer".into());
+        assert!(!outbox.has_room());
+        outbox.answer("another".into());
+        assert!(matches!(outbox.offer(routed("x")), Err(Refused::Full(_))));
+        outbox.take();
+        outbox.take();
+        assert!(outbox.has_room());
+    }
+
+    #[test]
+    fn a_closed_outbox_takes_nothing_and_has_given_its_rest() {
+        let outbox = Outbox::new(9, 1000);
+        outbox.offer(routed("one")).unwrap();
+        assert!(!outbox.close_if_empty());
+        assert_eq!(outbox.close().len(), 1);
+        assert!(matches!(outbox.offer(routed("two")), Err(Refused::Closed(_))));
+        assert_eq!(outbox.append(vec![Parcel::Own("x".into())]).len(), 1);
+        assert!(outbox.close_if_empty());
+    }
+
+    #[test]
+    fn only_one_order_is_taken_at_a_time() {
+        let outbox = Outbox::new(9, 1000);
+        let (first, mut waits) = oneshot::channel();
+        let (second, _) = oneshot::channel();
+        assert!(outbox.order(Order::Yield(first)));
+        assert!(!outbox.order(Order::Yield(second)));
+        outbox.close();
+        assert!(waits.try_recv().is_err(), "whoever waits learns that nobody will answer");
+    }
+}

@@ -1,0 +1,16 @@
+//! End to end over real sockets: every duty of the gateway has its test here.
+//!
+//! One binary, since linking is what costs. `support` is what the tests share; the others are named
+//! for what they are about.
+
+#![allow(clippy::unwrap_used, reason = "what the tests share is test code, too")]
+
+mod support;
+
+mod decisions;
+mod delivery;
+mod mailbox;
+mod presence;
+mod registration;
+mod sdk;
+mod stopping;
