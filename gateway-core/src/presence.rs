@@ -333,3 +333,194 @@ impl Ord for Listed {
         self.key.cmp(&other.key)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use conexus_protocol::{Identity, MessageType};
+
+    use super::*;
+    use crate::session::handle::tests::session_of;
+
+    const LIMITS: MailboxLimits =
+        MailboxLimits { messages_per_agent: 8, bytes_per_agent: 1000, total_bytes: 1000 };
+
+    fn presence() -> Presence {
+        Presence::new(LIMITS, Arc::default())
+    }
+
+    fn at(seconds: u64) -> Moment {
+        Moment::from_millis(seconds * 1000)
+    }
+
+    /// From a sender that is nobody's concern here.
+    fn message(to: &SessionHandle, text: &str) -> Routed {
+        let sender = session_of(&Identity::generate());
+        Routed { text: text.into(), to: to.agent.key(), kind: MessageType::Offer, sender }
+    }
+
+    fn texts(session: &SessionHandle) -> Vec<String> {
+        std::iter::from_fn(|| session.outbox.take()).map(|p| p.text().to_string()).collect()
+    }
+
+    fn listed(presence: &Presence, now: Moment) -> usize {
+        presence.page(None, 100, now, |_| true).total
+    }
+
+    /// Plays the part of the task of a session that is asked to yield.
+    async fn yields(session: &SessionHandle, unwritten: Vec<Parcel>) {
+        session.outbox.changed().await;
+        let Some(Order::Yield(to)) = session.outbox.take_order() else { panic!("no order") };
+        to.send(unwritten).unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_agent_is_present_from_claim_to_farewell() {
+        let (presence, session) = (presence(), session_of(&Identity::generate()));
+        assert!(!presence.claim(&session).await);
+        assert_eq!((presence.online(), listed(&presence, at(0))), (1, 1));
+        assert!(matches!(presence.offer(message(&session, "x"), at(0)), Offered::Queued));
+
+        assert!(presence.begin_leaving(&session));
+        assert_eq!((presence.online(), listed(&presence, at(0))), (0, 0));
+        assert!(!presence.finish_leaving(&session), "something is left in its outbox");
+        assert_eq!(texts(&session), ["x"]);
+        assert!(presence.finish_leaving(&session));
+        assert!(matches!(presence.offer(message(&session, "y"), at(0)), Offered::Absent(_)));
+        assert!(presence.shards.iter().all(|shard| shard.lock().is_empty()), "nothing is kept");
+    }
+
+    #[tokio::test]
+    async fn a_lapsed_agent_is_neither_listed_nor_routed_to_until_it_is_renewed() {
+        let (presence, session) = (presence(), session_of(&Identity::generate()));
+        presence.claim(&session).await;
+        let lapse = session.lease_until();
+        assert_eq!(listed(&presence, lapse), 0);
+        let Offered::Absent(routed) = presence.offer(message(&session, "held"), lapse) else {
+            panic!("routed to a lapsed agent");
+        };
+        presence.hold(routed, lapse.after(Duration::from_secs(9)), lapse, None).unwrap();
+        assert!(session.take_mail_waits(), "its task is told");
+
+        session.extend_lease(lapse.after(Duration::from_secs(60)));
+        presence.collect(&session);
+        presence.offer(message(&session, "newer"), lapse);
+        assert_eq!(texts(&session), ["held", "newer"]);
+        assert_eq!(listed(&presence, lapse), 1);
+    }
+
+    #[tokio::test]
+    async fn what_arrives_while_an_agent_leaves_lines_up_behind_what_it_left() {
+        let me = Identity::generate();
+        let (presence, session) = (presence(), session_of(&me));
+        presence.claim(&session).await;
+        presence.offer(message(&session, "1"), at(0));
+        presence.begin_leaving(&session);
+        presence.offer(message(&session, "2"), at(0));
+        // Its task drains the outbox into the mailbox.
+        while let Some(Parcel::Routed(routed)) = session.outbox.take() {
+            presence.hold(routed, at(9), at(0), Some(session.id)).unwrap();
+        }
+        // A sender that decided to hold meanwhile comes behind, too.
+        presence.hold(message(&session, "3"), at(9), at(0), None).unwrap();
+        assert_eq!(texts(&session), ["3"]);
+        assert_eq!(presence.accounting.snapshot().held, 2);
+        assert!(presence.finish_leaving(&session));
+
+        let again = session_of(&me);
+        presence.claim(&again).await;
+        assert_eq!(texts(&again), ["1", "2"]);
+        assert_eq!(presence.accounting.snapshot().held, 0);
+    }
+
+    #[tokio::test]
+    async fn a_newer_session_gets_what_the_older_one_left_in_order() {
+        let presence = presence();
+        let me = Identity::generate();
+        let (old, new) = (session_of(&me), session_of(&me.with_legacy_did()));
+        presence.claim(&old).await;
+        presence.offer(message(&old, "2"), at(0));
+        let in_flight = vec![Parcel::Own("1".into())];
+        let (replaced, ()) = tokio::join!(presence.claim(&new), yields(&old, in_flight));
+        assert!(replaced);
+        presence.offer(message(&new, "3"), at(0));
+        assert_eq!(texts(&new), ["1", "2", "3"]);
+        assert!(old.outbox.is_closed());
+        assert_eq!(presence.online(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_older_session_that_is_leaving_anyway_is_waited_for() {
+        let presence = presence();
+        let me = Identity::generate();
+        let (old, new) = (session_of(&me), session_of(&me));
+        presence.claim(&old).await;
+        presence.begin_leaving(&old);
+        let leave = async {
+            old.outbox.changed().await;
+            assert!(presence.finish_leaving(&old));
+        };
+        let (replaced, ()) = tokio::join!(presence.claim(&new), leave);
+        assert!(!replaced);
+        assert_eq!(presence.online(), 1);
+    }
+
+    #[tokio::test]
+    async fn claims_at_once_end_with_one_owner() {
+        let presence = Arc::new(presence());
+        let me = Identity::generate();
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..50 {
+            let (presence, session) = (Arc::clone(&presence), session_of(&me));
+            tasks.spawn(async move {
+                presence.claim(&session).await;
+                loop {
+                    if let Some(Order::Yield(to)) = session.outbox.take_order() {
+                        let _ = to.send(Vec::new());
+                        return;
+                    }
+                    session.outbox.changed().await;
+                }
+            });
+        }
+        for _ in 0..49 {
+            tasks.join_next().await.unwrap().unwrap();
+        }
+        assert_eq!((presence.online(), listed(&presence, at(0))), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn pages_cover_all_agents_once_in_the_order_of_their_keys() {
+        let presence = presence();
+        for _ in 0..25 {
+            presence.claim(&session_of(&Identity::generate())).await;
+        }
+        let mut keys = Vec::new();
+        let mut after = None;
+        loop {
+            let page = presence.page(after, 7, at(0), |_| true);
+            assert_eq!(page.total, 25);
+            keys.extend(page.agents.iter().map(|session| session.agent.key()));
+            match page.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        assert_eq!(keys.len(), 25);
+        assert!(keys.is_sorted_by(|a, b| a < b));
+    }
+
+    #[tokio::test]
+    async fn mailboxes_expire_and_leave_nothing_behind() {
+        let (presence, absent) = (presence(), session_of(&Identity::generate()));
+        presence.hold(message(&absent, "x"), at(5), at(0), None).unwrap();
+        assert_eq!(presence.postroom.next_due(), Some((at(5), absent.agent.key())));
+        assert!(presence.expire_mail(absent.agent.key(), at(4)).is_empty());
+        assert_eq!(presence.expire_mail(absent.agent.key(), at(5)).len(), 1);
+        assert!(presence.shards.iter().all(|shard| shard.lock().is_empty()));
+        presence.hold(message(&absent, "y"), at(5), at(0), None).unwrap();
+        assert_eq!(presence.empty_mailboxes().len(), 1);
+        assert_eq!(presence.accounting.snapshot().held, 0);
+    }
+}

@@ -9,8 +9,10 @@ mod support;
 
 mod decisions;
 mod delivery;
+mod foreign;
 mod mailbox;
 mod presence;
+mod process;
 mod registration;
 mod sdk;
 mod stopping;

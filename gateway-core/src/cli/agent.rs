@@ -17,6 +17,7 @@ use super::{
 
 /// How an agent appears at a gateway.
 #[derive(clap::Args)]
+#[group(id = "agent")]
 pub(super) struct Options {
     /// The gateway
     #[arg(long, default_value = "ws://127.0.0.1:8000/ws")]

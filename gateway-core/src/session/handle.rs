@@ -154,9 +154,10 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn session_of(identity: &Identity) -> Arc<SessionHandle> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         let start = Moment::from_millis(0);
         Arc::new(SessionHandle::new(
-            SessionId(1),
+            SessionId(NEXT.fetch_add(1, SeqCst)),
             identity.id().clone(),
             Subprotocol::V1,
             ([127, 0, 0, 1], 1).into(),
