@@ -25,6 +25,8 @@ pub(crate) struct Core {
     pub(crate) phase: watch::Sender<Phase>,
     /// Every session that may still read holds a token of it.
     pub(crate) readers: TaskTracker,
+    /// Every session that may have something unwritten holds a token of it.
+    pub(crate) writers: TaskTracker,
     pub(crate) next_session: AtomicU64,
 }
 

@@ -8,7 +8,10 @@ use tokio::{
     sync::{Semaphore, watch},
     time::{Instant, timeout, timeout_at},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 use tracing::{info, warn};
 
 use crate::{
@@ -119,14 +122,15 @@ impl Gateway {
                 stop: stop_serving.clone(),
             },
         );
-        let expire_mail = core.router.expire_mail();
+        let router = Arc::clone(&core.router);
+        let _expiry =
+            AbortOnDropHandle::new(tokio::spawn(async move { router.expire_mail().await }));
         let stopping = async {
             shutdown.await;
             drain(&core, &sessions, &abort).await;
         };
         tokio::select! {
             () = serving => {}
-            () = expire_mail => {}
             () = stopping => {}
         }
         stop_serving.cancel();
@@ -148,13 +152,18 @@ async fn drain(core: &Core, sessions: &TaskTracker, abort: &CancellationToken) {
 
     core.phase.send_replace(Phase::Quiescing);
     core.readers.close();
-    let quiet = timeout(patience / 2, core.readers.wait()).await.is_ok();
-    if !quiet {
+    if timeout(patience / 4, core.readers.wait()).await.is_err() {
         warn!(sessions = core.readers.len(), "decisions still pending, stopping all the same");
     }
     // Nobody comes back to fetch it from this gateway; its senders are still here to be told.
     for routed in core.router.presence.empty_mailboxes() {
         core.router.refuse(routed, RefusalReason::Draining);
+    }
+    core.writers.close();
+    if timeout(patience / 4, core.writers.wait()).await.is_err() {
+        warn!(sessions = core.writers.len(), "agents do not take what is queued for them");
+        core.phase.send_replace(Phase::Settling);
+        let _ = timeout(patience / 8, core.writers.wait()).await;
     }
     core.phase.send_replace(Phase::Closing);
     sessions.close();
@@ -178,6 +187,7 @@ fn core(
         messages_per_agent: mailbox.messages_per_agent,
         bytes_per_agent: mailbox.bytes_per_agent,
         total_bytes: mailbox.total_bytes,
+        messages_per_sender: mailbox.messages_per_sender,
     };
     let presence = Presence::new(limits, Arc::clone(&accounting));
     let (phase, phase_seen) = watch::channel(Phase::Running);
@@ -200,6 +210,7 @@ fn core(
         node_id,
         phase,
         readers: TaskTracker::new(),
+        writers: TaskTracker::new(),
         next_session: 1.into(),
         settings,
     }

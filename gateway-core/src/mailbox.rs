@@ -21,6 +21,8 @@ pub(crate) struct MailboxLimits {
     pub(crate) messages_per_agent: usize,
     pub(crate) bytes_per_agent: usize,
     pub(crate) total_bytes: usize,
+    /// Of one sender, for whomever.
+    pub(crate) messages_per_sender: usize,
 }
 
 #[derive(Debug)]
@@ -64,17 +66,20 @@ impl Postroom {
     pub(crate) fn hold(
         &self,
         mailbox: &mut Mailbox,
-        routed: Routed,
+        mut routed: Routed,
         until: Moment,
     ) -> Result<(), Routed> {
         let size = routed.text.len();
         let fits = mailbox.held.len() < self.limits.messages_per_agent
-            && mailbox.bytes + size <= self.limits.bytes_per_agent;
+            && mailbox.bytes + size <= self.limits.bytes_per_agent
+            && routed.sender.held.load(Relaxed) < self.limits.messages_per_sender;
         if !fits || !self.reserve(size) {
             return Err(routed);
         }
         let before = mailbox.deadline();
         let key = routed.to;
+        routed.settle_in();
+        routed.sender.held.fetch_add(1, Relaxed);
         mailbox.bytes += size;
         mailbox.held.push_back(Held { routed, until });
         self.reschedule(key, before, mailbox.deadline());
@@ -105,6 +110,9 @@ impl Postroom {
         mailbox.bytes -= size;
         self.bytes.fetch_sub(size, Relaxed);
         self.reschedule(key, before, mailbox.deadline());
+        for held in &taken {
+            held.routed.sender.held.fetch_sub(1, Relaxed);
+        }
         taken.into_iter().map(|held| held.routed).collect()
     }
 
@@ -147,13 +155,21 @@ mod tests {
     use conexus_protocol::MessageType;
 
     use super::*;
-    use crate::session::handle::tests::session;
+    use crate::session::handle::{SessionHandle, tests::session};
 
-    const LIMITS: MailboxLimits =
-        MailboxLimits { messages_per_agent: 3, bytes_per_agent: 10, total_bytes: 12 };
+    const LIMITS: MailboxLimits = MailboxLimits {
+        messages_per_agent: 3,
+        bytes_per_agent: 10,
+        total_bytes: 12,
+        messages_per_sender: 4,
+    };
 
     fn message(to: AgentKey, text: &str) -> Routed {
-        Routed { text: text.into(), to, kind: MessageType::Offer, sender: session() }
+        from(&session(), to, text)
+    }
+
+    fn from(sender: &std::sync::Arc<SessionHandle>, to: AgentKey, text: &str) -> Routed {
+        Routed::new(text.into(), to, MessageType::Offer, sender.clone())
     }
 
     fn at(millis: u64) -> Moment {
@@ -187,6 +203,22 @@ mod tests {
         assert!(postroom.hold(&mut other, message(b, "123"), at(9)).is_err());
         postroom.expired(a, &mut one, at(9));
         postroom.hold(&mut other, message(b, "123"), at(9)).unwrap();
+    }
+
+    #[test]
+    fn one_sender_cannot_take_all_the_room() {
+        let (postroom, sender) = (Postroom::new(LIMITS), session());
+        let mut mailboxes: Vec<_> =
+            (0..5).map(|_| (session().agent.key(), Mailbox::default())).collect();
+        for (key, mailbox) in &mut mailboxes[..4] {
+            postroom.hold(mailbox, from(&sender, *key, "x"), at(9)).unwrap();
+        }
+        let (key, mailbox) = &mut mailboxes[4];
+        assert!(postroom.hold(mailbox, from(&sender, *key, "x"), at(9)).is_err());
+        let (first, its_mailbox) = &mut mailboxes[0];
+        postroom.expired(*first, its_mailbox, at(9));
+        let (key, mailbox) = &mut mailboxes[4];
+        postroom.hold(mailbox, from(&sender, *key, "x"), at(9)).unwrap();
     }
 
     #[test]

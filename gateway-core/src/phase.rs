@@ -7,6 +7,8 @@ pub(crate) enum Phase {
     Running,
     /// No session reads any more, so that no new message comes up; what is queued is written.
     Quiescing,
+    /// What could not be written by now is refused, while the senders are still here to be told.
+    Settling,
     /// Sessions write what is left and close with 1012.
     Closing,
 }

@@ -43,6 +43,17 @@ pub(crate) enum Offered {
     Absent(Routed),
 }
 
+/// How a key came to its new holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claimed {
+    /// Nobody held it.
+    Vacant,
+    /// An older session held it.
+    TakenOver,
+    /// It did not: a newer session holds it already.
+    Superseded,
+}
+
 #[derive(Debug, Default)]
 struct Slot {
     owner: Option<Owner>,
@@ -94,18 +105,20 @@ impl Presence {
     ///
     /// An older session of the key is asked to yield first; what it had not written yet goes ahead
     /// in the new outbox, then what waited in the mailbox. Waits only as long as the older one
-    /// takes to hand over, which its task bounds. True if there was an older one.
-    pub(crate) async fn claim(&self, session: &Arc<SessionHandle>) -> bool {
+    /// takes to hand over, which its task bounds.
+    pub(crate) async fn claim(&self, session: &Arc<SessionHandle>) -> Claimed {
         let key = session.agent.key();
         loop {
             let older = {
                 let mut shard = self.shard(key);
                 let slot = shard.entry(key).or_default();
                 match &slot.owner {
+                    // While we waited, one that was proven after us was faster.
+                    Some(owner) if owner.session.id > session.id => return Claimed::Superseded,
                     Some(owner) => Arc::clone(&owner.session),
                     None => {
                         self.install(slot, session, Vec::new());
-                        return false;
+                        return Claimed::Vacant;
                     }
                 }
             };
@@ -115,10 +128,12 @@ impl Presence {
             {
                 let mut shard = self.shard(key);
                 parcels.extend(older.outbox.close());
+                // Replies to the older session mean nothing to the newer one.
+                parcels.retain(|parcel| !matches!(parcel, Parcel::Reply(_)));
                 self.install(shard.entry(key).or_default(), session, parcels);
                 self.online.fetch_sub(1, Relaxed);
                 older.release();
-                return true;
+                return Claimed::TakenOver;
             }
             // Somebody else was faster, or it is leaving anyway.
             older.released().await;
@@ -140,7 +155,16 @@ impl Presence {
         if let Some(owner) = &slot.owner {
             let held = self.postroom.empty(owner.session.agent.key(), &mut slot.mailbox);
             self.accounting.released(held.len());
-            owner.session.outbox.append(held.into_iter().map(Parcel::Routed).collect());
+            owner.session.outbox.append(held.into_iter().map(Parcel::Routed));
+        }
+    }
+
+    /// A lease that was renewed makes what was held during its lapse due, ahead of anything newer.
+    fn collect_if_live(&self, slot: &mut Slot, now: Moment) {
+        if !slot.mailbox.is_empty()
+            && slot.owner.as_ref().is_some_and(|owner| !owner.leaving && owner.session.is_live(now))
+        {
+            self.collect_from(slot);
         }
     }
 
@@ -177,10 +201,39 @@ impl Presence {
         true
     }
 
+    /// Gives a key up whose session ended without a farewell, and returns what was left for it.
+    /// Without effect once the session has left in order.
+    pub(crate) fn abandon(&self, session: &SessionHandle) -> Vec<Parcel> {
+        let key = session.agent.key();
+        let mut shard = self.shard(key);
+        let Some(slot) = shard.get_mut(&key) else { return Vec::new() };
+        match &slot.owner {
+            Some(owner) if owner.session.id == session.id => {
+                if !owner.leaving {
+                    self.online.fetch_sub(1, Relaxed);
+                }
+                slot.owner = None;
+                let left = session.outbox.close();
+                remove_if_vacant(&mut shard, key);
+                session.release();
+                left
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The session that holds a key, lapsed or not.
+    pub(crate) fn holder(&self, key: AgentKey) -> Option<Arc<SessionHandle>> {
+        let shard = self.shard(key);
+        shard.get(&key)?.owner.as_ref().map(|owner| Arc::clone(&owner.session))
+    }
+
     /// Puts a message into its target's outbox, if the target is there.
     pub(crate) fn offer(&self, routed: Routed, now: Moment) -> Offered {
-        let shard = self.shard(routed.to);
-        match shard.get(&routed.to).and_then(|slot| slot.owner.as_ref()) {
+        let mut shard = self.shard(routed.to);
+        let Some(slot) = shard.get_mut(&routed.to) else { return Offered::Absent(routed) };
+        self.collect_if_live(slot, now);
+        match &slot.owner {
             Some(owner) if owner.leaving || owner.session.is_live(now) => {
                 match owner.session.outbox.offer(routed) {
                     Ok(()) => Offered::Queued,
@@ -205,6 +258,7 @@ impl Presence {
         let key = routed.to;
         let mut shard = self.shard(key);
         let slot = shard.entry(key).or_default();
+        self.collect_if_live(slot, now);
         let mut lapsed = None;
         if let Some(Owner { session, leaving }) = &slot.owner {
             let reachable =
@@ -343,8 +397,12 @@ mod tests {
     use super::*;
     use crate::session::handle::tests::session_of;
 
-    const LIMITS: MailboxLimits =
-        MailboxLimits { messages_per_agent: 8, bytes_per_agent: 1000, total_bytes: 1000 };
+    const LIMITS: MailboxLimits = MailboxLimits {
+        messages_per_agent: 8,
+        bytes_per_agent: 1000,
+        total_bytes: 1000,
+        messages_per_sender: 8,
+    };
 
     fn presence() -> Presence {
         Presence::new(LIMITS, Arc::default())
@@ -357,7 +415,7 @@ mod tests {
     /// From a sender that is nobody's concern here.
     fn message(to: &SessionHandle, text: &str) -> Routed {
         let sender = session_of(&Identity::generate());
-        Routed { text: text.into(), to: to.agent.key(), kind: MessageType::Offer, sender }
+        Routed::new(text.into(), to.agent.key(), MessageType::Offer, sender)
     }
 
     fn texts(session: &SessionHandle) -> Vec<String> {
@@ -378,7 +436,7 @@ mod tests {
     #[tokio::test]
     async fn an_agent_is_present_from_claim_to_farewell() {
         let (presence, session) = (presence(), session_of(&Identity::generate()));
-        assert!(!presence.claim(&session).await);
+        assert_eq!(presence.claim(&session).await, Claimed::Vacant);
         assert_eq!((presence.online(), listed(&presence, at(0))), (1, 1));
         assert!(matches!(presence.offer(message(&session, "x"), at(0)), Offered::Queued));
 
@@ -403,8 +461,8 @@ mod tests {
         presence.hold(routed, lapse.after(Duration::from_secs(9)), lapse, None).unwrap();
         assert!(session.take_mail_waits(), "its task is told");
 
+        // Even before its task collects, what was held goes ahead.
         session.extend_lease(lapse.after(Duration::from_secs(60)));
-        presence.collect(&session);
         presence.offer(message(&session, "newer"), lapse);
         assert_eq!(texts(&session), ["held", "newer"]);
         assert_eq!(listed(&presence, lapse), 1);
@@ -441,9 +499,9 @@ mod tests {
         let (old, new) = (session_of(&me), session_of(&me.with_legacy_did()));
         presence.claim(&old).await;
         presence.offer(message(&old, "2"), at(0));
-        let in_flight = vec![Parcel::Own("1".into())];
+        let in_flight = vec![Parcel::Reply("0".into()), Parcel::Refusal("1".into())];
         let (replaced, ()) = tokio::join!(presence.claim(&new), yields(&old, in_flight));
-        assert!(replaced);
+        assert_eq!(replaced, Claimed::TakenOver);
         presence.offer(message(&new, "3"), at(0));
         assert_eq!(texts(&new), ["1", "2", "3"]);
         assert!(old.outbox.is_closed());
@@ -462,8 +520,34 @@ mod tests {
             assert!(presence.finish_leaving(&old));
         };
         let (replaced, ()) = tokio::join!(presence.claim(&new), leave);
-        assert!(!replaced);
+        assert_eq!(replaced, Claimed::Vacant);
         assert_eq!(presence.online(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_session_that_broke_gives_its_key_and_its_messages_up() {
+        let presence = presence();
+        let me = Identity::generate();
+        let (broken, next) = (session_of(&me), session_of(&me));
+        presence.claim(&broken).await;
+        presence.offer(message(&broken, "x"), at(0));
+        let (claimed, left) = tokio::join!(presence.claim(&next), async {
+            broken.outbox.changed().await;
+            presence.abandon(&broken)
+        });
+        assert_eq!((claimed, left.len()), (Claimed::Vacant, 1));
+        assert!(presence.abandon(&broken).is_empty(), "a newer owner is not touched");
+        assert_eq!(presence.online(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_older_claim_does_not_throw_a_newer_session_out() {
+        let presence = presence();
+        let me = Identity::generate();
+        let (older, newer) = (session_of(&me), session_of(&me));
+        presence.claim(&newer).await;
+        assert_eq!(presence.claim(&older).await, Claimed::Superseded);
+        assert_eq!(presence.holder(me.key()).unwrap().id, newer.id);
     }
 
     #[tokio::test]
@@ -474,7 +558,9 @@ mod tests {
         for _ in 0..50 {
             let (presence, session) = (Arc::clone(&presence), session_of(&me));
             tasks.spawn(async move {
-                presence.claim(&session).await;
+                if presence.claim(&session).await == Claimed::Superseded {
+                    return;
+                }
                 loop {
                     if let Some(Order::Yield(to)) = session.outbox.take_order() {
                         let _ = to.send(Vec::new());

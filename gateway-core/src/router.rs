@@ -101,7 +101,7 @@ impl Router {
             }
         };
         let verdict = self.policy.on_route(&Routing { from: &sender.agent, to, envelope });
-        let routed = Routed { text: text.clone(), to, kind, sender: Arc::clone(sender) };
+        let routed = Routed::new(text.clone(), to, kind, Arc::clone(sender));
         match verdict {
             Decision::Now(verdict) => self.routed(routed, verdict),
             Decision::Later(verdict) => {
@@ -156,7 +156,7 @@ impl Router {
         routed: Routed,
         drained_by: Option<SessionId>,
     ) -> Option<Pending> {
-        if *self.phase.borrow() != Phase::Running {
+        if self.is_stopping() {
             self.refuse(routed, RefusalReason::Draining);
             return None;
         }
@@ -187,6 +187,10 @@ impl Router {
             UndeliverableVerdict::Hold(hold) => hold,
             UndeliverableVerdict::Deny(reason) => return self.refuse(routed, reason),
         };
+        // Once the mailboxes were emptied nobody would look after it.
+        if self.is_stopping() {
+            return self.refuse(routed, RefusalReason::Draining);
+        }
         if hold.is_zero() {
             return self.refuse(routed, RefusalReason::UnknownAgent);
         }
@@ -194,6 +198,10 @@ impl Router {
         if let Err(routed) = self.presence.hold(routed, now.after(hold), now, drained_by) {
             self.refuse(routed, RefusalReason::QueueFull);
         }
+    }
+
+    fn is_stopping(&self) -> bool {
+        *self.phase.borrow() != Phase::Running
     }
 
     /// What a session leaves unwritten goes the way of an absent target, in order.
@@ -209,10 +217,13 @@ impl Router {
 
     /// Ends a message with an ERROR to its sender.
     pub(crate) fn refuse(&self, routed: Routed, reason: RefusalReason) {
-        let Routed { text, kind, sender, .. } = routed;
+        let (text, sender) = (routed.text.clone(), Arc::clone(&routed.sender));
+        let kind = routed.kind;
+        // This is where it is counted.
+        drop(routed);
         let parsed = Envelope::parse(&text, self.rules(sender.subprotocol)).ok();
         let id = parsed.as_ref().map(|envelope| envelope.id.as_ref());
-        self.refuse_from(&sender, kind, id, reason);
+        self.tell(&sender, kind, id, reason);
     }
 
     /// Ends a message of `sender` that got no further than this.
@@ -224,12 +235,30 @@ impl Router {
         reason: RefusalReason,
     ) {
         self.accounting.refused();
+        self.tell(sender, kind, id, reason);
+    }
+
+    fn tell(
+        &self,
+        sender: &SessionHandle,
+        kind: MessageType,
+        id: Option<&str>,
+        reason: RefusalReason,
+    ) {
         debug!(session = %sender.id, from = %sender.agent, %kind, reason = reason.as_str(), "message refused");
         // An ERROR about an ERROR helps nobody; one to a peer that is gone cannot be read.
-        if kind != MessageType::Error && !sender.outbox.is_closed() {
-            let complaint = Complaint::refusal(reason);
-            sender.outbox.answer(self.voice.error(sender.agent.as_str(), id, &complaint));
+        if kind == MessageType::Error {
+            return;
         }
+        // An agent that came back on another connection meanwhile is told there.
+        let elsewhere = sender.outbox.is_closed().then(|| self.presence.holder(sender.agent.key()));
+        let outbox = match &elsewhere {
+            None => &sender.outbox,
+            Some(Some(newer)) => &newer.outbox,
+            Some(None) => return,
+        };
+        let complaint = Complaint::refusal(reason);
+        outbox.refuse(self.voice.error(sender.agent.as_str(), id, &complaint));
     }
 
     /// Refuses what waits in mailboxes for too long, until dropped.
@@ -243,6 +272,8 @@ impl Router {
                         for routed in self.presence.expire_mail(key, now) {
                             self.refuse(routed, RefusalReason::Expired);
                         }
+                        // Each refusal is signed: a whole postroom due at once takes its time.
+                        tokio::task::yield_now().await;
                         continue;
                     }
                     tokio::select! {

@@ -68,7 +68,8 @@ impl Complaint {
     /// Names the member that is at fault.
     pub(crate) fn about(self, member: &str) -> Self {
         let name: String = member.chars().take(MAX_MEMBER_CHARS).collect();
-        let message = format!("{}: {name}", self.message);
+        // Escaped: this text is read by people and written to logs.
+        let message = format!("{}: {}", self.message, name.escape_debug());
         Self { message, ..self }.with("member", name)
     }
 }
@@ -124,14 +125,16 @@ impl Voice {
         if text.len() <= MAX_ERROR_BYTES {
             return text;
         }
-        // First the explanation goes, then the id: who sent it still learns the code and reason.
+        // First the explanation goes, then the member, or else the id.
         let reason_only: Map<_, _> =
-            details.into_iter().filter(|(name, _)| name == "reason").collect();
-        let text = self.say(to, in_reply_to, payload("", reason_only.clone()));
-        if text.len() <= MAX_ERROR_BYTES {
-            return text;
+            details.clone().into_iter().filter(|(name, _)| name == "reason").collect();
+        for details in [details.clone(), reason_only] {
+            let text = self.say(to, in_reply_to, payload("", details));
+            if text.len() <= MAX_ERROR_BYTES {
+                return text;
+            }
         }
-        self.say(to, None, payload("", reason_only))
+        self.say(to, None, payload("", details))
     }
 }
 

@@ -164,7 +164,10 @@ fn only_id(text: &str) -> Option<String> {
     let mut index = Index::default();
     scan(text, Limits::Lifted, &mut index).ok()?;
     let mut ids = index.members.iter().filter(|member| member.name == "id");
-    let id = ids.next()?.string(text)?;
+    let member = ids.next()?;
+    // It must be whole itself: with a lone surrogate it could only be repeated as something else.
+    string::read(text, member.value.start, Limits::Enforced).ok()?;
+    let id = member.string(text)?;
     (ids.next().is_none() && is_valid_id(&id)).then(|| id.into_owned())
 }
 
@@ -206,6 +209,12 @@ mod tests {
         assert_eq!(malformed.reason, MalformedReason::DuplicateMember("id".into()));
         assert_eq!(malformed.member(), Some("id"));
         assert_eq!(malformed.id, None);
+    }
+
+    #[test]
+    fn an_id_that_is_no_valid_string_is_not_named() {
+        let malformed = fault(r#"{"id":"m-\ud800"}"#);
+        assert_eq!((malformed.member(), malformed.id.as_deref()), (Some("id"), None));
     }
 
     #[test]

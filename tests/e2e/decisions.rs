@@ -136,10 +136,13 @@ async fn a_message_whose_decision_outlives_its_sender_still_gets_its_end() {
     let (_, text) = slow.send_offer(&b.did(), "x").await;
     until("the decision to be asked for", || fake.asked.load(SeqCst) == 1).await;
     // A newer session of the same agent takes over while the older one waits.
-    let _newer = Agent::registered_as(&gateway, Subprotocol::V1, slow_one).await;
+    let mut newer = Agent::connect_as(&gateway, Subprotocol::V1_1, slow_one).await;
+    let (_, register) = newer.sign(&newer.did(), newer.registration());
+    newer.send(register).await;
     fake.permits.0.add_permits(1);
     assert_eq!(b.text().await, text);
     assert_eq!(slow.close().await.0, 4003);
+    assert!(newer.text().await.contains("REGISTERED"));
     assert_eq!(gateway.settled().await.delivered, 1);
 }
 

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use conexus_protocol::{
-    Draft, Envelope, ErrorCode, ErrorPayload, Identity, Intent, MessageType, Offer, Pong, Rules,
-    Subprotocol,
+    Draft, Envelope, ErrorCode, ErrorPayload, Identity, Intent, MessageType, Offer, Ping, Pong,
+    Rules, Subprotocol,
 };
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::TcpSocket;
@@ -274,7 +274,7 @@ async fn over_the_rate_each_message_is_refused_and_too_many_strikes_close() {
         s.limits.rate_strikes = 5;
     })
     .await;
-    let (mut a, mut b) = (Agent::v1(&gateway).await, Agent::v1(&gateway).await);
+    let (mut a, mut b) = (Agent::v1_1(&gateway).await, Agent::v1_1(&gateway).await);
     let texts: Vec<_> = (0..9).map(|_| a.offer(&b.did(), "x")).collect();
     for (_, text) in &texts {
         a.socket.feed(Message::text(text.clone())).await.unwrap();
@@ -290,4 +290,19 @@ async fn over_the_rate_each_message_is_refused_and_too_many_strikes_close() {
     assert_eq!(a.close().await.0, 4008);
     let messages = gateway.settled().await;
     assert_eq!((messages.received, messages.delivered, messages.refused), (9, 3, 6));
+}
+
+#[tokio::test]
+async fn the_rate_covers_whatever_an_agent_sends_but_only_messages_are_accounted_for() {
+    let gateway = TestGateway::start_with(|s| {
+        s.limits.messages_per_second = 1;
+        s.limits.message_burst = 1;
+    })
+    .await;
+    let mut a = Agent::v1_1(&gateway).await;
+    a.ping().await;
+    let (id, text) = a.sign("did:key:gateway", Ping { sequence: None });
+    a.send(text).await;
+    assert_eq!(a.refusal().await, refused(id, ErrorCode::ConnectionRefused, "rate_limited"));
+    assert_eq!(gateway.settled().await.received, 0);
 }

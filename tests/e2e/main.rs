@@ -7,6 +7,8 @@
 
 mod support;
 
+mod bad_input;
+mod crowd;
 mod decisions;
 mod delivery;
 mod foreign;

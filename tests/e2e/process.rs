@@ -10,6 +10,7 @@ use std::{
 };
 
 use conexus_protocol::{AgentId, Identity, Subprotocol};
+use futures_util::StreamExt as _;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
@@ -194,6 +195,8 @@ async fn a_signal_tells_agents_1012_and_ends_it_with_success() {
         let (code, reason) = agent.close().await;
         assert_eq!(code, 1012, "{signal}");
         assert!(reason.starts_with("reconnect_in="), "{reason}");
+        assert!(soon("the end of the socket", agent.socket.next()).await.is_none());
+        drop(agent);
         assert_eq!(gateway.ended().await.code(), Some(0), "{signal}");
     }
 }
@@ -376,6 +379,31 @@ async fn agents_of_a_gateway_that_is_not_there_are_an_error_that_names_it() {
 }
 
 #[tokio::test]
+async fn listen_answers_what_send_offers() {
+    let folder = folder_with(&[]);
+    let gateway = Running::start(folder.path(), &[]).await;
+    let url = format!("ws://{}/ws", gateway.addr);
+    let mut listening =
+        conexus(folder.path(), &["listen", "--url", &url, "--answer", "yes", "--count", "1"])
+            .spawn()
+            .unwrap();
+    let mut printing = BufReader::new(listening.stdout.take().unwrap()).lines();
+    let did = soon("its DID", printing.next_line()).await.unwrap().unwrap();
+
+    let arguments = ["send", "--url", &url, "--key", "me.key", &did, "are you there?"];
+    let answer = printed(folder.path(), &arguments).await;
+    assert_eq!(answer, format!("ANSWER from {did}: {{\"sdp\":\"yes\"}}\n"));
+    let heard = soon("the offer", printing.next_line()).await.unwrap().unwrap();
+    let me = Identity::from_pem(&fs::read_to_string(folder.path().join("me.key")).unwrap());
+    let me = me.unwrap().did().to_owned();
+    assert_eq!(heard, format!("OFFER from {me}: {{\"sdp\":\"are you there?\"}}"));
+    assert!(soon("listen to end", listening.wait()).await.unwrap().success());
+
+    let output = failed(folder.path(), &arguments).await;
+    assert!(stderr(&output).contains("unknown_agent"), "{}", stderr(&output));
+}
+
+#[tokio::test]
 async fn a_port_in_use_is_an_error_that_names_it() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = taken.local_addr().unwrap();
@@ -406,6 +434,7 @@ async fn the_json_log_tells_who_came_and_went() {
     let mut agent = gateway.agent().await;
     let did = agent.did();
     agent.socket.close(None).await.unwrap();
+    drop(agent);
     for message in ["agent connected", "agent disconnected"] {
         let line = gateway.logged(message).await;
         let entry: Value = serde_json::from_str(&line).unwrap();

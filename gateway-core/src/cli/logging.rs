@@ -20,9 +20,17 @@ pub enum LoggingError {
     Twice(#[from] TryInitError),
 }
 
+/// The WebSocket library traces every message with its text, credentials included.
+const SILENCED: &str = "tungstenite=info";
+const SILENCED_TOO: &str = "tokio_tungstenite=info";
+
 /// Sets the log of the process up; once.
 pub(super) fn start(settings: &LogSettings) -> Result<(), LoggingError> {
-    let log = fmt().with_env_filter(EnvFilter::try_new(&settings.level)?).with_writer(io::stderr);
+    let mut filter = EnvFilter::try_new(&settings.level)?;
+    for directive in [SILENCED, SILENCED_TOO] {
+        filter = filter.add_directive(directive.parse()?);
+    }
+    let log = fmt().with_env_filter(filter).with_writer(io::stderr);
     match settings.format {
         LogFormat::Auto => log.with_ansi(wants_colour()).finish().try_init()?,
         LogFormat::Human => log.with_ansi(false).finish().try_init()?,

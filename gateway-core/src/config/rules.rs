@@ -88,7 +88,8 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
     if !server.listen.ip().is_loopback() && server.public_urls.is_empty() {
         warnings.push(format!(
             "ioap.v1.1 is not offered: server.listen ({}) is beyond loopback and \
-             server.public_urls is empty",
+             server.public_urls is empty, so agents that name the URL they dialed can register \
+             from this machine alone",
             server.listen
         ));
     }

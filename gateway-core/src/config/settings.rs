@@ -138,6 +138,8 @@ sections! {
         /// Bytes kept for one agent, at least limits.message_bytes.
         #[serde(with = "units::size")]
         bytes_per_agent: usize = 256 * KIB, Kind::size(KIB, 1024 * MIB);
+        /// Messages kept of one sender, for whomever they are.
+        messages_per_sender: usize = 256, Kind::count(1, 1_000_000);
         /// Bytes kept in all.
         #[serde(with = "units::size")]
         total_bytes: usize = 64 * MIB, Kind::size(KIB, 1024 * 1024 * MIB);

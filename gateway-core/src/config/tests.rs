@@ -445,7 +445,7 @@ fn oddities_are_warned_of() {
     assert_eq!(
         warned(&["server.listen=0.0.0.0:8000"]),
         [
-            "ioap.v1.1 is not offered: server.listen (0.0.0.0:8000) is beyond loopback and server.public_urls is empty"
+            "ioap.v1.1 is not offered: server.listen (0.0.0.0:8000) is beyond loopback and server.public_urls is empty, so agents that name the URL they dialed can register from this machine alone"
         ]
     );
     assert!(

@@ -53,7 +53,6 @@ pub struct Connect<'a> {
 }
 
 /// An agent has proven its key and wants to register, or to renew its registration.
-#[derive(Debug)]
 pub struct Registering<'a> {
     /// Who.
     pub agent: &'a AgentId,
@@ -67,6 +66,18 @@ pub struct Registering<'a> {
     pub credentials: Option<&'a str>,
     /// Whether it is registered on this very session already.
     pub renewal: bool,
+}
+
+impl fmt::Debug for Registering<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registering")
+            .field("agent", self.agent)
+            .field("peer", &self.peer)
+            .field("subprotocol", &self.subprotocol)
+            .field("metadata", self.metadata)
+            .field("renewal", &self.renewal)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A message is valid, verified and about to be routed.

@@ -9,7 +9,7 @@ use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service as _;
@@ -20,6 +20,10 @@ use super::{Origin, Permit};
 /// How long to wait after the system refused a connection (no file descriptor left, say): the
 /// refusal would come back at once, so without a pause the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a connection may be used for plain requests. hyper bounds the wait for a request, not
+/// the writing of a response that nobody reads.
+const HTTP_LIFETIME: Duration = Duration::from_secs(60);
 
 /// The answer to a connection over the limit.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 32\r\nRetry-After: 5\r\n\r\n{\"error\":\"too many connections\"}";
@@ -97,9 +101,13 @@ impl Serving {
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let stop = self.stop.clone();
+        // A session is not part of this: it ends with the upgrade.
+        let served = timeout(self.head_timeout + HTTP_LIFETIME, served);
         self.tasks.spawn(async move {
-            if let Some(Err(error)) = stop.run_until_cancelled(served).await {
-                debug!(%peer, %error, "connection ended");
+            match stop.run_until_cancelled(served).await {
+                Some(Ok(Err(error))) => debug!(%peer, %error, "connection ended"),
+                Some(Err(_)) => debug!(%peer, "connection ended: open for too long"),
+                Some(Ok(Ok(()))) | None => {}
             }
         });
     }

@@ -5,8 +5,9 @@
 //! pending nothing is read from this agent, but what others send it is still written and its lease
 //! does not lapse.
 
-use std::{future::pending, pin::Pin, sync::Arc};
+use std::{future::pending, pin::Pin, sync::Arc, time::Duration};
 
+use conexus_protocol::RefusalReason;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{oneshot, watch},
@@ -32,6 +33,9 @@ use crate::{
     router::Pending,
 };
 
+/// Between the end of a lease and the question whether that was it: time to read what has arrived.
+const READ_ONCE_MORE: Duration = Duration::from_millis(50);
+
 /// How a registered session came to its end.
 #[derive(Debug)]
 pub(crate) enum Ended {
@@ -55,8 +59,27 @@ pub(crate) enum Ended {
     Broken(SocketFault),
 }
 
+/// Gives the key up should the session's task panic or be cut off; after an orderly farewell there
+/// is nothing left to do.
+struct KeyGuard {
+    core: Arc<Core>,
+    handle: Arc<SessionHandle>,
+}
+
+impl Drop for KeyGuard {
+    fn drop(&mut self) {
+        let router = &self.core.router;
+        for parcel in router.presence.abandon(&self.handle) {
+            if let Parcel::Routed(routed) = parcel {
+                router.refuse(routed, RefusalReason::UnknownAgent);
+            }
+        }
+    }
+}
+
 /// See the [module](self).
 pub(crate) struct Active<S> {
+    _key: KeyGuard,
     pub(super) core: Arc<Core>,
     pub(super) handle: Arc<SessionHandle>,
     pub(super) nonce: Option<Nonce>,
@@ -68,6 +91,10 @@ pub(crate) struct Active<S> {
     phase: watch::Receiver<Phase>,
     /// Held while this session may bring up new messages.
     reading: Option<TaskTrackerToken>,
+    /// Held while something of other agents' may be unwritten here.
+    pub(super) writing: Option<TaskTrackerToken>,
+    /// When the lease was first seen to have lapsed.
+    lapsed_at: Option<Moment>,
     last_frame: Moment,
     last_ping: Moment,
 }
@@ -80,9 +107,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         reading: TaskTrackerToken,
     ) -> Self {
         let now = core.clock.now();
+        let writing = core.writers.token();
         Self {
             inbound: Inbound::new(&core.settings),
             phase: core.phase.subscribe(),
+            _key: KeyGuard { core: Arc::clone(&core), handle: Arc::clone(&registered.handle) },
             core,
             handle: registered.handle,
             nonce: registered.nonce,
@@ -90,6 +119,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             pending: None,
             expiring: None,
             reading: Some(reading),
+            writing: Some(writing),
+            lapsed_at: None,
             last_frame: now,
             last_ping: now,
         }
@@ -112,10 +143,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                 self.core.router.presence.collect(&self.handle);
                 continue;
             }
-            match *self.phase.borrow_and_update() {
+            let phase = *self.phase.borrow_and_update();
+            match phase {
                 Phase::Running => {}
-                Phase::Quiescing if self.pending.is_some() => {}
-                Phase::Quiescing => self.reading = None,
+                Phase::Quiescing => self.quiesce(),
+                // Whoever has not taken what was to be written loses it while its senders are here.
+                Phase::Settling if self.writing.is_some() => return Ended::Stopping,
+                Phase::Settling => {}
                 Phase::Closing => return Ended::Stopping,
             }
             self.arm(timer.as_mut());
@@ -143,6 +177,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                 }
                 _ = self.phase.changed() => {}
             }
+        }
+    }
+
+    /// The gateway stops: nothing more is read once the last decision is settled, and it is noted
+    /// when all is written.
+    fn quiesce(&mut self) {
+        if self.pending.is_none() {
+            self.reading = None;
+        }
+        if self.reading.is_none() && self.wire.is_idle() && self.handle.outbox.is_empty() {
+            self.writing = None;
         }
     }
 
@@ -198,6 +243,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             if lapsed {
                 // Back before the verdict: what was held meanwhile is due, the verdict is moot.
                 self.expiring = None;
+                self.lapsed_at = None;
                 self.core.router.presence.collect(&self.handle);
             }
         }
@@ -215,7 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         let settings = &self.core.settings;
         if self
             .wire
-            .waiting_since()
+            .stalled_since()
             .is_some_and(|since| since.elapsed() >= settings.limits.write_timeout)
         {
             return Some(Ended::TooSlow);
@@ -225,6 +271,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             return Some(Ended::Expired);
         }
         if self.expiring.is_none() && !self.handle.is_live(now) {
+            // A frame may lie in the kernel, if it was the gateway that stood still.
+            let lapsed_at = *self.lapsed_at.get_or_insert(now);
+            if lapsed_at.after(READ_ONCE_MORE) > now {
+                return None;
+            }
             let silent_for = self.handle.last_activity().until(now);
             debug!(agent = %self.handle.agent, ?silent_for, "lease ran out");
             let event = Expiring { agent: &self.handle.agent, silent_for };
@@ -245,10 +296,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
 
     fn settle_expiry(&mut self, verdict: ExpiryVerdict) -> Option<Ended> {
         let ExpiryVerdict::Extend(by) = verdict else { return Some(Ended::Expired) };
-        if by.is_zero() {
+        let by = by.min(self.core.settings.presence.max_extension);
+        if by < Duration::from_millis(1) {
             return Some(Ended::Expired);
         }
-        let by = by.min(self.core.settings.presence.max_extension);
+        self.lapsed_at = None;
         self.handle.extend_lease(self.core.clock.now().after(by));
         self.core.router.presence.collect(&self.handle);
         None
@@ -268,11 +320,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         let mut next = self.ping_due();
         if self.expiring.is_some() {
             next = next.min(self.verdict_due());
+        } else if let Some(lapsed_at) = self.lapsed_at {
+            next = next.min(lapsed_at.after(READ_ONCE_MORE));
         } else if !self.handle.lease_is_pinned() {
             next = next.min(self.handle.lease_until());
         }
         let next = self.core.clock.instant(next);
-        match self.wire.waiting_since() {
+        match self.wire.stalled_since() {
             Some(since) => next.min(since + self.core.settings.limits.write_timeout),
             None => next,
         }

@@ -19,9 +19,9 @@ use tracing::info;
 use super::{
     active::{Active, Ended},
     outbox::Parcel,
-    wire::Wire,
+    wire::{LINGER, Wire},
 };
-use crate::{core::Core, voice::Complaint};
+use crate::{core::Core, phase::Phase, voice::Complaint};
 
 /// How long a frame that was begun may take to be finished before the socket is given up.
 const FRAME_PATIENCE: Duration = Duration::from_millis(250);
@@ -75,8 +75,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         match ended {
             Ended::Replaced(to) => self.yield_to(to).await,
             Ended::Stopping => {
-                let patience = self.core.settings.server.drain_timeout / 2;
-                let _ = timeout(patience, self.write_out()).await;
+                // What is left to write is mostly what the stop itself brought up.
+                if self.core.phase() == Phase::Closing {
+                    let patience = self.core.settings.server.drain_timeout / 4;
+                    let _ = timeout(patience, self.write_out()).await;
+                }
                 let hint = reconnect_hint(&self.core);
                 self.depart(close, &hint, Vec::new()).await;
             }
@@ -86,7 +89,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                     let complaint = Complaint::new(ErrorCode::Timeout, "silent for too long");
                     let to = self.handle.agent.as_str();
                     let error = self.core.router.voice.error(to, None, &complaint);
-                    last_words.push(Parcel::Own(error));
+                    last_words.push(Parcel::Refusal(error));
                 }
                 let text = close.map_or("", |close| close.reason());
                 self.depart(close, text, last_words).await;
@@ -109,10 +112,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
 
     /// Hands what is unwritten to the newer session of the same key.
     async fn yield_to(mut self, to: oneshot::Sender<Vec<Parcel>>) {
+        // What this session's agent sent goes first: the newer one may send more to the same target.
+        self.finish_pending().await;
         let (unwritten, cut) = take_back(&mut self.wire, FRAME_PATIENCE).await;
         match to.send(unwritten) {
             Ok(()) => {
-                self.finish_pending().await;
                 if !cut {
                     let close = CloseReason::Replaced;
                     self.wire.close(close, close.reason()).await;
@@ -129,8 +133,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
     async fn depart(mut self, close: Option<CloseReason>, text: &str, last_words: Vec<Parcel>) {
         let presence = &self.core.router.presence;
         presence.begin_leaving(&self.handle);
-        let stuck = matches!(close, Some(CloseReason::TooSlow) | None);
-        let patience = if stuck { Duration::ZERO } else { FRAME_PATIENCE };
+        let patience = match close {
+            None => Duration::ZERO,
+            // It can only be told once the frame that it is stuck in has been taken.
+            Some(CloseReason::TooSlow) => LINGER,
+            Some(_) => FRAME_PATIENCE,
+        };
         let (unwritten, cut) = take_back(&mut self.wire, patience).await;
         let mut answers = self.give_up_key(unwritten).await;
         if cut {
@@ -154,16 +162,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         self.finish_pending().await;
         let router = Arc::clone(&self.core.router);
         let (mut answers, routed): (Vec<_>, Vec<_>) =
-            unwritten.into_iter().partition(|parcel| matches!(parcel, Parcel::Own(_)));
+            unwritten.into_iter().partition(|parcel| !matches!(parcel, Parcel::Routed(_)));
         router.hand_on(routed, self.handle.id).await;
         loop {
             while let Some(parcel) = self.handle.outbox.take() {
                 match parcel {
-                    Parcel::Own(_) => answers.push(parcel),
-                    routed => router.hand_on(vec![routed], self.handle.id).await,
+                    Parcel::Routed(_) => router.hand_on(vec![parcel], self.handle.id).await,
+                    answer => answers.push(answer),
                 }
             }
             if router.presence.finish_leaving(&self.handle) {
+                self.writing = None;
                 return answers;
             }
         }

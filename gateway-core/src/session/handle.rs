@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
 };
 
@@ -17,10 +17,11 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::outbox::Outbox;
-use crate::clock::Moment;
+use crate::{accounting::Accounting, clock::Moment};
 
-/// Tells one session from another, also of the same key, for as long as the gateway runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Tells one session from another, also of the same key, for as long as the gateway runs. A
+/// greater one was proven later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SessionId(pub(crate) u64);
 
 impl fmt::Display for SessionId {
@@ -38,6 +39,10 @@ pub(crate) struct SessionHandle {
     pub(crate) peer: SocketAddr,
     pub(crate) connected_at: Moment,
     pub(crate) outbox: Outbox,
+    /// Where its messages are counted.
+    pub(crate) accounting: Arc<Accounting>,
+    /// How many of its messages wait in mailboxes.
+    pub(crate) held: AtomicUsize,
     metadata: Mutex<Arc<Metadata>>,
     lease_until: AtomicU64,
     last_activity: AtomicU64,
@@ -55,6 +60,7 @@ impl SessionHandle {
         peer: SocketAddr,
         metadata: Metadata,
         outbox: Outbox,
+        accounting: Arc<Accounting>,
         now: Moment,
         lease_until: Moment,
     ) -> Self {
@@ -65,6 +71,8 @@ impl SessionHandle {
             peer,
             connected_at: now,
             outbox,
+            accounting,
+            held: AtomicUsize::new(0),
             metadata: Mutex::new(Arc::new(metadata)),
             lease_until: AtomicU64::new(lease_until.as_millis()),
             last_activity: AtomicU64::new(now.as_millis()),
@@ -163,6 +171,7 @@ pub(crate) mod tests {
             ([127, 0, 0, 1], 1).into(),
             Metadata::default(),
             Outbox::new(8, 10_000),
+            Arc::default(),
             start,
             start.after(Duration::from_secs(60)),
         ))

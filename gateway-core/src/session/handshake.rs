@@ -24,6 +24,7 @@ use crate::{
     core::Core,
     hooks::{Registering, Verdict},
     phase::Phase,
+    presence::Claimed,
     voice::Complaint,
 };
 
@@ -42,6 +43,8 @@ pub(crate) enum Unregistered {
     TimedOut,
     #[error("the gateway is stopping")]
     Stopping,
+    #[error("a newer session of the same key was faster")]
+    Superseded,
     #[error("refused: {}", .rejection.complaint.message)]
     Rejected { rejection: Rejection, in_reply_to: Option<String> },
     #[error(transparent)]
@@ -77,10 +80,10 @@ pub(crate) async fn register<S: AsyncRead + AsyncWrite + Unpin>(
     if core.phase() != Phase::Running {
         return Err(Unregistered::Stopping);
     }
-    let handle = claim(core, proven, connection).await;
+    let handle = claim(core, proven, connection).await?;
     if connection.subprotocol == Subprotocol::V1_1 {
         let welcome = core.welcome(handle.id);
-        wire.feed(Parcel::Own(core.router.voice.say(handle.agent.as_str(), Some(&id), welcome)));
+        wire.feed(Parcel::Reply(core.router.voice.say(handle.agent.as_str(), Some(&id), welcome)));
     }
     Ok(Registered { handle, nonce })
 }
@@ -96,7 +99,7 @@ fn challenge<S: AsyncRead + AsyncWrite + Unpin>(
         expires_in_ms: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
     };
     let voice = &core.router.voice;
-    wire.feed(Parcel::Own(voice.say(voice.did(), None, payload)));
+    wire.feed(Parcel::Reply(voice.say(voice.did(), None, payload)));
     nonce
 }
 
@@ -106,12 +109,14 @@ async fn first_text<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Utf8Bytes, Unregistered> {
     let mut phase = core.phase.subscribe();
     loop {
+        // Who does not take pongs gets no further ones.
+        let may_read = wire.has_capacity();
         tokio::select! {
             stopping = phase.wait_for(|phase| *phase != Phase::Running) => {
                 drop(stopping);
                 return Err(Unregistered::Stopping);
             }
-            received = wire.next(true) => match received? {
+            received = wire.next(may_read) => match received? {
                 Received::Text(text) => return Ok(text),
                 Received::Binary => {
                     let rejection = Rejection::malformed("a binary frame is no message", "type");
@@ -150,7 +155,11 @@ fn denied(reason: RefusalReason, id: String) -> Unregistered {
     Unregistered::Rejected { rejection, in_reply_to: Some(id) }
 }
 
-async fn claim(core: &Core, proven: Proven, connection: &Connection) -> Arc<SessionHandle> {
+async fn claim(
+    core: &Core,
+    proven: Proven,
+    connection: &Connection,
+) -> Result<Arc<SessionHandle>, Unregistered> {
     let limits = &core.settings.limits;
     let now = core.clock.now();
     let handle = Arc::new(SessionHandle::new(
@@ -160,13 +169,18 @@ async fn claim(core: &Core, proven: Proven, connection: &Connection) -> Arc<Sess
         connection.peer,
         proven.metadata,
         Outbox::new(limits.outbox_messages, limits.outbox_bytes),
+        Arc::clone(&core.router.accounting),
         now,
         now.after(core.settings.presence.timeout),
     ));
-    if core.router.presence.claim(&handle).await {
-        debug!(session = %handle.id, agent = %handle.agent, "took over from an older session");
+    match core.router.presence.claim(&handle).await {
+        Claimed::Vacant => Ok(handle),
+        Claimed::TakenOver => {
+            debug!(session = %handle.id, agent = %handle.agent, "took over from an older session");
+            Ok(handle)
+        }
+        Claimed::Superseded => Err(Unregistered::Superseded),
     }
-    handle
 }
 
 impl Unregistered {
@@ -182,15 +196,18 @@ impl Unregistered {
                 let hint = super::farewell::reconnect_hint(core);
                 wire.close(CloseReason::Restarting, &hint).await;
             }
-            Self::TimedOut => {
-                let reason = CloseReason::RegisterTimeout;
+            Self::TimedOut | Self::Superseded => {
+                let reason = match self {
+                    Self::Superseded => CloseReason::Replaced,
+                    _ => CloseReason::RegisterTimeout,
+                };
                 wire.close(reason, reason.reason()).await;
             }
             Self::Rejected { rejection, in_reply_to } => {
                 let voice = &core.router.voice;
                 // Nobody is known here, so the answer is addressed as the CHALLENGE is.
                 let error = voice.error(voice.did(), in_reply_to.as_deref(), &rejection.complaint);
-                wire.feed(Parcel::Own(error));
+                wire.feed(Parcel::Reply(error));
                 wire.close(rejection.close, rejection.close.reason()).await;
             }
             Self::Socket(fault) => {

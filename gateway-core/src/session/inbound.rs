@@ -28,7 +28,12 @@ pub(crate) struct Inbound {
     bad_messages: DefaultDirectRateLimiter,
     rate: Option<DefaultDirectRateLimiter>,
     strikes: DefaultDirectRateLimiter,
+    renewals: DefaultDirectRateLimiter,
 }
+
+/// Renewals of a registration per minute: each has a proof to verify, and on v1 takes a place in
+/// the memory of used registrations that all agents share.
+const RENEWALS_PER_MINUTE: u32 = 10;
 
 impl Inbound {
     pub(crate) fn new(settings: &Settings) -> Self {
@@ -41,8 +46,23 @@ impl Inbound {
             bad_messages: per_minute(limits.bad_messages_per_minute),
             rate,
             strikes: per_minute(limits.rate_strikes),
+            renewals: per_minute(RENEWALS_PER_MINUTE),
         }
     }
+}
+
+/// The types that agents send each other; the others are between an agent and the gateway.
+const fn is_between_agents(kind: MessageType) -> bool {
+    matches!(
+        kind,
+        MessageType::Offer
+            | MessageType::Answer
+            | MessageType::IceCandidate
+            | MessageType::Intent
+            | MessageType::ExecRequest
+            | MessageType::ExecResponse
+            | MessageType::Error
+    )
 }
 
 fn per_minute(count: u32) -> DefaultDirectRateLimiter {
@@ -65,6 +85,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                 return self.bad_message(fault.id.as_deref(), &complaint);
             }
         };
+        if self.inbound.rate.as_ref().is_some_and(|rate| rate.check().is_err()) {
+            return self.over_the_rate(&envelope);
+        }
         if envelope.from != self.handle.agent.as_str() {
             self.answer(&envelope, &self.foreign_sender(&envelope));
             return None;
@@ -83,13 +106,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                 let complaint = Complaint::refusal(RefusalReason::NotRelayed);
                 self.answer(&envelope, &complaint);
             }
-            MessageType::Offer
-            | MessageType::Answer
-            | MessageType::IceCandidate
-            | MessageType::Intent
-            | MessageType::ExecRequest
-            | MessageType::ExecResponse
-            | MessageType::Error => return self.route(text, &envelope),
+            kind => {
+                debug_assert!(is_between_agents(kind));
+                return self.route(text, &envelope);
+            }
         }
         None
     }
@@ -107,12 +127,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
 
     fn route(&mut self, text: &Utf8Bytes, envelope: &Envelope<'_>) -> Option<Ended> {
         let core = Arc::clone(&self.core);
-        if self.inbound.rate.as_ref().is_some_and(|rate| rate.check().is_err()) {
-            core.router.accounting.received();
-            let (kind, id) = (envelope.kind, Some(envelope.id.as_ref()));
-            core.router.refuse_from(&self.handle, kind, id, RefusalReason::RateLimited);
-            return self.inbound.strikes.check().is_err().then_some(Ended::RateLimited);
-        }
         if !self.signature_passes(envelope) {
             let complaint =
                 Complaint::new(ErrorCode::InvalidSignature, "signature does not verify")
@@ -123,6 +137,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         core.router.accounting.received();
         self.pending = core.router.route(&self.handle, text, envelope);
         None
+    }
+
+    /// Refused before anything of it is verified: that would be the work the rate is to save. One
+    /// that is for another agent is counted like any other.
+    fn over_the_rate(&self, envelope: &Envelope<'_>) -> Option<Ended> {
+        if is_between_agents(envelope.kind) {
+            let (kind, id) = (envelope.kind, Some(envelope.id.as_ref()));
+            self.core.router.accounting.received();
+            self.core.router.refuse_from(&self.handle, kind, id, RefusalReason::RateLimited);
+        } else {
+            self.answer(envelope, &Complaint::refusal(RefusalReason::RateLimited));
+        }
+        self.inbound.strikes.check().is_err().then_some(Ended::RateLimited)
     }
 
     fn signature_passes(&self, envelope: &Envelope<'_>) -> bool {
@@ -138,11 +165,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         let sequence = envelope.payload::<Ping>().ok().and_then(|ping| ping.sequence);
         let to = self.handle.agent.as_str();
         let pong = self.core.router.voice.say(to, Some(&envelope.id), Pong { sequence });
-        self.handle.outbox.answer(pong);
+        self.handle.outbox.reply(pong);
     }
 
     /// A later REGISTER on the same session renews its metadata.
     fn renew(&mut self, envelope: &Envelope<'_>) {
+        if self.inbound.renewals.check().is_err() {
+            return self.answer(envelope, &Complaint::refusal(RefusalReason::RateLimited));
+        }
         let subprotocol = self.handle.subprotocol;
         let proven = match prove(&self.core, envelope, subprotocol, self.nonce.as_ref()) {
             Ok(proven) => proven,
@@ -163,13 +193,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             match verdict {
                 Verdict::Deny(reason) => {
                     let complaint = Complaint::refusal(reason);
-                    handle.outbox.answer(voice.error(to, Some(&id), &complaint));
+                    handle.outbox.reply(voice.error(to, Some(&id), &complaint));
                 }
                 Verdict::Continue => {
                     handle.set_metadata(proven.metadata);
                     if subprotocol == Subprotocol::V1_1 {
                         let welcome = core.welcome(handle.id);
-                        handle.outbox.answer(voice.say(to, Some(&id), welcome));
+                        handle.outbox.reply(voice.say(to, Some(&id), welcome));
                     }
                 }
             }
@@ -183,15 +213,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
     }
 
     fn bad_message(&self, id: Option<&str>, complaint: &Complaint) -> Option<Ended> {
-        debug!(agent = %self.handle.agent, fault = %complaint.message, "malformed message");
+        debug!(agent = %self.handle.agent, fault = ?complaint.message, "malformed message");
         let error = self.core.router.voice.error(self.handle.agent.as_str(), id, complaint);
-        self.handle.outbox.answer(error);
+        self.handle.outbox.refuse(error);
         self.inbound.bad_messages.check().is_err().then_some(Ended::TooManyBadMessages)
     }
 
     fn answer(&self, envelope: &Envelope<'_>, complaint: &Complaint) {
         let to = self.handle.agent.as_str();
         let error = self.core.router.voice.error(to, Some(&envelope.id), complaint);
-        self.handle.outbox.answer(error);
+        self.handle.outbox.refuse(error);
     }
 }

@@ -48,8 +48,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     connection: Connection,
 ) {
     let reading = core.readers.token();
-    let accounting = Arc::clone(&core.router.accounting);
-    let mut wire = Wire::accept(stream, core.settings.limits.message_bytes, accounting).await;
+    let mut wire = Wire::accept(stream, core.settings.limits.message_bytes).await;
     match handshake::register(&core, &mut wire, &connection).await {
         Ok(registered) => {
             info!(
@@ -63,7 +62,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         Err(unregistered) => {
             drop(reading);
             let code = unregistered.code().map(conexus_protocol::ErrorCode::as_str);
-            info!(reason = %unregistered, code, "connection not registered");
+            info!(reason = ?unregistered.to_string(), code, "connection not registered");
             unregistered.farewell(&core, wire).await;
         }
     }

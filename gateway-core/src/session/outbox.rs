@@ -18,7 +18,8 @@ use super::handle::SessionHandle;
 /// Above this many places an emptied queue gives its memory back.
 const KEEP_CAPACITY: usize = 32;
 
-/// A message on its way from one agent to another.
+/// A message on its way from one agent to another. It is counted when it ends: as delivered, or,
+/// whichever way it is dropped, as refused.
 #[derive(Debug)]
 pub(crate) struct Routed {
     /// The text exactly as received.
@@ -27,20 +28,55 @@ pub(crate) struct Routed {
     pub(crate) kind: MessageType,
     /// Whom to tell when it cannot be delivered.
     pub(crate) sender: Arc<SessionHandle>,
+    ended: bool,
+}
+
+impl Routed {
+    pub(crate) fn new(
+        text: Utf8Bytes,
+        to: AgentKey,
+        kind: MessageType,
+        sender: Arc<SessionHandle>,
+    ) -> Self {
+        Self { text, to, kind, sender, ended: false }
+    }
+
+    /// The kernel has its last byte.
+    pub(crate) fn delivered(mut self) {
+        self.ended = true;
+        self.sender.accounting.delivered();
+    }
+
+    /// Gives it memory of its own. A text as received is a slice of the block that it was read in,
+    /// which can be many times as large; that is fine for one that is on its way at once, but what
+    /// waits is bounded by the size of its text.
+    pub(crate) fn settle_in(&mut self) {
+        self.text = Utf8Bytes::from(self.text.as_str().to_owned());
+    }
+}
+
+impl Drop for Routed {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.sender.accounting.refused();
+        }
+    }
 }
 
 /// An entry of an outbox.
 #[derive(Debug)]
 pub(crate) enum Parcel {
-    /// Something that the gateway itself says: outside the accounting.
-    Own(Utf8Bytes),
+    /// The gateway's answer to something on this session: of no use to a newer one.
+    Reply(Utf8Bytes),
+    /// The gateway's word about a message of the agent's: of use to a newer session, too.
+    Refusal(Utf8Bytes),
     Routed(Routed),
 }
 
 impl Parcel {
     pub(crate) fn text(&self) -> &Utf8Bytes {
         match self {
-            Self::Own(text) => text,
+            Self::Reply(text) | Self::Refusal(text) => text,
             Self::Routed(routed) => &routed.text,
         }
     }
@@ -87,13 +123,16 @@ impl Outbox {
     }
 
     /// Puts in another agent's message, if there is room.
-    pub(crate) fn offer(&self, routed: Routed) -> Result<(), Refused> {
+    pub(crate) fn offer(&self, mut routed: Routed) -> Result<(), Refused> {
         let mut state = self.state.lock();
         if state.closed {
             return Err(Refused::Closed(routed));
         }
         if !self.fits(&state, routed.text.len()) {
             return Err(Refused::Full(routed));
+        }
+        if !state.queue.is_empty() {
+            routed.settle_in();
         }
         state.push(Parcel::Routed(routed));
         drop(state);
@@ -102,23 +141,26 @@ impl Outbox {
     }
 
     /// Puts in an answer of the gateway. Without effect once closed: the peer is gone.
-    pub(crate) fn answer(&self, text: Utf8Bytes) {
-        self.append(vec![Parcel::Own(text)]);
+    pub(crate) fn reply(&self, text: Utf8Bytes) {
+        self.append([Parcel::Reply(text)]);
+    }
+
+    /// Puts in an ERROR about a message of the agent's.
+    pub(crate) fn refuse(&self, text: Utf8Bytes) {
+        self.append([Parcel::Refusal(text)]);
     }
 
     /// Puts in entries that were accepted elsewhere, whatever the room: they must not be lost.
-    /// Gives them back when closed.
-    pub(crate) fn append(&self, parcels: Vec<Parcel>) -> Vec<Parcel> {
+    /// Once closed it drops them.
+    pub(crate) fn append(&self, parcels: impl IntoIterator<Item = Parcel>) {
         let mut state = self.state.lock();
-        if state.closed {
-            return parcels;
+        if !state.closed {
+            for parcel in parcels {
+                state.push(parcel);
+            }
+            drop(state);
+            self.changed.notify_one();
         }
-        for parcel in parcels {
-            state.push(parcel);
-        }
-        drop(state);
-        self.changed.notify_one();
-        Vec::new()
     }
 
     /// The next entry, if there is one.
@@ -211,7 +253,7 @@ mod tests {
 
     fn routed(text: &str) -> Routed {
         let sender = session();
-        Routed { text: text.into(), to: sender.agent.key(), kind: MessageType::Offer, sender }
+        Routed::new(text.into(), sender.agent.key(), MessageType::Offer, sender)
     }
 
     #[test]
@@ -240,9 +282,9 @@ mod tests {
     #[test]
     fn answers_fit_into_a_full_outbox_but_take_its_room() {
         let outbox = Outbox::new(1, 1000);
-        outbox.answer("an answer".into());
+        outbox.reply("an answer".into());
         assert!(!outbox.has_room());
-        outbox.answer("another".into());
+        outbox.refuse("another".into());
         assert!(matches!(outbox.offer(routed("x")), Err(Refused::Full(_))));
         outbox.take();
         outbox.take();
@@ -256,8 +298,23 @@ mod tests {
         assert!(!outbox.close_if_empty());
         assert_eq!(outbox.close().len(), 1);
         assert!(matches!(outbox.offer(routed("two")), Err(Refused::Closed(_))));
-        assert_eq!(outbox.append(vec![Parcel::Own("x".into())]).len(), 1);
+        outbox.reply("x".into());
+        assert!(outbox.is_empty());
         assert!(outbox.close_if_empty());
+    }
+
+    #[test]
+    fn a_message_is_counted_once_however_it_ends() {
+        let (delivered, dropped) = (routed("a"), routed("b"));
+        let counts = |routed: &Routed| Arc::clone(&routed.sender.accounting);
+        let (one, other) = (counts(&delivered), counts(&dropped));
+        delivered.delivered();
+        drop(dropped);
+        let ends = |accounting: &crate::accounting::Accounting| {
+            let messages = accounting.snapshot();
+            (messages.delivered, messages.refused)
+        };
+        assert_eq!((ends(&one), ends(&other)), ((1, 0), (0, 1)));
     }
 
     #[test]

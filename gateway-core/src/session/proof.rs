@@ -30,7 +30,6 @@ impl Nonce {
 }
 
 /// A proof that holds. Only [`prove`] makes one.
-#[derive(Debug)]
 pub(crate) struct Proven {
     pub(crate) agent: AgentId,
     pub(crate) metadata: Metadata,

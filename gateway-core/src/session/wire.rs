@@ -5,7 +5,7 @@
 //! when the kernel has accepted its last byte. [`next`](Wire::next) drives both directions, so that
 //! a peer that does not read can still be read from. Owned by the session's task.
 
-use std::{collections::VecDeque, future::poll_fn, io, pin::Pin, sync::Arc, task::Poll};
+use std::{collections::VecDeque, future::poll_fn, io, pin::Pin, task::Poll};
 
 use conexus_protocol::CloseReason;
 use futures_util::{Sink as _, Stream as _};
@@ -28,17 +28,22 @@ use tokio_tungstenite::{
 };
 
 use super::{outbox::Parcel, write_buffer::WriteBuffer};
-use crate::accounting::Accounting;
 
 /// While this many bytes wait for the kernel, no further entry is laid in behind them: what is
 /// still in the outbox can be handed on when the socket dies.
 const HIGH_WATER: usize = 16 * 1024;
 
+/// A peer that takes this much within the write timeout is slow, but not stuck.
+const PROGRESS: u64 = 16 * 1024;
+
 /// A small read buffer: most agents are silent most of the time.
 const READ_BUFFER: usize = 2 * 1024;
 
 /// How long a closing handshake may take before the socket is dropped.
-const LINGER: Duration = Duration::from_secs(2);
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
+
+/// How much is thrown away meanwhile: enough for a message far too big, not for one without end.
+const LINGER_BYTES: usize = 32 << 20;
 
 /// What came in.
 #[derive(Debug)]
@@ -49,7 +54,8 @@ pub(crate) enum Received {
     Control,
     /// The peer closed, with this code if it gave one.
     Closed(Option<u16>),
-    /// Nothing came in, but there is room for further entries again.
+    /// Nothing came in, but there is room for further entries again, or, where nothing is read,
+    /// everything is written.
     Room,
 }
 
@@ -105,14 +111,21 @@ struct InFlight {
 pub(crate) struct Wire<S> {
     socket: WebSocketStream<WriteBuffer<S>>,
     in_flight: VecDeque<InFlight>,
-    head_since: Option<Instant>,
+    stalled: Option<Stall>,
     control_due: bool,
-    accounting: Arc<Accounting>,
+}
+
+/// Bytes wait for the kernel.
+#[derive(Debug, Clone, Copy)]
+struct Stall {
+    since: Instant,
+    /// What the kernel had then.
+    from: u64,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// The server's end of an upgraded connection.
-    pub(crate) async fn accept(stream: S, max_message: usize, accounting: Arc<Accounting>) -> Self {
+    pub(crate) async fn accept(stream: S, max_message: usize) -> Self {
         let mut config = WebSocketConfig::default();
         config.read_buffer_size = READ_BUFFER;
         // Every write goes straight into our own buffer, whose positions are known.
@@ -122,13 +135,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         config.max_frame_size = Some(max_message);
         let stream = WriteBuffer::new(stream);
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
-        Self {
-            socket,
-            in_flight: VecDeque::new(),
-            head_since: None,
-            control_due: false,
-            accounting,
-        }
+        Self { socket, in_flight: VecDeque::new(), stalled: None, control_due: false }
     }
 
     /// Whether another entry may be [fed](Self::feed).
@@ -141,9 +148,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.socket.get_ref().pending() == 0 && !self.control_due
     }
 
-    /// Since when the oldest entry waits for the kernel.
-    pub(crate) fn waiting_since(&self) -> Option<Instant> {
-        self.head_since
+    /// Since when the kernel takes nothing worth mentioning of what waits for it.
+    pub(crate) fn stalled_since(&self) -> Option<Instant> {
+        self.stalled.map(|stall| stall.since)
     }
 
     /// Lays an entry in as a text frame. It is written by [`next`](Self::next).
@@ -158,8 +165,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let _ = io::Write::write_all(&mut frame, payload);
         drop(frame);
         let end = buffer.appended();
-        if self.in_flight.is_empty() {
-            self.head_since = Some(Instant::now());
+        if self.stalled.is_none() {
+            self.stalled = Some(Stall { since: Instant::now(), from: buffer.accepted() });
         }
         self.in_flight.push_back(InFlight { start, end, parcel });
     }
@@ -188,7 +195,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                     Poll::Pending => {}
                 }
                 self.reap();
-                if was_full && self.has_capacity() {
+                if was_full && self.has_capacity() || !read && self.is_idle() {
                     return Poll::Ready(Ok(Received::Room));
                 }
             }
@@ -222,17 +229,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Takes leave of the entries whose last byte the kernel has.
     fn reap(&mut self) {
         let accepted = self.socket.get_ref().accepted();
-        let mut advanced = false;
         while self.in_flight.front().is_some_and(|head| head.end <= accepted) {
-            if let Some(InFlight { parcel: Parcel::Routed(_), .. }) = self.in_flight.pop_front() {
-                self.accounting.delivered();
+            if let Some(InFlight { parcel: Parcel::Routed(routed), .. }) =
+                self.in_flight.pop_front()
+            {
+                routed.delivered();
             }
-            advanced = true;
         }
-        if self.in_flight.is_empty() {
-            self.head_since = None;
-        } else if advanced {
-            self.head_since = Some(Instant::now());
+        if self.socket.get_ref().pending() == 0 {
+            self.stalled = None;
+        } else if self.stalled.is_none_or(|stall| accepted >= stall.from + PROGRESS) {
+            self.stalled = Some(Stall { since: Instant::now(), from: accepted });
         }
     }
 
@@ -267,7 +274,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let accepted = self.socket.get_ref().accepted();
         let cut = self.in_flight.front().is_some_and(|head| head.start < accepted);
         let parcels = self.in_flight.drain(..).map(|entry| entry.parcel).collect();
-        self.head_since = None;
         (parcels, cut)
     }
 
@@ -282,28 +288,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         if !matches!(timeout_at(deadline, self.flush()).await, Ok(Ok(()))) {
             return;
         }
+        let mut scrap = LINGER_BYTES;
         let _ = timeout_at(deadline, async {
-            while let Ok(Received::Text(_) | Received::Binary | Received::Control) =
-                self.next(true).await
-            {}
+            while scrap > 0
+                && let Ok(received @ (Received::Text(_) | Received::Binary | Received::Control)) =
+                    self.next(true).await
+            {
+                let size = if let Received::Text(text) = received { text.len() } else { 0 };
+                scrap = scrap.saturating_sub(size.max(1));
+            }
         })
         .await;
-        self.hang_up(deadline).await;
+        self.hang_up(deadline, scrap).await;
     }
 
     /// Completes the closing handshake that the peer began.
     pub(crate) async fn close_acknowledged(mut self) {
         let deadline = Instant::now() + LINGER;
         let _ = timeout_at(deadline, self.flush()).await;
-        self.hang_up(deadline).await;
+        self.hang_up(deadline, LINGER_BYTES).await;
     }
 
-    async fn hang_up(mut self, deadline: Instant) {
+    async fn hang_up(mut self, deadline: Instant, mut scrap: usize) {
         let stream = self.socket.get_mut();
         let _ = timeout_at(deadline, async {
             stream.shutdown().await?;
-            let mut scrap = [0; 2048];
-            while stream.read(&mut scrap).await? > 0 {}
+            let mut buffer = [0; 2048];
+            while scrap > 0 {
+                match stream.read(&mut buffer).await? {
+                    0 => break,
+                    size => scrap = scrap.saturating_sub(size),
+                }
+            }
             io::Result::Ok(())
         })
         .await;

@@ -227,8 +227,13 @@ impl Agent {
     /// The next message, which must be an ERROR of the gateway with a valid signature.
     pub(crate) async fn refusal(&mut self) -> Refusal {
         let text = self.text().await;
+        self.read_refusal(&text)
+    }
+
+    /// Reads what must be an ERROR of the gateway with a valid signature.
+    pub(crate) fn read_refusal(&self, text: &str) -> Refusal {
         assert!(text.len() <= 1024, "an ERROR of {} bytes", text.len());
-        let envelope = Envelope::parse(&text, self.rules()).unwrap();
+        let envelope = Envelope::parse(text, self.rules()).unwrap();
         assert_eq!(envelope.kind, MessageType::Error, "{text}");
         let gateway = conexus_protocol::AgentId::parse(&envelope.from).unwrap();
         envelope.verify(gateway.public_key()).unwrap();

@@ -2,6 +2,8 @@
 //! hand over real sockets, and waiting for events with one patience for all.
 
 pub(crate) mod agent;
+pub(crate) mod bystanders;
+pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod http;
 
