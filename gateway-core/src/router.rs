@@ -100,8 +100,9 @@ impl Router {
                 return None;
             }
         };
-        let verdict = self.policy.on_route(&Routing { from: &sender.agent, to, envelope });
+        // From here on it is counted, also should the policy panic.
         let routed = Routed::new(text.clone(), to, kind, Arc::clone(sender));
+        let verdict = self.policy.on_route(&Routing { from: &sender.agent, to, envelope });
         match verdict {
             Decision::Now(verdict) => self.routed(routed, verdict),
             Decision::Later(verdict) => {

@@ -34,6 +34,8 @@ struct Fake {
     hold: Option<Duration>,
     expiry: Option<ExpiryVerdict>,
     expiries: Arc<AtomicUsize>,
+    /// Breaks over a message whose text contains this.
+    panics_over: Option<&'static str>,
 }
 
 struct Opener(Semaphore);
@@ -66,6 +68,8 @@ impl Policy for Fake {
     }
 
     fn on_route(&self, event: &Routing<'_>) -> Decision<Verdict> {
+        let text = event.envelope.text();
+        assert!(!self.panics_over.is_some_and(|word| text.contains(word)), "a broken policy");
         if self.slow_sender.as_deref() != Some(event.from.as_str()) {
             return Decision::Now(Verdict::Continue);
         }
@@ -204,4 +208,21 @@ async fn policy_may_extend_a_lease_and_is_asked_once_per_lapse() {
     assert!(matches!(agent.frame().await, Ok(Message::Text(text)) if text.contains("TIMEOUT")));
     assert_eq!(agent.close().await.0, 4004);
     assert_eq!(fake.expiries.load(SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_policy_that_panics_ends_one_session_whose_key_and_messages_are_not_lost() {
+    let fake = Fake { panics_over: Some("boom"), ..Fake::default() };
+    let gateway = TestGateway::start_with_policy(fake, |_| {}).await;
+    let me = Identity::generate();
+    let mut broken = Agent::registered_as(&gateway, Subprotocol::V1, me.clone()).await;
+    let mut other = Agent::v1(&gateway).await;
+    broken.send_offer(&other.did(), "boom").await;
+    assert!(broken.frame().await.is_err(), "its socket is gone");
+    gateway.has_agents(1).await;
+    let mut again = Agent::registered_as(&gateway, Subprotocol::V1_1, me).await;
+    let (_, text) = other.send_offer(&again.did(), "x").await;
+    assert_eq!(again.text().await, text);
+    let messages = gateway.settled().await;
+    assert_eq!((messages.received, messages.delivered), (2, 1), "{messages:?}");
 }

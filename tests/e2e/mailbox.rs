@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use conexus_protocol::{ErrorCode, Identity, Subprotocol};
 
-use crate::support::{agent::Agent, gateway::TestGateway, until};
+use crate::support::{agent::Agent, gateway::TestGateway};
 
 async fn holding(hold: Duration) -> TestGateway {
     TestGateway::start_with(|s| {
@@ -111,7 +111,6 @@ async fn what_a_dead_socket_left_unwritten_waits_for_the_agents_return() {
     for text in &texts[delivered..][..held] {
         assert_eq!(&back.text().await, text);
     }
-    until("the mailbox to be empty", || true).await;
     assert_eq!(gateway.settled().await.held, 0);
 }
 
@@ -129,4 +128,17 @@ async fn a_sender_that_is_gone_is_told_nothing_and_its_message_is_counted() {
         messages = gateway.settled().await;
     }
     assert_eq!((messages.received, messages.refused), (1, 1));
+}
+
+#[tokio::test]
+async fn a_sender_that_came_back_meanwhile_is_told_on_its_newer_session() {
+    let gateway = holding(Duration::from_millis(300)).await;
+    let me = Identity::generate();
+    let mut older = Agent::registered_as(&gateway, Subprotocol::V1, me.clone()).await;
+    let (id, _) = older.send_offer(Identity::generate().did(), "x").await;
+    older.ping().await;
+    let mut newer = Agent::registered_as(&gateway, Subprotocol::V1_1, me).await;
+    let refusal = newer.refusal().await;
+    assert_eq!(refusal.correlation_id, Some(id));
+    assert_eq!(refusal.reason.as_deref(), Some("expired"));
 }

@@ -438,3 +438,18 @@ async fn metadata_with_an_unknown_member_or_over_the_limit_is_malformed() {
         assert_eq!(agent.close().await.0, 4000);
     }
 }
+
+#[tokio::test]
+async fn renewals_are_limited_so_that_nobody_fills_the_memory_of_all() {
+    let gateway = TestGateway::start_with(|s| s.signatures.replay_cache = 50).await;
+    let mut agent = Agent::v1(&gateway).await;
+    for _ in 0..10 {
+        agent.send(v1_register(&agent.identity).sign(&agent.identity)).await;
+    }
+    agent.ping().await;
+    for _ in 0..100 {
+        agent.send(v1_register(&agent.identity).sign(&agent.identity)).await;
+        assert_eq!(agent.refusal().await.reason.as_deref(), Some("rate_limited"));
+    }
+    Agent::v1(&gateway).await;
+}

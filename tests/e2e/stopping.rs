@@ -71,3 +71,43 @@ async fn a_client_that_reads_nothing_does_not_keep_the_gateway_from_stopping() {
     soon("the gateway to stop", gateway.stop()).await;
     drop(deaf);
 }
+
+#[tokio::test]
+async fn what_a_slow_target_did_not_take_is_refused_while_its_sender_is_still_here() {
+    let mut gateway =
+        TestGateway::start_with(|s| s.server.drain_timeout = Duration::from_secs(2)).await;
+    let deaf = Agent::v1(&gateway).await;
+    let mut sender = Agent::v1(&gateway).await;
+    let sdp = "x".repeat(60_000);
+    let mut open = Vec::new();
+    for _ in 0..150 {
+        open.push(sender.send_offer(&deaf.did(), &sdp).await.0);
+    }
+    sender.send_offer(&sender.did(), "marker").await;
+    let mut refused = 0;
+    // Some are refused since the outbox is full; then the sender's own message comes back.
+    loop {
+        let text = sender.text().await;
+        if text.contains("marker") {
+            break;
+        }
+        refused += 1;
+    }
+    gateway.begin_stop();
+    let code = loop {
+        match sender.frame().await {
+            Ok(Message::Text(text)) => {
+                assert!(text.contains("draining"), "{text}");
+                refused += 1;
+            }
+            Ok(Message::Close(Some(frame))) => break u16::from(frame.code),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(code, 1012);
+    gateway.ended().await;
+    let messages = gateway.counters();
+    assert_eq!(messages.received, 151);
+    assert_eq!(messages.refused, refused, "each refusal was told: {messages:?}");
+    assert_eq!(messages.received, messages.delivered + messages.refused);
+}

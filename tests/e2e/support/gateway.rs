@@ -98,6 +98,11 @@ impl TestGateway {
         }
     }
 
+    /// The counters as they are, also after the end.
+    pub(crate) fn counters(&self) -> Messages {
+        self.watch.messages()
+    }
+
     /// The counters once every message has come to its end.
     pub(crate) async fn settled(&self) -> Messages {
         let balanced = |m: Messages| m.received == m.delivered + m.refused + m.held;
