@@ -15,14 +15,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use conexus_protocol::Identity;
+use conexus_protocol::{Identity, Subprotocol};
 use tokio::task::JoinSet;
 
 use self::{
     ledger::{Ledger, Open},
     member::{Habit, live},
 };
-use crate::support::gateway::TestGateway;
+use crate::support::{agent::Agent, gateway::TestGateway};
 
 /// Agents that never come.
 const ABSENT: usize = 5;
@@ -113,4 +113,32 @@ async fn the_fate_of_every_message_is_known_without_mailboxes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_fate_of_every_message_is_known_with_mailboxes() {
     account_for_all(Duration::from_secs(3600)).await;
+}
+
+/// A takeover and the end of the older connection at the same moment, in every order.
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_that_crash_while_they_are_taken_over_are_counted_once() {
+    let gateway = Arc::new(TestGateway::start().await);
+    let mut lives = JoinSet::new();
+    for _ in 0..20 {
+        let gateway = Arc::clone(&gateway);
+        lives.spawn(async move {
+            let me = Identity::generate();
+            let mut agent = Agent::registered_as(&gateway, Subprotocol::V1_1, me.clone()).await;
+            for _ in 0..30 {
+                let mut newer = Agent::connect_as(&gateway, Subprotocol::V1_1, me.clone()).await;
+                let (_, register) = newer.sign(me.did(), newer.registration());
+                newer.send(register).await;
+                drop(std::mem::replace(&mut agent, newer));
+                assert!(agent.text().await.contains("REGISTERED"));
+            }
+            agent
+        });
+    }
+    let agents = lives.join_all().await;
+    gateway.has_agents(agents.len()).await;
+    let (_, listed) = gateway.get("/agents").await;
+    assert_eq!(listed["count"], agents.len());
+    drop(agents);
+    gateway.has_agents(0).await;
 }

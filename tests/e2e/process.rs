@@ -15,12 +15,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines},
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     process::{Child, ChildStderr, ChildStdout, Command},
 };
 
 use crate::support::{
-    agent::{Agent, dial},
+    agent::{Agent, dial_with},
     http, soon,
 };
 
@@ -116,8 +116,12 @@ impl Running {
 
     /// A registered agent on `ioap.v1`.
     async fn agent(&self) -> Agent {
+        self.agent_over(TcpSocket::new_v4().unwrap()).await
+    }
+
+    async fn agent_over(&self, socket: TcpSocket) -> Agent {
         let subprotocol = Subprotocol::V1;
-        let (socket, _) = dial(self.addr, &[subprotocol.as_str()]).await.unwrap();
+        let (socket, _) = dial_with(self.addr, &[subprotocol.as_str()], socket).await.unwrap();
         let url = format!("ws://{}/ws", self.addr);
         let mut agent =
             Agent { identity: Identity::generate(), socket, subprotocol, nonce: None, url };
@@ -207,7 +211,9 @@ async fn a_second_signal_ends_it_at_once() {
     // With all the time in the world for an agent that takes nothing.
     let patient = ["--set", "server.drain_timeout=1h", "--set", "limits.write_timeout=1h"];
     let mut gateway = Running::start(folder.path(), &patient).await;
-    let (deaf, mut sender) = (gateway.agent().await, gateway.agent().await);
+    let small = TcpSocket::new_v4().unwrap();
+    small.set_recv_buffer_size(4096).unwrap();
+    let (deaf, mut sender) = (gateway.agent_over(small).await, gateway.agent().await);
     let sdp = "x".repeat(60_000);
     for _ in 0..150 {
         sender.send_offer(&deaf.did(), &sdp).await;

@@ -83,7 +83,7 @@ pub(crate) struct Active<S> {
     pub(super) core: Arc<Core>,
     pub(super) handle: Arc<SessionHandle>,
     pub(super) nonce: Option<Nonce>,
-    pub(super) wire: Wire<S>,
+    pub(super) wire: Box<Wire<S>>,
     pub(super) inbound: Inbound,
     /// A decision that takes its time: the message it is about is in there.
     pub(super) pending: Option<Pending>,
@@ -103,7 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
     pub(crate) fn new(
         core: Arc<Core>,
         registered: Registered,
-        wire: Wire<S>,
+        wire: Box<Wire<S>>,
         reading: TaskTrackerToken,
     ) -> Self {
         let now = core.clock.now();
@@ -129,7 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
     /// Serves until the session ends, and settles what it leaves behind.
     pub(crate) async fn run(mut self) {
         let ended = self.serve().await;
-        self.leave(ended).await;
+        Box::pin(self.leave(ended)).await;
     }
 
     async fn serve(&mut self) -> Ended {

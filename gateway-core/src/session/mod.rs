@@ -48,8 +48,10 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     connection: Connection,
 ) {
     let reading = core.readers.token();
-    let mut wire = Wire::accept(stream, core.settings.limits.message_bytes).await;
-    match handshake::register(&core, &mut wire, &connection).await {
+    // Boxed, as is what follows it: a future holds a place for each value that is moved along, and
+    // each connection has such a future.
+    let mut wire = Box::new(Wire::accept(stream, core.settings.limits.message_bytes).await);
+    match Box::pin(handshake::register(&core, &mut wire, &connection)).await {
         Ok(registered) => {
             info!(
                 session = %registered.handle.id,
@@ -63,7 +65,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             drop(reading);
             let code = unregistered.code().map(conexus_protocol::ErrorCode::as_str);
             info!(reason = ?unregistered.to_string(), code, "connection not registered");
-            unregistered.farewell(&core, wire).await;
+            Box::pin(unregistered.farewell(&core, *wire)).await;
         }
     }
 }
