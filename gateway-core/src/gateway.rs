@@ -117,6 +117,7 @@ impl Gateway {
                 routes: http::routes(app),
                 places: (limit > 0)
                     .then(|| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)))),
+                refusals: Arc::new(Semaphore::new(http::serve::REFUSALS)),
                 head_timeout: core.settings.limits.register_timeout,
                 tasks: connections.clone(),
                 stop: stop_serving.clone(),
@@ -163,7 +164,7 @@ async fn drain(core: &Core, sessions: &TaskTracker, abort: &CancellationToken) {
     if timeout(patience / 4, core.writers.wait()).await.is_err() {
         warn!(sessions = core.writers.len(), "agents do not take what is queued for them");
         core.phase.send_replace(Phase::Settling);
-        let _ = timeout(patience / 8, core.writers.wait()).await;
+        let _ = timeout(patience / 4, core.writers.wait()).await;
     }
     core.phase.send_replace(Phase::Closing);
     sessions.close();

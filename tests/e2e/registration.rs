@@ -203,9 +203,7 @@ async fn a_wrong_first_frame_is_answered_and_closed_by_its_kind() {
         row(
             "another public key",
             with(&|d| {
-                d.payload = match v1_register(&other).payload {
-                    payload => payload,
-                }
+                d.payload = v1_register(&other).payload;
             }),
             InvalidSignature,
             Some("payload.public_key"),
@@ -260,7 +258,8 @@ async fn a_v1_1_proof_is_bound_to_its_connection_and_its_gateway() {
     let gateway = TestGateway::start().await;
     let elsewhere = Agent::connect(&gateway, Subprotocol::V1_1).await;
     let me = Identity::generate();
-    let changes: [(&str, &dyn Fn(&mut Register)); 5] = [
+    type Change<'a> = &'a dyn Fn(&mut Register);
+    let changes: [(&str, Change<'_>); 5] = [
         ("payload.nonce", &|r| r.nonce = Some("x".repeat(43))),
         ("payload.nonce", &|r| r.nonce = elsewhere.nonce.clone()),
         ("payload.audience", &|r| r.audience = Some("ws://gateway.example/ws".into())),

@@ -6,7 +6,7 @@ use axum::Router;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::AsyncWriteExt as _,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::{sleep, timeout},
@@ -28,11 +28,18 @@ const HTTP_LIFETIME: Duration = Duration::from_secs(60);
 /// The answer to a connection over the limit.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 32\r\nRetry-After: 5\r\n\r\n{\"error\":\"too many connections\"}";
 
+/// How long somebody is listened to who has been refused, how much of it, and how many at once.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+const REFUSED_REQUEST: u64 = 64 * 1024;
+pub(crate) const REFUSALS: usize = 64;
+
 /// How connections are served.
 pub(crate) struct Serving {
     pub(crate) routes: Router,
     /// `limits.connections`; none where there is no limit.
     pub(crate) places: Option<Arc<Semaphore>>,
+    /// Places for refusals that are being told.
+    pub(crate) refusals: Arc<Semaphore>,
     /// How long a request's head may take: a half handshake frees its socket.
     pub(crate) head_timeout: Duration,
     pub(crate) tasks: TaskTracker,
@@ -114,9 +121,17 @@ impl Serving {
 
     fn refuse(&self, mut stream: TcpStream, peer: SocketAddr) {
         debug!(%peer, "connection refused: limits.connections are open");
-        // It fits the socket's empty buffer, so this does not wait.
+        // Under a flood most are just dropped: an answer would cost more than it is worth.
+        let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
         self.tasks.spawn(async move {
-            let _ = stream.write_all(FULL).await;
+            let _place = place;
+            let _ = timeout(REFUSAL_TIMEOUT, async {
+                stream.write_all(FULL).await?;
+                stream.shutdown().await?;
+                // The request, left unread, would make the kernel cut the answer off.
+                tokio::io::copy(&mut stream.take(REFUSED_REQUEST), &mut tokio::io::sink()).await
+            })
+            .await;
         });
     }
 }

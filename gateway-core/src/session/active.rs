@@ -61,13 +61,18 @@ pub(crate) enum Ended {
 
 /// Gives the key up should the session's task panic or be cut off; after an orderly farewell there
 /// is nothing left to do.
-struct KeyGuard {
+pub(super) struct KeyGuard {
     core: Arc<Core>,
     handle: Arc<SessionHandle>,
+    /// The key is promised to a newer session, which takes it in its own time.
+    pub(super) yielded: bool,
 }
 
 impl Drop for KeyGuard {
     fn drop(&mut self) {
+        if self.yielded {
+            return;
+        }
         let router = &self.core.router;
         for parcel in router.presence.abandon(&self.handle) {
             if let Parcel::Routed(routed) = parcel {
@@ -79,7 +84,7 @@ impl Drop for KeyGuard {
 
 /// See the [module](self).
 pub(crate) struct Active<S> {
-    _key: KeyGuard,
+    pub(super) key: KeyGuard,
     pub(super) core: Arc<Core>,
     pub(super) handle: Arc<SessionHandle>,
     pub(super) nonce: Option<Nonce>,
@@ -111,7 +116,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         Self {
             inbound: Inbound::new(&core.settings),
             phase: core.phase.subscribe(),
-            _key: KeyGuard { core: Arc::clone(&core), handle: Arc::clone(&registered.handle) },
+            key: KeyGuard {
+                core: Arc::clone(&core),
+                handle: Arc::clone(&registered.handle),
+                yielded: false,
+            },
             core,
             handle: registered.handle,
             nonce: registered.nonce,

@@ -117,6 +117,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         let (unwritten, cut) = take_back(&mut self.wire, FRAME_PATIENCE).await;
         match to.send(unwritten) {
             Ok(()) => {
+                self.key.yielded = true;
                 if !cut {
                     let close = CloseReason::Replaced;
                     self.wire.close(close, close.reason()).await;

@@ -26,6 +26,11 @@ pub(crate) struct Member<'t> {
 }
 
 impl Member<'_> {
+    /// Whether its value has not been read to its end: no value is empty.
+    fn is_open(&self) -> bool {
+        self.value.is_empty()
+    }
+
     /// The value, decoded, where it is a string. `text` is what was indexed.
     pub(crate) fn string<'t>(&self, text: &'t str) -> Option<Cow<'t, str>> {
         (self.kind == Kind::String).then(|| string::decode(&text[self.value.clone()]))
@@ -47,9 +52,9 @@ pub(crate) struct Index<'t> {
 impl<'t> Index<'t> {
     /// The path of the member at which reading stopped: `to`, `payload.sdp`; none outside of them.
     pub(crate) fn stopped_in(&self) -> Option<String> {
-        let member = self.members.last().filter(|_| self.depth > 0)?;
+        let member = self.members.last().filter(|member| self.depth > 0 && member.is_open())?;
         match self.payload.last() {
-            Some(inner) if self.in_payload() && self.depth > 1 => {
+            Some(inner) if self.in_payload() && self.depth > 1 && inner.is_open() => {
                 Some(format!("{PAYLOAD}.{}", inner.name))
             }
             _ => Some(member.name.clone().into_owned()),
