@@ -156,9 +156,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             match phase {
                 Phase::Running => {}
                 Phase::Quiescing => self.quiesce(),
-                // Whoever has not taken what was to be written loses it while its senders are here.
-                Phase::Settling if self.writing.is_some() => return Ended::Stopping,
-                Phase::Settling => {}
+                Phase::Settling => {
+                    self.quiesce();
+                    // Whoever has not taken what was to be written loses it while its senders are
+                    // here to be told.
+                    if self.writing.is_some() {
+                        return Ended::Stopping;
+                    }
+                }
                 Phase::Closing => return Ended::Stopping,
             }
             self.arm(timer.as_mut());
@@ -282,15 +287,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         if self.expiring.is_none() && !self.handle.is_live(now) {
             // A frame may lie in the kernel, if it was the gateway that stood still.
             let lapsed_at = *self.lapsed_at.get_or_insert(now);
-            if lapsed_at.after(READ_ONCE_MORE) > now {
-                return None;
-            }
-            let silent_for = self.handle.last_activity().until(now);
-            debug!(agent = %self.handle.agent, ?silent_for, "lease ran out");
-            let event = Expiring { agent: &self.handle.agent, silent_for };
-            match self.core.router.policy.on_expire(&event) {
-                Decision::Now(verdict) => return self.settle_expiry(verdict),
-                Decision::Later(verdict) => self.expiring = Some(verdict),
+            if lapsed_at.after(READ_ONCE_MORE) <= now
+                && let Some(ended) = self.lapse(now)
+            {
+                return Some(ended);
             }
         }
         if self.ping_due() <= now {
@@ -301,6 +301,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             }
         }
         None
+    }
+
+    /// The lease ran out, and nothing came since.
+    fn lapse(&mut self, now: Moment) -> Option<Ended> {
+        let silent_for = self.handle.last_activity().until(now);
+        debug!(agent = %self.handle.agent, ?silent_for, "lease ran out");
+        let event = Expiring { agent: &self.handle.agent, silent_for };
+        match self.core.router.policy.on_expire(&event) {
+            Decision::Now(verdict) => self.settle_expiry(verdict),
+            Decision::Later(verdict) => {
+                self.expiring = Some(verdict);
+                None
+            }
+        }
     }
 
     fn settle_expiry(&mut self, verdict: ExpiryVerdict) -> Option<Ended> {
