@@ -99,7 +99,7 @@ impl Gateway {
 
     /// Serves until `shutdown` resolves, then stops: new sessions are refused, no session reads
     /// any more, what is queued is written, agents are told 1012 with a hint when to come back.
-    /// Within `server.drain_timeout`; what is not done by then is cut off.
+    /// What is not done within `server.drain_timeout` is cut off.
     ///
     /// Dropping the future ends everything at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
@@ -158,7 +158,11 @@ async fn drain(core: &Core, sessions: &TaskTracker, abort: &CancellationToken) {
     }
     // Nobody comes back to fetch it from this gateway; its senders are still here to be told.
     for routed in core.router.presence.empty_mailboxes() {
-        core.router.refuse(routed, RefusalReason::Draining);
+        // Each refusal is signed. When time runs short they are counted, and no longer told.
+        if Instant::now() < deadline - patience / 2 {
+            core.router.refuse(routed, RefusalReason::Draining);
+            tokio::task::yield_now().await;
+        }
     }
     core.writers.close();
     if timeout(patience / 4, core.writers.wait()).await.is_err() {

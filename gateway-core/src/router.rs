@@ -251,15 +251,14 @@ impl Router {
         if kind == MessageType::Error {
             return;
         }
-        // An agent that came back on another connection meanwhile is told there.
-        let elsewhere = sender.outbox.is_closed().then(|| self.presence.holder(sender.agent.key()));
-        let outbox = match &elsewhere {
-            None => &sender.outbox,
-            Some(Some(newer)) => &newer.outbox,
-            Some(None) => return,
-        };
         let complaint = Complaint::refusal(reason);
-        outbox.refuse(self.voice.error(sender.agent.as_str(), id, &complaint));
+        let error = self.voice.error(sender.agent.as_str(), id, &complaint);
+        // An agent that came back on another connection meanwhile is told there.
+        if !sender.outbox.refuse(error.clone())
+            && let Some(newer) = self.presence.holder(sender.agent.key())
+        {
+            newer.outbox.refuse(error);
+        }
     }
 
     /// Refuses what waits in mailboxes for too long, until dropped.

@@ -41,7 +41,7 @@ sections! {
         node_id: String = String::new(), Kind::Text;
         /// How long a stopping gateway waits for its sessions to end.
         #[serde(with = "units::duration")]
-        drain_timeout: Duration = Duration::from_secs(10), Kind::duration(Duration::ZERO);
+        drain_timeout: Duration = Duration::from_secs(10), Kind::duration(Duration::from_millis(100));
         /// Agents told to reconnect come back at random moments over this span.
         #[serde(with = "units::duration")]
         reconnect_spread: Duration = Duration::from_secs(5), Kind::duration(Duration::ZERO);
@@ -114,7 +114,8 @@ sections! {
         /// Bytes that wait for one agent's socket, at least limits.message_bytes.
         #[serde(with = "units::size")]
         outbox_bytes: usize = MIB, Kind::size(KIB, 1024 * MIB);
-        /// A socket that takes nothing for this long is closed.
+        /// A socket that takes nothing worth mentioning (16 KiB, or all there is) for this long is
+        /// closed.
         #[serde(with = "units::duration")]
         write_timeout: Duration = Duration::from_secs(10), Kind::duration(Duration::from_millis(10));
         /// What an agent may publish about itself, as JSON; at most limits.message_bytes.
@@ -124,7 +125,7 @@ sections! {
         messages_per_second: u32 = 0, Kind::count(0, u32::MAX as usize);
         /// Messages at once before the rate counts; 0 means as many as messages_per_second.
         message_burst: u32 = 0, Kind::count(0, u32::MAX as usize);
-        /// Messages refused for their rate after which a connection is closed.
+        /// Messages refused for their rate, per minute, after which a connection is closed.
         rate_strikes: u32 = 100, Kind::count(1, u32::MAX as usize);
     }
 

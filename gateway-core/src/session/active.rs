@@ -95,7 +95,7 @@ pub(crate) struct Active<S> {
     expiring: Option<Pin<Box<dyn Future<Output = ExpiryVerdict> + Send>>>,
     phase: watch::Receiver<Phase>,
     /// Held while this session may bring up new messages.
-    reading: Option<TaskTrackerToken>,
+    pub(super) reading: Option<TaskTrackerToken>,
     /// Held while something of other agents' may be unwritten here.
     pub(super) writing: Option<TaskTrackerToken>,
     /// When the lease was first seen to have lapsed.
@@ -197,8 +197,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
     /// The gateway stops: nothing more is read once the last decision is settled, and it is noted
     /// when all is written.
     fn quiesce(&mut self) {
-        if self.pending.is_none() {
-            self.reading = None;
+        if self.pending.is_none() && self.reading.take().is_some() {
+            // It is the gateway that does not listen from now on: no lease lapses for that.
+            (self.lapsed_at, self.expiring) = (None, None);
+            self.handle.pin_lease(true);
         }
         if self.reading.is_none() && self.wire.is_idle() && self.handle.outbox.is_empty() {
             self.writing = None;
@@ -216,12 +218,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
     }
 
     /// Nothing is read that could not be answered: not while a decision is pending, the outbox has
-    /// no room for an ERROR, or the socket does not take what is written to it.
+    /// no room for an ERROR, or the socket does not take its pongs. But before a lease is taken for
+    /// lapsed, what has arrived is looked at.
     fn may_read(&self) -> bool {
-        self.reading.is_some()
-            && self.pending.is_none()
-            && self.wire.has_capacity()
-            && self.handle.outbox.has_room()
+        let answerable = self.wire.takes_control() && self.handle.outbox.has_room();
+        self.reading.is_some() && self.pending.is_none() && (answerable || self.lapsed_at.is_some())
     }
 
     fn receive(&mut self, received: Result<Received, SocketFault>) -> Option<Ended> {

@@ -118,6 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         match to.send(unwritten) {
             Ok(()) => {
                 self.key.yielded = true;
+                (self.reading, self.writing) = (None, None);
                 if !cut {
                     let close = CloseReason::Replaced;
                     self.wire.close(close, close.reason()).await;
@@ -165,15 +166,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         let (mut answers, routed): (Vec<_>, Vec<_>) =
             unwritten.into_iter().partition(|parcel| !matches!(parcel, Parcel::Routed(_)));
         router.hand_on(routed, self.handle.id).await;
+        let mut handed_on = 0;
         loop {
             while let Some(parcel) = self.handle.outbox.take() {
+                handed_on += 1;
+                if handed_on == self.core.settings.limits.outbox_messages {
+                    // They come faster than they go: the agent may be waiting to come back.
+                    self.handle.outbox.seal();
+                }
+                tokio::task::yield_now().await;
                 match parcel {
                     Parcel::Routed(_) => router.hand_on(vec![parcel], self.handle.id).await,
                     answer => answers.push(answer),
                 }
             }
             if router.presence.finish_leaving(&self.handle) {
-                self.writing = None;
+                (self.reading, self.writing) = (None, None);
                 return answers;
             }
         }

@@ -84,7 +84,8 @@ impl SessionHandle {
 
     /// Whether the lease runs at `now`.
     pub(crate) fn is_live(&self, now: Moment) -> bool {
-        self.lease_until() > now || self.lease_is_pinned()
+        // In this order: a session extends its lease before it unpins it.
+        self.lease_is_pinned() || self.lease_until() > now
     }
 
     /// Keeps the lease from lapsing while the session itself does not read.

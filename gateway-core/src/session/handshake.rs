@@ -15,7 +15,7 @@ use tracing::debug;
 
 use super::{
     Connection,
-    handle::SessionHandle,
+    handle::{SessionHandle, SessionId},
     outbox::{Outbox, Parcel},
     proof::{Nonce, Proven, Rejection, prove},
     wire::{Received, SocketFault, Wire},
@@ -65,6 +65,8 @@ pub(crate) async fn register<S: AsyncRead + AsyncWrite + Unpin>(
         .await
         .map_err(|_| Unregistered::TimedOut)??;
     let (proven, id) = judge(core, &text, connection, nonce.as_ref())?;
+    // Now, since a policy may take its time: the newest proof wins, not the fastest decision.
+    let session = core.next_session_id();
 
     let event = Registering {
         agent: &proven.agent,
@@ -80,7 +82,7 @@ pub(crate) async fn register<S: AsyncRead + AsyncWrite + Unpin>(
     if core.phase() != Phase::Running {
         return Err(Unregistered::Stopping);
     }
-    let handle = claim(core, proven, connection).await?;
+    let handle = claim(core, session, proven, connection).await?;
     if connection.subprotocol == Subprotocol::V1_1 {
         let welcome = core.welcome(handle.id);
         wire.feed(Parcel::Reply(core.router.voice.say(handle.agent.as_str(), Some(&id), welcome)));
@@ -110,7 +112,7 @@ async fn first_text<S: AsyncRead + AsyncWrite + Unpin>(
     let mut phase = core.phase.subscribe();
     loop {
         // Who does not take pongs gets no further ones.
-        let may_read = wire.has_capacity();
+        let may_read = wire.takes_control();
         tokio::select! {
             stopping = phase.wait_for(|phase| *phase != Phase::Running) => {
                 drop(stopping);
@@ -157,13 +159,14 @@ fn denied(reason: RefusalReason, id: String) -> Unregistered {
 
 async fn claim(
     core: &Core,
+    session: SessionId,
     proven: Proven,
     connection: &Connection,
 ) -> Result<Arc<SessionHandle>, Unregistered> {
     let limits = &core.settings.limits;
     let now = core.clock.now();
     let handle = Arc::new(SessionHandle::new(
-        core.next_session_id(),
+        session,
         proven.agent,
         connection.subprotocol,
         connection.peer,

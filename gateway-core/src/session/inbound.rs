@@ -1,7 +1,7 @@
 //! What a registered agent sends: judged, answered or routed.
 //!
-//! The order of the checks is the protocol's: a message, the bound sender, the signature, then the
-//! type's own way.
+//! The order of the checks: a message, the rate, the bound sender, then the type's own way; for a
+//! routed one its signature first.
 
 use std::{num::NonZeroU32, sync::Arc};
 
@@ -85,7 +85,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                 return self.bad_message(fault.id.as_deref(), &complaint);
             }
         };
-        if self.inbound.rate.as_ref().is_some_and(|rate| rate.check().is_err()) {
+        // Who wants to leave is not kept.
+        if envelope.kind != MessageType::Unregister
+            && self.inbound.rate.as_ref().is_some_and(|rate| rate.check().is_err())
+        {
             return self.over_the_rate(&envelope);
         }
         if envelope.from != self.handle.agent.as_str() {
@@ -142,7 +145,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
     /// Refused before anything of it is verified: that would be the work the rate is to save. One
     /// that is for another agent is counted like any other.
     fn over_the_rate(&self, envelope: &Envelope<'_>) -> Option<Ended> {
-        if is_between_agents(envelope.kind) {
+        let own = envelope.from == self.handle.agent.as_str();
+        if own && is_between_agents(envelope.kind) {
             let (kind, id) = (envelope.kind, Some(envelope.id.as_ref()));
             self.core.router.accounting.received();
             self.core.router.refuse_from(&self.handle, kind, id, RefusalReason::RateLimited);

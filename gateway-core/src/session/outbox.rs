@@ -86,7 +86,7 @@ impl Parcel {
     }
 }
 
-/// What a newer session, or an operator, wants from the task that owns a session.
+/// What a newer session wants from the task that owns a session.
 #[derive(Debug)]
 pub(crate) enum Order {
     /// A newer session has proven the same key: hand over what is unwritten and close.
@@ -105,6 +105,7 @@ struct State {
     queue: VecDeque<Parcel>,
     bytes: usize,
     closed: bool,
+    sealed: bool,
     order: Option<Order>,
 }
 
@@ -128,7 +129,7 @@ impl Outbox {
         if state.closed {
             return Err(Refused::Closed(routed));
         }
-        if !self.fits(&state, routed.text.len()) {
+        if state.sealed || !self.fits(&state, routed.text.len()) {
             return Err(Refused::Full(routed));
         }
         if !state.queue.is_empty() {
@@ -145,22 +146,24 @@ impl Outbox {
         self.append([Parcel::Reply(text)]);
     }
 
-    /// Puts in an ERROR about a message of the agent's.
-    pub(crate) fn refuse(&self, text: Utf8Bytes) {
-        self.append([Parcel::Refusal(text)]);
+    /// Puts in an ERROR about a message of the agent's. False once closed.
+    pub(crate) fn refuse(&self, text: Utf8Bytes) -> bool {
+        self.append([Parcel::Refusal(text)])
     }
 
     /// Puts in entries that were accepted elsewhere, whatever the room: they must not be lost.
-    /// Once closed it drops them.
-    pub(crate) fn append(&self, parcels: impl IntoIterator<Item = Parcel>) {
+    /// Once closed it drops them, and says so by false.
+    pub(crate) fn append(&self, parcels: impl IntoIterator<Item = Parcel>) -> bool {
         let mut state = self.state.lock();
-        if !state.closed {
-            for parcel in parcels {
-                state.push(parcel);
-            }
-            drop(state);
-            self.changed.notify_one();
+        if state.closed {
+            return false;
         }
+        for parcel in parcels {
+            state.push(parcel);
+        }
+        drop(state);
+        self.changed.notify_one();
+        true
     }
 
     /// The next entry, if there is one.
@@ -172,6 +175,11 @@ impl Outbox {
             state.queue = VecDeque::new();
         }
         Some(parcel)
+    }
+
+    /// Takes no further messages of other agents, so that whoever empties it comes to an end.
+    pub(crate) fn seal(&self) {
+        self.state.lock().sealed = true;
     }
 
     /// Whether one more answer fits within the bounds. While not, its owner does not read.
@@ -315,6 +323,16 @@ mod tests {
             (messages.delivered, messages.refused)
         };
         assert_eq!((ends(&one), ends(&other)), ((1, 0), (0, 1)));
+    }
+
+    #[test]
+    fn a_sealed_outbox_still_gives_out_what_it_has() {
+        let outbox = Outbox::new(9, 1000);
+        outbox.offer(routed("one")).unwrap();
+        outbox.seal();
+        assert!(matches!(outbox.offer(routed("two")), Err(Refused::Full(_))));
+        assert_eq!(outbox.take().unwrap().text().as_str(), "one");
+        assert!(outbox.close_if_empty());
     }
 
     #[test]

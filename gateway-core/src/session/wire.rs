@@ -33,6 +33,9 @@ use super::{outbox::Parcel, write_buffer::WriteBuffer};
 /// still in the outbox can be handed on when the socket dies.
 const HIGH_WATER: usize = 16 * 1024;
 
+/// Room for pongs behind the data.
+const CONTROL_ROOM: usize = 4 * 1024;
+
 /// A peer that takes this much within the write timeout is slow, but not stuck.
 const PROGRESS: u64 = 16 * 1024;
 
@@ -113,6 +116,7 @@ pub(crate) struct Wire<S> {
     in_flight: VecDeque<InFlight>,
     stalled: Option<Stall>,
     control_due: bool,
+    max_message: usize,
 }
 
 /// Bytes wait for the kernel.
@@ -135,12 +139,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         config.max_frame_size = Some(max_message);
         let stream = WriteBuffer::new(stream);
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
-        Self { socket, in_flight: VecDeque::new(), stalled: None, control_due: false }
+        Self { socket, in_flight: VecDeque::new(), stalled: None, control_due: false, max_message }
     }
 
     /// Whether another entry may be [fed](Self::feed).
     pub(crate) fn has_capacity(&self) -> bool {
         self.socket.get_ref().pending() < HIGH_WATER
+    }
+
+    /// Whether pings may be read, each of which lays a pong in. More waits than data alone can
+    /// amount to only when a peer does not take its pongs.
+    pub(crate) fn takes_control(&self) -> bool {
+        self.socket.get_ref().pending() < HIGH_WATER + self.max_message + CONTROL_ROOM
     }
 
     /// Whether everything fed was accepted by the kernel.
@@ -165,10 +175,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let _ = io::Write::write_all(&mut frame, payload);
         drop(frame);
         let end = buffer.appended();
-        if self.stalled.is_none() {
-            self.stalled = Some(Stall { since: Instant::now(), from: buffer.accepted() });
-        }
         self.in_flight.push_back(InFlight { start, end, parcel });
+        self.note_waiting();
+    }
+
+    fn note_waiting(&mut self) {
+        let from = self.socket.get_ref().accepted();
+        self.stalled.get_or_insert_with(|| Stall { since: Instant::now(), from });
     }
 
     /// Lays in a WebSocket ping.
@@ -180,6 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         // It is only laid into the buffer; a fault of the stream shows at the next flush.
         let _ = Pin::new(&mut self.socket).start_send(message);
         self.control_due = true;
+        self.note_waiting();
     }
 
     /// Writes what was fed and, if `read`, waits for what comes in. Cancel-safe.
