@@ -110,13 +110,13 @@ async fn a_silent_agent_expires_with_an_error_and_close_4004() {
 async fn pings_keep_an_agent_present_that_says_nothing_unless_only_messages_count() {
     for (activity, lives) in [(Activity::Frames, true), (Activity::Messages, false)] {
         let gateway = TestGateway::start_with(|s| {
-            s.presence.timeout = Duration::from_millis(400);
-            s.presence.heartbeat = Some(Duration::from_millis(50));
+            s.presence.timeout = Duration::from_secs(1);
+            s.presence.heartbeat = Some(Duration::from_millis(100));
             s.presence.activity = activity;
         })
         .await;
         let mut agent = Agent::v1(&gateway).await;
-        // Reading is what answers pings. Twenty of them span more than two time-outs.
+        // Reading is what answers pings. Twenty of them span two time-outs.
         let mut pings = 0;
         let ended = soon("twenty pings or the end", async {
             while pings < 20 {
@@ -249,7 +249,7 @@ async fn takeovers_under_traffic_lose_and_double_nothing() {
 #[tokio::test]
 async fn a_busy_neighbour_does_not_keep_a_silent_agent_alive() {
     let gateway = TestGateway::start_with(|s| {
-        s.presence.timeout = Duration::from_millis(300);
+        s.presence.timeout = Duration::from_millis(800);
     })
     .await;
     let mut silent = Agent::v1(&gateway).await;
@@ -257,7 +257,6 @@ async fn a_busy_neighbour_does_not_keep_a_silent_agent_alive() {
     let _traffic = Background::spawn(async move {
         loop {
             busy.ping().await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
     gateway.has_agents(1).await;
