@@ -1,9 +1,14 @@
-//! The hook contract of the Conexus gateway: planned, and empty so far.
-//!
-//! A hook is where an operator's policy decides: who may connect and register, what may be routed
-//! where, when a silent agent is gone. This crate will hold all that a native plugin needs to be
-//! one: the trait that it implements, the events that it is shown, the verdicts that it may give,
-//! and the binary interface over which the gateway loads it. Until then, the points at which the
-//! gateway asks are `conexus_gateway::hooks`, for programs that embed it.
+//! The hook contract of the Conexus gateway: what a native plugin implements.
 
-#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+#![deny(unsafe_code)]
+
+mod agent;
+#[cfg(feature = "host")]
+pub mod host;
+mod point;
+mod verdict;
+
+pub use agent::{Agent, AgentFilter, MAX_AGENTS, Metadata};
+pub use point::{Point, PointKind, PointSet};
+pub use verdict::{Answer, DenyCode, MAX_COPIES, Set, Verdict};
