@@ -8,6 +8,7 @@
 //! | [`config`] | from files, environment and command line to typed [`config::Settings`] |
 //! | [`gateway`] | the composition root: [`gateway::Gateway`] is built, run and stopped |
 //! | [`hooks`] | the points at which policy decides |
+//! | [`state`] | what hooks keep: entries, counters, rate limits, metrics |
 //! | [`cli`] | the subcommands of `conexus` |
 //! | `http` | the public routes and the WebSocket upgrade |
 //! | `session` | one connection's life: handshake, loop, bounded outbox, farewell |
@@ -45,6 +46,7 @@ mod presence;
 mod replay;
 mod router;
 mod session;
+pub mod state;
 mod voice;
 
 pub use accounting::Messages;
