@@ -8,9 +8,10 @@ mod connection;
 mod event;
 mod services;
 
+pub use crate::{Level, Refused, StateError, Value};
 pub use connection::{Connection, MAX_CONNECTION_BYTES, MAX_CONNECTION_VALUES};
 pub use event::{
     Connect, Delivered, Disconnect, Event, Expire, HookError, Register, Registered, Replaced,
     Route, RouteParts, Text, Unregister, Watch,
 };
-pub use services::{Level, Refused, Services, StateError, Value};
+pub use services::Services;
