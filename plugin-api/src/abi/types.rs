@@ -201,6 +201,9 @@ impl<T> List<T> {
     /// A pointer that passes must lead to `len` elements that stay as they are for `'a`.
     #[must_use]
     pub unsafe fn items<'a>(self) -> Option<&'a [T]> {
+        if self.len == 0 {
+            return Some(&[]);
+        }
         if self.data.is_null() || !self.data.is_aligned() || self.len > MAX_ITEMS {
             return None;
         }
