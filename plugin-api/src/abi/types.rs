@@ -453,8 +453,13 @@ macro_rules! host_table {
             pub size: usize,
             $( $(#[doc = $doc])+ pub $name: unsafe extern "C" fn($($arg: $Arg),*) $(-> $Result)?, )+
         }
-        pub(super) const HOST_TABLE_MEMBERS: &[usize] =
-            &[std::mem::offset_of!(HostTable, size), $( std::mem::offset_of!(HostTable, $name) ),+];
+        /// Where each function lies, and what it looks like.
+        pub(super) const HOST_TABLE: &[(usize, &str)] = &[$(
+            (
+                std::mem::offset_of!(HostTable, $name),
+                concat!(stringify!($name), $( ",", stringify!($Arg), )* $( stringify!($Result) )?),
+            ),
+        )+];
     };
 }
 
