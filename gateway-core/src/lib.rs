@@ -32,6 +32,7 @@
 #![forbid(unsafe_code)]
 
 mod accounting;
+pub mod admin;
 mod audience;
 pub mod cli;
 mod clock;
@@ -43,6 +44,7 @@ mod http;
 mod mailbox;
 mod phase;
 mod presence;
+pub mod reload;
 mod replay;
 mod router;
 mod session;

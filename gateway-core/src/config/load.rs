@@ -24,7 +24,7 @@ const ENV_PREFIX: &str = "CONEXUS_";
 
 /// What the configuration is made from. Later layers win: defaults, the file, `conf.d/*.toml`
 /// beside it in the order of their names, the environment, `--set`. Not `Debug`, for the secrets.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Sources {
     /// `--config`: a file that must exist, relative to the working directory.
     pub config: Option<PathBuf>,

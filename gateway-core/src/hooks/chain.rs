@@ -158,7 +158,7 @@ impl Entry {
             let returned = tokio::time::timeout_at((started + patience).into(), answered).await;
             let result = match returned {
                 Ok(Ok(returned)) => {
-                    ticket.0 = None;
+                    ticket.is_back();
                     match returned {
                         Ok(Returned::Answer(answer)) => Ok(answer),
                         Ok(Returned::Deferred(_)) => {
@@ -267,6 +267,12 @@ impl Outcome {
 
 /// A call whose waiter went away is given up.
 struct GiveUp(Option<Ticket>);
+
+impl GiveUp {
+    fn is_back(&mut self) {
+        self.0.take();
+    }
+}
 
 impl Drop for GiveUp {
     fn drop(&mut self) {
