@@ -11,6 +11,7 @@ mod keyfile;
 mod keygen;
 mod listen;
 mod logging;
+mod new;
 mod replay;
 mod run;
 mod send;
@@ -88,6 +89,13 @@ enum Command {
         #[command(flatten)]
         options: replay::Options,
     },
+    /// Make a script or a plugin to begin with
+    New {
+        #[command(flatten)]
+        overrides: Overrides,
+        #[command(subcommand)]
+        new: new::New,
+    },
     /// Make a private key
     Keygen(keygen::Options),
     /// List the agents of a running gateway
@@ -119,6 +127,9 @@ pub enum CliError {
     /// `replay`: nothing could be replayed.
     #[error(transparent)]
     Replay(#[from] replay::ReplayCommandError),
+    /// `new`: nothing was made.
+    #[error(transparent)]
+    New(#[from] new::NewError),
     /// Printing failed, or there is no working directory.
     #[error("input or output failed")]
     Io(#[from] io::Error),
@@ -152,6 +163,9 @@ impl Cli {
             }
             Command::Replay { overrides: more, options } => {
                 Ok(replay::replay(&options, &overrides.then(more).sources()?)?)
+            }
+            Command::New { overrides: more, new } => {
+                Ok(new::new(&new, &overrides.then(more).sources()?)?)
             }
             Command::Keygen(options) => Ok(keygen::keygen(&options)?),
             Command::Agents(options) => Ok(agents::agents(&options).await?),

@@ -83,12 +83,11 @@ impl Entry {
         inline: bool,
     ) -> Self {
         let budget = settings.budget.unwrap_or(policy.budget);
-        let default = if point.is_verdict() { FailMode::Closed } else { FailMode::Open };
         Self {
             instance,
             point,
             mode: settings.mode,
-            on_error: settings.on_error.unwrap_or(default),
+            on_error: settings.fail_mode(point),
             budget,
             warn: settings.warn.unwrap_or(budget / 2),
             stats: Stats::default(),

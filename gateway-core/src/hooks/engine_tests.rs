@@ -85,13 +85,7 @@ impl Loader for Scripts {
 }
 
 fn hook(name: &str) -> HookSettings {
-    HookSettings {
-        source: HookSource::Script(name.into()),
-        config: serde_json::Map::new(),
-        blocking: false,
-        tick: None,
-        namespace: None,
-    }
+    HookSettings::new(HookSource::Script(name.into()))
 }
 
 fn entry(name: &str) -> ChainEntry {

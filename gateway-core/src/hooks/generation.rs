@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -214,8 +214,8 @@ fn instance(
     former: Option<&Generation>,
 ) -> Result<Arc<Instance>, String> {
     let Code { mut files, native, make } = shared.loader.load(hook, settings)?;
-    for path in files_in_config(&hook.config) {
-        files.push(SourceFile { sha256: hash_file(&path)?, path });
+    for path in &hook.files {
+        files.push(SourceFile { sha256: hash_file(path)?, path: path.clone() });
     }
     let key = key(hook, &files, settings);
     if let Some(same) = former.and_then(|former| former.instances.get(name))
@@ -299,38 +299,6 @@ fn key(hook: &HookSettings, files: &[SourceFile], settings: &Settings) -> [u8; 3
         limits
     ]);
     Sha256::digest(parts.to_string()).into()
-}
-
-/// The files that a hook's configuration names: texts at a key `file` or `…_file`.
-fn files_in_config(config: &serde_json::Map<String, serde_json::Value>) -> Vec<PathBuf> {
-    fn walk(value: &serde_json::Value, files: &mut Vec<PathBuf>) {
-        match value {
-            serde_json::Value::Object(members) => {
-                for (name, value) in members {
-                    match value.as_str() {
-                        Some(path) if is_file_key(name) => files.push(path.into()),
-                        _ => walk(value, files),
-                    }
-                }
-            }
-            serde_json::Value::Array(list) => list.iter().for_each(|value| walk(value, files)),
-            _ => {}
-        }
-    }
-    let mut files = Vec::new();
-    for (name, value) in config {
-        match value.as_str() {
-            Some(path) if is_file_key(name) => files.push(path.into()),
-            _ => walk(value, &mut files),
-        }
-    }
-    files.sort();
-    files.dedup();
-    files
-}
-
-fn is_file_key(name: &str) -> bool {
-    name == "file" || name.ends_with("_file")
 }
 
 /// The SHA-256 of a file's content; the empty text where there is none yet, since a hook may be
