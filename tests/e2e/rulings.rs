@@ -241,7 +241,7 @@ async fn copies_go_to_those_who_are_there_and_are_counted_apart() {
 }
 
 #[tokio::test]
-async fn a_tap_waits_behind_a_stuck_socket_for_the_newer_session_and_is_dropped_with_the_last() {
+async fn a_tap_that_a_stuck_socket_did_not_take_goes_to_the_newer_session() {
     let (tap, asked) = (Identity::generate(), Arc::new(AtomicUsize::new(0)));
     let key = tap.key();
     let judge = routing({
