@@ -44,6 +44,7 @@ mod phase;
 mod presence;
 mod replay;
 mod router;
+pub mod script;
 mod session;
 mod voice;
 
