@@ -1,13 +1,14 @@
 //! The Conexus gateway: agents connect over WebSocket, prove who they are with an Ed25519
 //! `did:key`, and exchange WebRTC signaling. This crate is the core and the `conexus` binary.
 //!
-//! The core moves messages. Everything that is a decision is asked of a [`hooks::Policy`].
+//! The core moves messages. Everything that is a decision is asked of a [`hooks::Judge`].
 //!
 //! | module | what it is |
 //! | --- | --- |
 //! | [`config`] | from files, environment and command line to typed [`config::Settings`] |
 //! | [`gateway`] | the composition root: [`gateway::Gateway`] is built, run and stopped |
 //! | [`hooks`] | the points at which policy decides |
+//! | [`state`] | what hooks keep: entries, counters, rate limits, metrics |
 //! | [`cli`] | the subcommands of `conexus` |
 //! | `http` | the public routes and the WebSocket upgrade |
 //! | `session` | one connection's life: handshake, loop, bounded outbox, farewell |
@@ -31,6 +32,7 @@
 #![forbid(unsafe_code)]
 
 mod accounting;
+pub mod admin;
 mod audience;
 pub mod cli;
 mod clock;
@@ -42,10 +44,13 @@ mod http;
 mod mailbox;
 mod phase;
 mod presence;
+pub mod reload;
 mod replay;
 mod router;
 pub mod script;
 mod session;
+pub mod state;
 mod voice;
+mod world;
 
-pub use accounting::Messages;
+pub use accounting::{Messages, Taps};

@@ -6,14 +6,17 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use conexus_protocol::AgentKey;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::{clock::Moment, session::outbox::Routed};
+use crate::{clock::Moment, hooks::Judge, session::outbox::Routed};
 
 /// How much the mailboxes may hold.
 #[derive(Clone, Copy, Debug)]
@@ -63,12 +66,15 @@ impl Postroom {
     }
 
     /// Puts a message in, or gives it back when a limit is reached.
+    ///
+    /// What waits has no judge any more: mail would keep an old generation of policy alive. The one
+    /// that it had is handed out, because its end can take a while and must not come under a lock.
     pub(crate) fn hold(
         &self,
         mailbox: &mut Mailbox,
         mut routed: Routed,
         until: Moment,
-    ) -> Result<(), Routed> {
+    ) -> Result<Option<Arc<dyn Judge>>, Routed> {
         let size = routed.text.len();
         let fits = mailbox.held.len() < self.limits.messages_per_agent
             && mailbox.bytes + size <= self.limits.bytes_per_agent
@@ -79,11 +85,12 @@ impl Postroom {
         let before = mailbox.deadline();
         let key = routed.to;
         routed.settle_in();
+        let judge = routed.judge.take();
         routed.sender.held.fetch_add(1, Relaxed);
         mailbox.bytes += size;
         mailbox.held.push_back(Held { routed, until });
         self.reschedule(key, before, mailbox.deadline());
-        Ok(())
+        Ok(judge)
     }
 
     /// Takes everything out, oldest first: its agent is back.
@@ -187,7 +194,7 @@ mod tests {
         for text in ["a", "b", "c"] {
             postroom.hold(&mut mailbox, message(key, text), at(50)).unwrap();
         }
-        let back = postroom.hold(&mut mailbox, message(key, "d"), at(50)).unwrap_err();
+        let back = postroom.hold(&mut mailbox, message(key, "d"), at(50)).err().unwrap();
         assert_eq!(back.text.as_str(), "d");
         assert_eq!(texts(&postroom.empty(key, &mut mailbox)), ["a", "b", "c"]);
         assert!(postroom.next_due().is_none());

@@ -129,6 +129,75 @@ pub struct Set {
     pub metadata: Option<Metadata>,
 }
 
+impl Set {
+    /// With a label.
+    #[must_use]
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(name.into(), value.into());
+        self
+    }
+
+    /// With a class of rate limits.
+    #[must_use]
+    pub fn rate_class(mut self, class: impl Into<String>) -> Self {
+        self.rate_class = Some(class.into());
+        self
+    }
+
+    /// With other metadata to show.
+    #[must_use]
+    pub fn metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = Some(metadata);
+        self
+    }
+}
+
+/// `continue`: the next hook decides.
+pub const CONTINUE: Answer = Answer::CONTINUE;
+
+/// Ends the chain: nothing later runs, what was collected so far counts.
+#[must_use]
+pub fn allow() -> Answer {
+    Verdict::Allow.into()
+}
+
+/// Ends the chain and discards every effect collected so far. The reason is for people; an empty
+/// one stands for the usual words.
+#[must_use]
+pub fn deny(code: DenyCode, reason: impl Into<String>) -> Answer {
+    Verdict::Deny { code, reason: reason.into() }.into()
+}
+
+/// The same bytes to another agent instead. At on_route and on_undeliverable.
+#[must_use]
+pub fn redirect(did: impl Into<String>) -> Answer {
+    Verdict::Redirect(did.into()).into()
+}
+
+/// The same bytes to another agent as well; at most [`MAX_COPIES`]. At on_route.
+#[must_use]
+pub fn copy(did: impl Into<String>) -> Answer {
+    Verdict::Copy(did.into()).into()
+}
+
+/// Into the target's mailbox for this long. At on_route and on_undeliverable.
+#[must_use]
+pub fn hold(time: Duration) -> Answer {
+    Verdict::Hold(time).into()
+}
+
+/// A lease of this length. At on_register and on_expire.
+#[must_use]
+pub fn extend(time: Duration) -> Answer {
+    Verdict::Extend(time).into()
+}
+
+/// Begins what on_register may set: `set().label("tier", "gold").into()`.
+#[must_use]
+pub fn set() -> Set {
+    Set::default()
+}
+
 /// What a hook answered: nothing at all means `continue`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -138,10 +207,10 @@ impl Answer {
     /// The next hook, if there is one.
     pub const CONTINUE: Self = Self(Vec::new());
 
-    /// With one more verdict, behind the ones that are there.
+    /// With more verdicts, behind the ones that are there.
     #[must_use]
-    pub fn and(mut self, verdict: Verdict) -> Self {
-        self.0.push(verdict);
+    pub fn and(mut self, more: impl Into<Self>) -> Self {
+        self.0.append(&mut more.into().0);
         self
     }
 
@@ -167,6 +236,12 @@ impl Answer {
 impl From<Verdict> for Answer {
     fn from(verdict: Verdict) -> Self {
         Self(vec![verdict])
+    }
+}
+
+impl From<Set> for Answer {
+    fn from(set: Set) -> Self {
+        Verdict::Set(set).into()
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fmt, io, path::Path};
 use rhai::{EvalAltResult, ParseError, Position};
 
 use super::meter::{MEMORY_BYTES, Stopped};
-use crate::hooks::hook::HookFault;
+use crate::hooks::HookFault;
 
 /// One thing that is wrong with a script.
 #[derive(Debug, Clone, PartialEq, Eq)]

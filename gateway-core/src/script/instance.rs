@@ -29,7 +29,7 @@ use super::{
     scripts::{CONFIG, Script, Unit},
     sources::SourceFile,
 };
-use crate::hooks::hook::{CallContext, Hook, HookFault, Returned};
+use crate::hooks::{CallContext, Hook, HookFault, Returned};
 
 type Evaluated<T> = Result<T, Box<EvalAltResult>>;
 
