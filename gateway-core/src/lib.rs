@@ -8,6 +8,7 @@
 //! | [`config`] | from files, environment and command line to typed [`config::Settings`] |
 //! | [`gateway`] | the composition root: [`gateway::Gateway`] is built, run and stopped |
 //! | [`hooks`] | the points at which policy decides |
+//! | [`state`] | what hooks keep: entries, counters, rate limits, metrics |
 //! | [`cli`] | the subcommands of `conexus` |
 //! | `http` | the public routes and the WebSocket upgrade |
 //! | `session` | one connection's life: handshake, loop, bounded outbox, farewell |
@@ -31,6 +32,7 @@
 #![forbid(unsafe_code)]
 
 mod accounting;
+pub mod admin;
 mod audience;
 pub mod cli;
 mod clock;
@@ -42,9 +44,11 @@ mod http;
 mod mailbox;
 mod phase;
 mod presence;
+pub mod reload;
 mod replay;
 mod router;
 mod session;
+pub mod state;
 mod voice;
 
 pub use accounting::Messages;

@@ -3,11 +3,18 @@
 //! `settings` declares the typed sections together with the table of keys. [`load`] reads the
 //! layers: `walk` looks at all that was written and finds every fault with its place, `rules`
 //! judges what ties keys together, and figment lays the values over the defaults.
+//!
+//! Hooks, chains, plugins and rate classes have names of the operator's own: `named` walks over
+//! them, `compose` makes them into [`Policies`], and `handed` is what a hook's `config` becomes.
 
 mod choices;
+mod compose;
 mod fault;
+mod handed;
 mod kind;
 mod load;
+mod named;
+mod policies;
 mod rules;
 mod secret;
 mod settings;
@@ -20,8 +27,14 @@ mod walk;
 pub use choices::{Activity, AgentsAccess, Compat, LogFormat, RoutedSignatures};
 pub use fault::{ConfigErrors, Fault, Origin, Position};
 pub use load::{DEFAULT_FILE, Loaded, Sources, load};
+pub use policies::{
+    Chain, ChainEntry, FailMode, HookSettings, HookSource, Mode, PluginSettings, Policies,
+    RateClass,
+};
 pub use secret::Secret;
 pub use settings::*;
+pub use show::Row;
+pub(crate) use show::toml;
 pub use table::Key;
 
 #[cfg(test)]

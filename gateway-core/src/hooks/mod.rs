@@ -6,6 +6,33 @@
 //! it is about and nobody else. Asked by `http` (connect), `session` (register, expire) and
 //! `router` (route, undeliverable).
 
+mod breaker;
+mod chain;
+mod deferrals;
+mod engine;
+mod facilities;
+mod fold;
+mod generation;
+pub mod hook;
+mod instance;
+pub mod judge;
+mod loader;
+mod observers;
+mod pool;
+mod record;
+mod replay;
+mod stats;
+mod tape;
+mod timers;
+mod walk;
+
+pub use breaker::BreakerState;
+pub use engine::{Engine, GenerationStatus, HookStatus, Refusal, ReloadError, Status};
+pub use instance::SourceFile;
+pub use pool::PoolUsage;
+pub use replay::{Change, ReplayError, Report, replay};
+pub use stats::HookCounts;
+
 use std::{fmt, future::Future, net::SocketAddr, pin::Pin, time::Duration};
 
 use conexus_protocol::{AgentId, AgentKey, Envelope, Metadata, RefusalReason, Subprotocol};
