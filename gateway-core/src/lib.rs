@@ -1,7 +1,7 @@
 //! The Conexus gateway: agents connect over WebSocket, prove who they are with an Ed25519
 //! `did:key`, and exchange WebRTC signaling. This crate is the core and the `conexus` binary.
 //!
-//! The core moves messages. Everything that is a decision is asked of a [`hooks::Policy`].
+//! The core moves messages. Everything that is a decision is asked of a [`hooks::Judge`].
 //!
 //! | module | what it is |
 //! | --- | --- |
@@ -53,5 +53,6 @@ mod router;
 mod session;
 pub mod state;
 mod voice;
+mod world;
 
-pub use accounting::Messages;
+pub use accounting::{Messages, Taps};

@@ -212,9 +212,9 @@ mod tests {
         });
         assert_eq!(
             hooks(&status),
-            "generation 3 since 2023-11-14T22:13:20.000Z\n  \
+            "generation 3 since 2023-11-14T22:13:20.000000Z\n  \
              0011223344556677  scripts/a.rhai\n\
-             last candidate refused 2023-11-14T22:13:21.000Z:\n  a.rhai:1:2: oops\n\n\
+             last candidate refused 2023-11-14T22:13:21.000000Z:\n  a.rhai:1:2: oops\n\n\
              POINT     HOOK  USE       MODE     BREAKER  CALLS  VERDICTS           FAULTS  P50 US  P99 US\n\
              on_route  a     script:a  enforce  closed   7      continue:6,deny:1  -       2       5\n"
         );

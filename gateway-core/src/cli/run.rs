@@ -62,8 +62,7 @@ pub(super) async fn run(sources: &Sources) -> Result<ExitCode, RunError> {
     let policy = Arc::clone(&engine) as Arc<dyn crate::hooks::Policy>;
     let gateway = Gateway::bind_with_policy(Arc::clone(&settings), identity, policy).await?;
     let admin = bind_admin(&loaded, &reloader).await?;
-    let admin_addr = admin.as_ref().and_then(|admin| admin.local_addr().ok());
-    announce(&gateway, admin_addr).map_err(RunError::Print)?;
+    announce(&gateway).map_err(RunError::Print)?;
 
     let _admin = admin.map(|admin| AbortOnDropHandle::new(tokio::spawn(admin.run())));
     let _watch = settings
@@ -93,7 +92,12 @@ async fn bind_admin(loaded: &Loaded, reloader: &Arc<Reloader>) -> Result<Option<
     }
     let address = settings.listen;
     match Admin::bind(address, Arc::clone(reloader)).await {
-        Ok(admin) => Ok(Some(admin)),
+        Ok(admin) => {
+            if let Ok(address) = admin.local_addr() {
+                tracing::info!(%address, "admin listening");
+            }
+            Ok(Some(admin))
+        }
         Err(error) if loaded.origins.get("admin.listen") == Some(&Origin::Default) => {
             tracing::warn!(%address, %error, "no admin listener; set admin.listen to have one");
             Ok(None)
@@ -112,7 +116,7 @@ async fn reload_on(mut hangups: Signal, reloader: Arc<Reloader>) {
 }
 
 /// The line that says that agents may come; scripts wait for it.
-fn announce(gateway: &Gateway, admin: Option<SocketAddr>) -> io::Result<()> {
+fn announce(gateway: &Gateway) -> io::Result<()> {
     let hooks = match gateway.hook_count() {
         1 => "1 hook".to_owned(),
         count => format!("{count} hooks"),
@@ -120,9 +124,6 @@ fn announce(gateway: &Gateway, admin: Option<SocketAddr>) -> io::Result<()> {
     let (address, did) = (gateway.local_addr(), gateway.did());
     let mut out = io::stdout().lock();
     writeln!(out, "conexus listening on ws://{address}/ws as {did} ({hooks})")?;
-    if let Some(admin) = admin {
-        writeln!(out, "conexus admin on http://{admin}/")?;
-    }
     out.flush()
 }
 

@@ -1,7 +1,7 @@
 //! The configuration: what an operator may decide, from files, environment and command line.
 //!
-//! `settings` declares the typed sections together with the table of keys. [`load`] reads the
-//! layers: `walk` looks at all that was written and finds every fault with its place, `rules`
+//! `settings` declares the typed sections together with the table of keys. [`load`](fn@load) reads
+//! the layers: `walk` looks at all that was written and finds every fault with its place, `rules`
 //! judges what ties keys together, and figment lays the values over the defaults.
 //!
 //! Hooks, chains, plugins and rate classes have names of the operator's own: `named` walks over

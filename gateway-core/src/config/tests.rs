@@ -219,6 +219,15 @@ fn paths_start_at_the_folder_of_the_file_that_sets_them() {
 }
 
 #[test]
+fn the_folder_of_scripts_and_the_decision_log_start_beside_the_file_that_sets_them() {
+    let file = "[scripts]\npath = \"policy\"\n[telemetry]\ndecision_log = \"log/decisions.jsonl\"";
+    let desk = Desk::new(&[("conf.d/a.toml", file)]);
+    let (settings, folder) = (desk.load().settings, desk.folder.path().join("conf.d"));
+    assert_eq!(settings.scripts.path, folder.join("policy"));
+    assert_eq!(settings.telemetry.decision_log, Some(folder.join("log/decisions.jsonl")));
+}
+
+#[test]
 fn secrets_come_from_text_file_or_environment() {
     let with_file = Desk::new(&[
         ("conf.d/a.toml", "[http]\nagents_token = { file = \"token\" }"),

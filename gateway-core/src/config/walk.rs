@@ -180,7 +180,8 @@ fn nearest_section(name: &str) -> Option<&'static str> {
     nearest(name, name.len(), sections.chain(TABLES))
 }
 
-/// The known name that was probably meant: of `len` letters, one in three may be wrong.
+/// The known name that was probably meant: of `len` letters, one in three may be wrong, but not
+/// all of them.
 pub(super) fn nearest<'a>(
     name: &str,
     len: usize,
@@ -188,7 +189,7 @@ pub(super) fn nearest<'a>(
 ) -> Option<&'a str> {
     known
         .map(|known| (strsim::damerau_levenshtein(name, known), known))
-        .filter(|(distance, _)| *distance <= (len / 3).max(1))
+        .filter(|(distance, _)| *distance <= (len / 3).max(1) && *distance < len)
         .min()
         .map(|(_, known)| known)
 }

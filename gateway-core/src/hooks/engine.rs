@@ -235,10 +235,6 @@ impl Engine {
     pub(crate) fn current(&self) -> Arc<Generation> {
         self.current.load_full()
     }
-
-    pub(crate) fn surroundings(&self) -> &Arc<Surroundings> {
-        &self.shared.around
-    }
 }
 
 impl Policy for Engine {

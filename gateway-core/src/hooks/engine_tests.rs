@@ -44,11 +44,6 @@ impl Scripts {
         let version = scripts.get(name).map_or(0, |(version, _)| version + 1);
         scripts.insert(name.into(), (version, Arc::new(behaviour)));
     }
-
-    fn says(&self, name: &str, answer: impl Into<Answer>) {
-        let answer = answer.into();
-        self.set(name, move |_, _| Ok(Returned::Answer(answer.clone())));
-    }
 }
 
 struct Fake(Behaviour);

@@ -232,7 +232,8 @@ mod tests {
         let pool = pool(1, 8, 1);
         let (_running, release) = occupy(&pool);
         let (never, runs) = mpsc::channel::<()>();
-        let waiting = pool.submit(move || drop(never.send(()))).unwrap_or_else(|_| panic!());
+        let sends = move || never.send(()).unwrap_or(());
+        let waiting = pool.submit(sends).unwrap_or_else(|PoolFull| panic!("no room"));
         waiting.give_up();
         drop(release);
         let (done, is_done) = mpsc::channel();

@@ -70,14 +70,6 @@ impl Tape {
         }
     }
 
-    /// What was recorded.
-    pub(crate) fn into_reads(self) -> Vec<Read> {
-        match self {
-            Self::Recording(reads) => reads.into_inner(),
-            Self::Off | Self::Playing(_) => Vec::new(),
-        }
-    }
-
     /// What was recorded so far, taken off.
     pub(crate) fn take_reads(&self) -> Vec<Read> {
         match self {
@@ -99,7 +91,7 @@ mod tests {
         for n in [1, 2] {
             assert_eq!(tape.read(|| json!(["incr", "x"]), || n), n);
         }
-        let tape = Tape::playing(tape.into_reads());
+        let tape = Tape::playing(tape.take_reads());
         assert_eq!(tape.read(|| json!(["incr", "x"]), || 70), 1);
         assert_eq!(tape.read(|| json!(["incr", "y"]), || 71), 71);
         assert_eq!(tape.read(|| json!(["incr", "x"]), || 72), 2);
