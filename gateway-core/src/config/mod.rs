@@ -8,6 +8,7 @@ mod choices;
 mod fault;
 mod kind;
 mod load;
+mod policies;
 mod rules;
 mod secret;
 mod settings;
@@ -20,6 +21,10 @@ mod walk;
 pub use choices::{Activity, AgentsAccess, Compat, LogFormat, RoutedSignatures};
 pub use fault::{ConfigErrors, Fault, Origin, Position};
 pub use load::{DEFAULT_FILE, Loaded, Sources, load};
+pub use policies::{
+    Chain, ChainEntry, FailMode, HookSettings, HookSource, Mode, PluginSettings, Policies,
+    RateClass,
+};
 pub use secret::Secret;
 pub use settings::*;
 pub use table::Key;

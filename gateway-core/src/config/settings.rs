@@ -16,6 +16,7 @@ use url::Url;
 use super::{
     choices::{Activity, AgentsAccess, Compat, LogFormat, RoutedSignatures},
     kind::Kind,
+    policies::Policies,
     secret::Secret,
     table::{Key, sections},
     units, urls,
@@ -164,6 +165,94 @@ sections! {
         /// be stun:, stuns:, turn: or turns:, and a credential also { file = "…" } or
         /// { env = "…" }.
         servers: Vec<IceServerSettings> = Vec::new(), Kind::IceServers;
+    }
+
+    /// How hooks are asked, and what becomes of the ones that fail.
+    policy: PolicySettings {
+        /// Reload when a file that the policy was made from changes.
+        watch: bool = true, Kind::Flag;
+        /// How long one call of a hook may take, unless its chain says otherwise.
+        #[serde(with = "units::duration")]
+        budget: Duration = Duration::from_millis(50), Kind::duration(Duration::from_millis(1));
+        /// Failures of one hook within breaker_window that open its breaker: it is then not
+        /// asked for breaker_cooldown, and its on_error decides.
+        breaker_errors: u32 = 5, Kind::count(1, 1_000_000);
+        /// See breaker_errors.
+        #[serde(with = "units::duration")]
+        breaker_window: Duration = Duration::from_secs(30), Kind::duration(Duration::from_millis(1));
+        /// See breaker_errors.
+        #[serde(with = "units::duration")]
+        breaker_cooldown: Duration = Duration::from_secs(30), Kind::duration(Duration::from_millis(1));
+        /// Threads for hooks with blocking = true and for ones that turned out slow.
+        blocking_threads: usize = 8, Kind::count(1, 1024);
+        /// Calls that may wait for such a thread; further ones fail as overloaded.
+        blocking_queue: usize = 1024, Kind::count(1, 1_000_000);
+        /// Threads given up on, since a call did not return within its budget, after which no
+        /// new one is started in their place.
+        lost_threads: usize = 16, Kind::count(0, 1024);
+        /// Decisions put off by plugins at once.
+        deferred: usize = 10_000, Kind::count(1, 1_000_000);
+        /// Events that may wait for observers; further ones are dropped and counted.
+        observer_queue: usize = 8192, Kind::count(1, 1_000_000);
+        /// Generations that may be alive at once, old ones with calls still running included.
+        generations: usize = 16, Kind::count(2, 1024);
+        /// Plugin libraries that may be loaded in the life of the process; none is ever unloaded.
+        libraries: usize = 256, Kind::count(1, 100_000);
+    }
+
+    /// Rhai scripts, and what one call of a script may use.
+    scripts: ScriptSettings {
+        /// The folder of the scripts; helper modules are in its folder lib. A relative path starts
+        /// at the folder of the file that sets it.
+        path: PathBuf = PathBuf::from("scripts"), Kind::Path;
+        /// Operations of one call.
+        max_operations: usize = 1_000_000, Kind::count(1000, 1_000_000_000);
+        /// Calls of functions within functions.
+        max_call_levels: usize = 32, Kind::count(1, 256);
+        /// Nesting of expressions.
+        max_expression_depth: usize = 64, Kind::count(8, 256);
+        /// The longest text.
+        #[serde(with = "units::size")]
+        max_string_bytes: usize = 64 * KIB, Kind::size(KIB, 16 * MIB);
+        /// Elements of the longest array.
+        max_array_size: usize = 10_000, Kind::count(1, 10_000_000);
+        /// Entries of the largest map.
+        max_map_size: usize = 10_000, Kind::count(1, 10_000_000);
+        /// Variables at once.
+        max_variables: usize = 256, Kind::count(16, 100_000);
+    }
+
+    /// The state that hooks keep in the gateway: key-value entries, counters, rate limits.
+    state: StateSettings {
+        /// Entries in all.
+        max_entries: usize = 1_000_000, Kind::count(1, 1_000_000_000);
+        /// Bytes of keys and values in all.
+        #[serde(with = "units::size")]
+        max_bytes: usize = 256 * MIB, Kind::size(KIB, 1024 * 1024 * MIB);
+        /// The longest key.
+        #[serde(with = "units::size")]
+        max_key_bytes: usize = 512, Kind::size(16, MIB);
+        /// The largest value.
+        #[serde(with = "units::size")]
+        max_value_bytes: usize = 64 * KIB, Kind::size(16, 16 * MIB);
+    }
+
+    /// The operator's own listener: status, reload, rollback.
+    admin: AdminSettings {
+        /// Whether there is one.
+        enabled: bool = true, Kind::Flag;
+        /// Its address and port, on loopback; port 0 takes a free one.
+        listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 9100)), Kind::Address;
+    }
+
+    /// What is recorded.
+    telemetry: TelemetrySettings {
+        /// A file to which every decision of a hook is appended as a line of JSON; unset records
+        /// none.
+        decision_log: Option<PathBuf> = None, Kind::Path;
+        /// At this size the file is renamed to end in ".1", replacing an older one, and begun anew.
+        #[serde(with = "units::size")]
+        decision_log_bytes: usize = 256 * MIB, Kind::size(64 * KIB, 1024 * 1024 * MIB);
     }
 
     /// The log, which goes to standard error.

@@ -45,7 +45,12 @@ macro_rules! sections {
         /// and validates.
         #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
         #[serde(default, deny_unknown_fields)]
-        pub struct Settings { $( $(#[doc = $about])+ pub $section: $Section, )+ }
+        pub struct Settings {
+            $( $(#[doc = $about])+ pub $section: $Section, )+
+            /// The tables whose names are the operator's own.
+            #[serde(skip)]
+            pub policies: Policies,
+        }
 
         $(
             $(#[doc = $about])+

@@ -6,6 +6,9 @@
 //! it is about and nobody else. Asked by `http` (connect), `session` (register, expire) and
 //! `router` (route, undeliverable).
 
+pub mod hook;
+pub mod judge;
+
 use std::{fmt, future::Future, net::SocketAddr, pin::Pin, time::Duration};
 
 use conexus_protocol::{AgentId, AgentKey, Envelope, Metadata, RefusalReason, Subprotocol};
