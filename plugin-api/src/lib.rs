@@ -113,6 +113,8 @@ pub mod host;
 mod plugin;
 mod point;
 mod state;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 mod verdict;
 
 pub use abi::plugin::{AgentRef, AgentView, Call, Deferred, Host};

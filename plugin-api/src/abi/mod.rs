@@ -10,6 +10,8 @@
 
 #![allow(unsafe_code, reason = "the ABI: each block has its proof")]
 
+#[cfg(feature = "host")]
+pub(crate) mod host;
 mod layout;
 pub(crate) mod plugin;
 mod types;

@@ -201,6 +201,9 @@ impl<T> List<T> {
     /// A pointer that passes must lead to `len` elements that stay as they are for `'a`.
     #[must_use]
     pub unsafe fn items<'a>(self) -> Option<&'a [T]> {
+        if self.len == 0 {
+            return Some(&[]);
+        }
         if self.data.is_null() || !self.data.is_aligned() || self.len > MAX_ITEMS {
             return None;
         }
@@ -450,8 +453,13 @@ macro_rules! host_table {
             pub size: usize,
             $( $(#[doc = $doc])+ pub $name: unsafe extern "C" fn($($arg: $Arg),*) $(-> $Result)?, )+
         }
-        pub(super) const HOST_TABLE_MEMBERS: &[usize] =
-            &[std::mem::offset_of!(HostTable, size), $( std::mem::offset_of!(HostTable, $name) ),+];
+        /// Where each function lies, and what it looks like.
+        pub(super) const HOST_TABLE: &[(usize, &str)] = &[$(
+            (
+                std::mem::offset_of!(HostTable, $name),
+                concat!(stringify!($name), $( ",", stringify!($Arg), )* $( stringify!($Result) )?),
+            ),
+        )+];
     };
 }
 
