@@ -19,8 +19,8 @@ pub(crate) fn text(claim: &Value) -> Option<String> {
         Value::Number(number) => Some(number.to_string()),
         Value::Bool(yes) => Some(yes.to_string()),
         Value::Array(items) => {
-            let items: Option<Vec<_>> =
-                items.iter().filter(|item| !item.is_array()).map(text).collect();
+            let plain = |item: &Value| if item.is_array() { None } else { text(item) };
+            let items: Option<Vec<_>> = items.iter().map(plain).collect();
             items.map(|items| items.join(","))
         }
         Value::Null | Value::Object(_) => None,

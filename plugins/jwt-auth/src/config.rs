@@ -171,7 +171,10 @@ mod tests {
             (json!({"key_file": "/k", "algorithms": ["EdDSA"], "isuer": "x"}), "isuer"),
             (json!({"key_file": "/k", "algorithms": ["EdDSA"], "when": "never"}), "never"),
             (json!({"key_file": "/k", "algorithms": ["EdDSA"], "query": ""}), "query"),
-            (json!({"key_file": "/k", "algorithms": ["EdDSA"], "subject_claim": ""}), "subject_claim"),
+            (
+                json!({"key_file": "/k", "algorithms": ["EdDSA"], "subject_claim": ""}),
+                "subject_claim",
+            ),
             (
                 json!({"key_file": "/k", "algorithms": ["EdDSA"], "query": "t", "when": "register"}),
                 "query",

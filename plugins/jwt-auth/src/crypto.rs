@@ -5,7 +5,7 @@
 use jsonwebtoken::{
     Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind,
     crypto::{CryptoProvider, JwtVerifier, KeyUtils},
-    errors::{ErrorKind, Result},
+    errors::ErrorKind,
 };
 use ring::{hmac, signature as sig};
 use signature::{Error, Verifier};

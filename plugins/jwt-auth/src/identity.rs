@@ -29,7 +29,9 @@ impl Identity {
         Self {
             subject: text(&config.subject_claim),
             expires_ms,
-            labels: labels.filter_map(|(label, claim)| Some((label.clone(), text(claim)?))).collect(),
+            labels: labels
+                .filter_map(|(label, claim)| Some((label.clone(), text(claim)?)))
+                .collect(),
             rate_class: config.rate_class_claim.as_ref().and_then(text),
         }
     }

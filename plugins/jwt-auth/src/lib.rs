@@ -57,8 +57,6 @@ mod crypto;
 mod identity;
 mod keys;
 mod plugin;
-#[cfg(test)]
-mod testing;
 mod verify;
 
 pub use plugin::JwtAuth;
