@@ -2,7 +2,7 @@
 //!
 //! The one invariant: at any quiet moment `received = delivered + refused + held`. A message is
 //! counted received once, and ends in exactly one of the others; `held` goes down again when a
-//! mailbox gives a message up. `/health` shows the numbers.
+//! mailbox gives a message up. `/health` shows the numbers. Taps are counted apart.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -15,6 +15,8 @@ pub(crate) struct Accounting {
     delivered: AtomicU64,
     refused: AtomicU64,
     held: AtomicU64,
+    taps_delivered: AtomicU64,
+    taps_dropped: AtomicU64,
 }
 
 /// The counters at one moment, as `/health` shows them.
@@ -28,6 +30,15 @@ pub struct Messages {
     pub refused: u64,
     /// Messages that wait in mailboxes right now.
     pub held: u64,
+}
+
+/// What became of copies that policy made beside the delivery, at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Taps {
+    /// Copies that the kernel accepted for their agent's socket.
+    pub delivered: u64,
+    /// Copies whose agent was absent, had no room, or left before they were written.
+    pub dropped: u64,
 }
 
 impl Accounting {
@@ -49,6 +60,21 @@ impl Accounting {
 
     pub(crate) fn released(&self, count: usize) {
         self.held.fetch_sub(count as u64, Relaxed);
+    }
+
+    pub(crate) fn tap_delivered(&self) {
+        self.taps_delivered.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn tap_dropped(&self) {
+        self.taps_dropped.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn taps(&self) -> Taps {
+        Taps {
+            delivered: self.taps_delivered.load(Relaxed),
+            dropped: self.taps_dropped.load(Relaxed),
+        }
     }
 
     pub(crate) fn snapshot(&self) -> Messages {

@@ -15,12 +15,12 @@ use tokio_util::{
 use tracing::{info, warn};
 
 use crate::{
-    accounting::{Accounting, Messages},
+    accounting::{Accounting, Messages, Taps},
     audience::Audiences,
     clock::Clock,
     config::Settings,
     core::Core,
-    hooks::{EmptyChain, Policy},
+    hooks::{EmptyChain, Fixed, Policy, World},
     http::{self, App, serve::Serving},
     mailbox::MailboxLimits,
     phase::Phase,
@@ -57,10 +57,11 @@ impl Gateway {
     /// # Errors
     /// When the address cannot be listened on.
     pub async fn bind(settings: Arc<Settings>, identity: Identity) -> Result<Self, GatewayError> {
-        Self::bind_with_policy(settings, identity, Arc::new(EmptyChain)).await
+        Self::bind_with_policy(settings, identity, Arc::new(Fixed(Arc::new(EmptyChain)))).await
     }
 
-    /// Builds a gateway whose decisions are somebody's, and binds its listener.
+    /// Builds a gateway whose decisions are somebody's, who is given the gateway to reach it, and
+    /// binds its listener.
     ///
     /// # Errors
     /// When the address cannot be listened on.
@@ -73,7 +74,9 @@ impl Gateway {
         let bind_error = |source| GatewayError::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(bind_error)?;
         let local_addr = listener.local_addr().map_err(bind_error)?;
-        let core = Arc::new(core(settings, identity, policy, local_addr));
+        let core = Arc::new(core(settings, identity, Arc::clone(&policy), local_addr));
+        let world: Arc<dyn World> = Arc::clone(&core) as _;
+        policy.serve(Arc::downgrade(&world));
         Ok(Self { core, listener, local_addr })
     }
 
@@ -231,6 +234,11 @@ impl Watch {
     /// What became of the messages so far.
     pub fn messages(&self) -> Messages {
         self.core.router.accounting.snapshot()
+    }
+
+    /// What became of copies so far.
+    pub fn taps(&self) -> Taps {
+        self.core.router.accounting.taps()
     }
 
     /// How many agents are present.

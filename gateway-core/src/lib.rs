@@ -1,13 +1,15 @@
 //! The Conexus gateway: agents connect over WebSocket, prove who they are with an Ed25519
 //! `did:key`, and exchange WebRTC signaling. This crate is the core and the `conexus` binary.
 //!
-//! The core moves messages. Everything that is a decision is asked of a [`hooks::Policy`].
+//! The core moves messages. Everything that is a decision is asked of a [`hooks::Judge`].
 //!
 //! | module | what it is |
 //! | --- | --- |
 //! | [`config`] | from files, environment and command line to typed [`config::Settings`] |
 //! | [`gateway`] | the composition root: [`gateway::Gateway`] is built, run and stopped |
 //! | [`hooks`] | the points at which policy decides |
+//! | [`state`] | what hooks keep: entries, counters, rate limits, metrics |
+//! | [`plugin_host`] | native plugins, from a file to a hook |
 //! | [`cli`] | the subcommands of `conexus` |
 //! | `http` | the public routes and the WebSocket upgrade |
 //! | `session` | one connection's life: handshake, loop, bounded outbox, farewell |
@@ -28,9 +30,11 @@
 //! # }
 //! ```
 
-#![forbid(unsafe_code)]
+// Not `forbid`: `plugin_host::open` loads libraries.
+#![deny(unsafe_code)]
 
 mod accounting;
+pub mod admin;
 mod audience;
 pub mod cli;
 mod clock;
@@ -41,10 +45,14 @@ pub mod hooks;
 mod http;
 mod mailbox;
 mod phase;
+pub mod plugin_host;
 mod presence;
+pub mod reload;
 mod replay;
 mod router;
 mod session;
+pub mod state;
 mod voice;
+mod world;
 
-pub use accounting::Messages;
+pub use accounting::{Messages, Taps};

@@ -6,14 +6,17 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use conexus_protocol::AgentKey;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::{clock::Moment, session::outbox::Routed};
+use crate::{clock::Moment, hooks::Judge, session::outbox::Routed};
 
 /// How much the mailboxes may hold.
 #[derive(Clone, Copy, Debug)]
@@ -63,12 +66,15 @@ impl Postroom {
     }
 
     /// Puts a message in, or gives it back when a limit is reached.
+    ///
+    /// What waits has no judge any more: mail would keep an old generation of policy alive. The one
+    /// that it had is handed out, because its end can take a while and must not come under a lock.
     pub(crate) fn hold(
         &self,
         mailbox: &mut Mailbox,
         mut routed: Routed,
         until: Moment,
-    ) -> Result<(), Routed> {
+    ) -> Result<Option<Arc<dyn Judge>>, Routed> {
         let size = routed.text.len();
         let fits = mailbox.held.len() < self.limits.messages_per_agent
             && mailbox.bytes + size <= self.limits.bytes_per_agent
@@ -79,11 +85,12 @@ impl Postroom {
         let before = mailbox.deadline();
         let key = routed.to;
         routed.settle_in();
+        let judge = routed.judge.take();
         routed.sender.held.fetch_add(1, Relaxed);
         mailbox.bytes += size;
         mailbox.held.push_back(Held { routed, until });
         self.reschedule(key, before, mailbox.deadline());
-        Ok(())
+        Ok(judge)
     }
 
     /// Takes everything out, oldest first: its agent is back.
@@ -155,7 +162,10 @@ mod tests {
     use conexus_protocol::MessageType;
 
     use super::*;
-    use crate::session::handle::{SessionHandle, tests::session};
+    use crate::{
+        hooks::EmptyChain,
+        session::handle::{SessionHandle, tests::session},
+    };
 
     const LIMITS: MailboxLimits = MailboxLimits {
         messages_per_agent: 3,
@@ -187,11 +197,24 @@ mod tests {
         for text in ["a", "b", "c"] {
             postroom.hold(&mut mailbox, message(key, text), at(50)).unwrap();
         }
-        let back = postroom.hold(&mut mailbox, message(key, "d"), at(50)).unwrap_err();
+        let back = postroom.hold(&mut mailbox, message(key, "d"), at(50)).err().unwrap();
         assert_eq!(back.text.as_str(), "d");
         assert_eq!(texts(&postroom.empty(key, &mut mailbox)), ["a", "b", "c"]);
         assert!(postroom.next_due().is_none());
         postroom.hold(&mut mailbox, message(key, "1234567890"), at(50)).unwrap();
+    }
+
+    #[test]
+    fn what_waits_keeps_no_judge_alive() {
+        let (postroom, mut mailbox) = (Postroom::new(LIMITS), Mailbox::default());
+        let mut routed = message(session().agent.key(), "x");
+        let (key, judge) = (routed.to, Arc::new(EmptyChain));
+        routed.judge = Some(Arc::clone(&judge) as _);
+        let handed_out = postroom.hold(&mut mailbox, routed, at(50)).unwrap();
+        assert!(handed_out.is_some());
+        drop(handed_out);
+        assert_eq!(Arc::strong_count(&judge), 1);
+        assert!(postroom.empty(key, &mut mailbox)[0].judge.is_none());
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! A presence is a lease: silence ends it, so a crashed peer needs no farewell. Every key has one
 //! slot, with the session that holds it and the mailbox for when none does; whatever changes hands
 //! does so under the slot's lock, so that one sender's messages keep their order across a lapse, a
-//! takeover, an end and a return. Nothing here does I/O. `session` claims, renews and leaves;
-//! `router` offers and holds.
+//! takeover, an end and a return. Nothing here does I/O, and no judge is asked or dropped under a
+//! lock: hooks look agents up. `session` claims, renews and leaves; `router` offers and holds.
 
 use std::{
     collections::{BinaryHeap, HashMap},
@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 use crate::{
     accounting::Accounting,
     clock::Moment,
+    hooks::Judge,
     mailbox::{Mailbox, MailboxLimits, Postroom},
     session::{
         handle::{SessionHandle, SessionId},
@@ -228,6 +229,13 @@ impl Presence {
         shard.get(&key)?.owner.as_ref().map(|owner| Arc::clone(&owner.session))
     }
 
+    /// The session of an agent that is present.
+    pub(crate) fn live(&self, key: AgentKey, now: Moment) -> Option<Arc<SessionHandle>> {
+        let shard = self.shard(key);
+        let owner = shard.get(&key)?.owner.as_ref()?;
+        (!owner.leaving && owner.session.is_live(now)).then(|| Arc::clone(&owner.session))
+    }
+
     /// Puts a message into its target's outbox, if the target is there.
     pub(crate) fn offer(&self, routed: Routed, now: Moment) -> Offered {
         let mut shard = self.shard(routed.to);
@@ -247,14 +255,14 @@ impl Presence {
 
     /// Holds a message for its target until a moment; one that has come back meanwhile gets it at
     /// once. Given back when there is no room for it. `drained_by` is the leaving session from
-    /// whose outbox it comes, if it does.
+    /// whose outbox it comes, if it does. A judge that the message no longer has is handed out.
     pub(crate) fn hold(
         &self,
         routed: Routed,
         until: Moment,
         now: Moment,
         drained_by: Option<SessionId>,
-    ) -> Result<(), Routed> {
+    ) -> Result<Option<Arc<dyn Judge>>, Routed> {
         let key = routed.to;
         let mut shard = self.shard(key);
         let slot = shard.entry(key).or_default();
@@ -267,17 +275,18 @@ impl Presence {
                 return session
                     .outbox
                     .offer(routed)
+                    .map(|()| None)
                     .map_err(|(Refused::Full(routed) | Refused::Closed(routed))| routed);
             }
             lapsed = Some(session);
         }
         let held = self.postroom.hold(&mut slot.mailbox, routed, until);
         match (&held, lapsed) {
-            (Ok(()), Some(session)) => {
+            (Ok(_), Some(session)) => {
                 self.accounting.held();
                 session.mail_waits();
             }
-            (Ok(()), None) => self.accounting.held(),
+            (Ok(_), None) => self.accounting.held(),
             (Err(_), _) => remove_if_vacant(&mut shard, key),
         }
         held
@@ -499,7 +508,7 @@ mod tests {
         let (old, new) = (session_of(&me), session_of(&me.with_legacy_did()));
         presence.claim(&old).await;
         presence.offer(message(&old, "2"), at(0));
-        let in_flight = vec![Parcel::Reply("0".into()), Parcel::Refusal("1".into())];
+        let in_flight = vec![Parcel::Reply("0".into()), Parcel::Word("1".into())];
         let (replaced, ()) = tokio::join!(presence.claim(&new), yields(&old, in_flight));
         assert_eq!(replaced, Claimed::TakenOver);
         presence.offer(message(&new, "3"), at(0));

@@ -3,26 +3,39 @@
 //! envelope -> policy -> the target's outbox | its mailbox | refused. Whatever becomes of a
 //! message is decided here and counted once. A decision that takes time makes the rest of the way
 //! a future that the sender's session waits for; all else happens within the call.
+//!
+//! One judge decides about a message from start to end: it travels with the message, also through
+//! an outbox. Only a mailbox takes it away; what was held is a new matter should it turn out to be
+//! undeliverable again.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
+use conexus_plugin_api::{
+    Agent, MAX_COPIES, Point,
+    host::{Event, Route, RouteParts, Text},
+};
 use conexus_protocol::{
     AgentKey, Envelope, MessageType, REFERENCE_GATEWAY_DID, RefusalReason, Rules, Subprotocol,
 };
 use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
-use tracing::debug;
+use tracing::{debug, error};
 
 use crate::{
     accounting::Accounting,
     clock::Clock,
     config::Settings,
-    hooks::{Decision, Policy, Routing, Undeliverable, UndeliverableVerdict, Verdict},
+    hooks::{Decision, Denial, Fallback, Passage, Policy, Ruling, Way},
     phase::Phase,
     presence::{Offered, Presence},
     session::{
         handle::{SessionHandle, SessionId},
-        outbox::{Parcel, Routed},
+        outbox::{Parcel, Routed, Tap},
     },
     voice::{Complaint, Voice},
 };
@@ -101,15 +114,21 @@ impl Router {
             }
         };
         // From here on it is counted, also should the policy panic.
-        let routed = Routed::new(text.clone(), to, kind, Arc::clone(sender));
-        let verdict = self.policy.on_route(&Routing { from: &sender.agent, to, envelope });
-        match verdict {
-            Decision::Now(verdict) => self.routed(routed, verdict),
-            Decision::Later(verdict) => {
+        let mut routed = Routed::new(text.clone(), to, kind, Arc::clone(sender));
+        let judge = self.policy.judge();
+        if !judge.asks(Point::Route) {
+            return self.deliver(routed);
+        }
+        routed.judge = Some(Arc::clone(&judge));
+        let target = self.presence.live(to, self.clock.now()).map(|session| session.facts());
+        let event = route_event(&routed, envelope, target);
+        match judge.on_route(Arc::new(event)) {
+            Decision::Now(ruling) => self.pass(routed, ruling),
+            Decision::Later(ruling) => {
                 let router = Arc::clone(self);
                 Some(Box::pin(async move {
-                    let verdict = verdict.await;
-                    if let Some(rest) = router.routed(routed, verdict) {
+                    let ruling = ruling.await;
+                    if let Some(rest) = router.pass(routed, ruling) {
                         rest.await;
                     }
                 }))
@@ -130,64 +149,126 @@ impl Router {
         }
     }
 
-    fn routed(self: &Arc<Self>, routed: Routed, verdict: Verdict) -> Option<Pending> {
-        match verdict {
-            Verdict::Deny(reason) => {
-                self.refuse(routed, reason);
+    fn pass(self: &Arc<Self>, mut routed: Routed, ruling: Ruling<Passage>) -> Option<Pending> {
+        let Passage { way, copies } = match ruling {
+            Ok(passage) => passage,
+            Err(denial) => {
+                self.refuse(routed, denial);
+                return None;
+            }
+        };
+        if !copies.is_empty() {
+            self.copy(&routed, &copies);
+        }
+        match way {
+            Way::Straight => self.deliver(routed),
+            Way::Redirect(to) => {
+                routed.to = to;
+                self.deliver(routed)
+            }
+            Way::Hold(hold) => {
+                if let Some(routed) = self.offer(routed) {
+                    self.hold(routed, hold, None);
+                }
                 None
             }
-            Verdict::Continue => self.deliver(routed),
+        }
+    }
+
+    /// Gives others the same bytes, where they are present and have room.
+    fn copy(&self, routed: &Routed, to: &[AgentKey]) {
+        let to = &to[..to.len().min(MAX_COPIES)];
+        for (key, tap) in to.iter().zip(Tap::copies(routed, to.len())) {
+            if let Some(session) = self.presence.live(*key, self.clock.now()) {
+                // What is given back counts itself as dropped.
+                let _ = session.outbox.offer_aside(Parcel::Tap(tap));
+            }
         }
     }
 
     fn deliver(self: &Arc<Self>, routed: Routed) -> Option<Pending> {
+        let absent = self.offer(routed)?;
+        self.undeliverable(absent, None)
+    }
+
+    /// Puts a message into its target's outbox, or refuses it; given back if the target is absent.
+    fn offer(&self, routed: Routed) -> Option<Routed> {
         match self.presence.offer(routed, self.clock.now()) {
             Offered::Queued => None,
             Offered::Full(routed) => {
                 self.refuse(routed, RefusalReason::QueueFull);
                 None
             }
-            Offered::Absent(routed) => self.undeliverable(routed, None),
+            Offered::Absent(routed) => Some(routed),
         }
     }
 
     /// A message's target is absent. `drained_by` is the leaving session whose outbox it was in.
     pub(crate) fn undeliverable(
         self: &Arc<Self>,
-        routed: Routed,
+        mut routed: Routed,
         drained_by: Option<SessionId>,
     ) -> Option<Pending> {
         if self.is_stopping() {
             self.refuse(routed, RefusalReason::Draining);
             return None;
         }
-        let event = Undeliverable { from: &routed.sender.agent, to: routed.to, text: &routed.text };
-        match self.policy.on_undeliverable(&event) {
-            Decision::Now(verdict) => {
-                self.settle_undeliverable(routed, verdict, drained_by);
+        if routed.last_resort {
+            self.refuse(routed, RefusalReason::UnknownAgent);
+            return None;
+        }
+        let judge = routed.judge.clone().unwrap_or_else(|| self.policy.judge());
+        let event = judge.asks(Point::Undeliverable).then(|| self.undeliverable_event(&routed));
+        let Some(event) = event.flatten() else {
+            self.fall_back(routed, Ok(Fallback::Configured), drained_by);
+            return None;
+        };
+        routed.judge = Some(Arc::clone(&judge));
+        match judge.on_undeliverable(Arc::new(event)) {
+            Decision::Now(ruling) => {
+                self.fall_back(routed, ruling, drained_by);
                 None
             }
-            Decision::Later(verdict) => {
+            Decision::Later(ruling) => {
                 let router = Arc::clone(self);
                 Some(Box::pin(async move {
-                    let verdict = verdict.await;
-                    router.settle_undeliverable(routed, verdict, drained_by);
+                    let ruling = ruling.await;
+                    router.fall_back(routed, ruling, drained_by);
                 }))
             }
         }
     }
 
-    fn settle_undeliverable(
+    /// The event of a message whose target is absent; its key is the one that is absent, which after
+    /// a redirect is not the one that the message names.
+    fn undeliverable_event(&self, routed: &Routed) -> Option<Route> {
+        // It was parsed by these rules before.
+        let rules = self.rules(routed.sender.subprotocol);
+        let envelope = Envelope::parse(&routed.text, rules).ok()?;
+        Some(route_event(routed, &envelope, None))
+    }
+
+    fn fall_back(
         &self,
-        routed: Routed,
-        verdict: UndeliverableVerdict,
+        mut routed: Routed,
+        ruling: Ruling<Fallback>,
         drained_by: Option<SessionId>,
     ) {
-        let hold = match verdict {
-            UndeliverableVerdict::Continue => self.hold,
-            UndeliverableVerdict::Hold(hold) => hold,
-            UndeliverableVerdict::Deny(reason) => return self.refuse(routed, reason),
-        };
+        match ruling {
+            Ok(Fallback::Configured) => self.hold(routed, self.hold, drained_by),
+            Ok(Fallback::Hold(hold)) => self.hold(routed, hold, drained_by),
+            Ok(Fallback::Redirect(to)) => {
+                (routed.to, routed.last_resort) = (to, true);
+                if let Some(routed) = self.offer(routed) {
+                    self.refuse(routed, RefusalReason::UnknownAgent);
+                }
+            }
+            Err(denial) => self.refuse(routed, denial),
+        }
+    }
+
+    /// Holds a message for its target, which gets it at once should it have come back.
+    fn hold(&self, routed: Routed, hold: Duration, drained_by: Option<SessionId>) {
         // Once the mailboxes were emptied nobody would look after it.
         if self.is_stopping() {
             return self.refuse(routed, RefusalReason::Draining);
@@ -196,8 +277,10 @@ impl Router {
             return self.refuse(routed, RefusalReason::UnknownAgent);
         }
         let now = self.clock.now();
-        if let Err(routed) = self.presence.hold(routed, now.after(hold), now, drained_by) {
-            self.refuse(routed, RefusalReason::QueueFull);
+        match self.presence.hold(routed, now.after(hold), now, drained_by) {
+            // Its judge ends here, if nothing else keeps it, and not under a lock.
+            Ok(judge) => drop(judge),
+            Err(routed) => self.refuse(routed, RefusalReason::QueueFull),
         }
     }
 
@@ -217,14 +300,14 @@ impl Router {
     }
 
     /// Ends a message with an ERROR to its sender.
-    pub(crate) fn refuse(&self, routed: Routed, reason: RefusalReason) {
+    pub(crate) fn refuse(&self, routed: Routed, denial: impl Into<Denial>) {
         let (text, sender) = (routed.text.clone(), Arc::clone(&routed.sender));
         let kind = routed.kind;
         // This is where it is counted.
         drop(routed);
         let parsed = Envelope::parse(&text, self.rules(sender.subprotocol)).ok();
         let id = parsed.as_ref().map(|envelope| envelope.id.as_ref());
-        self.tell(&sender, kind, id, reason);
+        self.tell(&sender, kind, id, &denial.into());
     }
 
     /// Ends a message of `sender` that got no further than this.
@@ -236,28 +319,39 @@ impl Router {
         reason: RefusalReason,
     ) {
         self.accounting.refused();
-        self.tell(sender, kind, id, reason);
+        self.tell(sender, kind, id, &reason.into());
     }
 
-    fn tell(
-        &self,
-        sender: &SessionHandle,
-        kind: MessageType,
-        id: Option<&str>,
-        reason: RefusalReason,
-    ) {
-        debug!(session = %sender.id, from = %sender.agent, %kind, reason = reason.as_str(), "message refused");
+    fn tell(&self, sender: &SessionHandle, kind: MessageType, id: Option<&str>, denial: &Denial) {
+        let reason = denial.reason.as_str();
+        debug!(session = %sender.id, from = %sender.agent, %kind, reason, "message refused");
         // An ERROR about an ERROR helps nobody; one to a peer that is gone cannot be read.
         if kind == MessageType::Error {
             return;
         }
-        let complaint = Complaint::refusal(reason);
+        let complaint = Complaint::denial(denial);
         let error = self.voice.error(sender.agent.as_str(), id, &complaint);
         // An agent that came back on another connection meanwhile is told there.
         if !sender.outbox.refuse(error.clone())
             && let Some(newer) = self.presence.holder(sender.agent.key())
         {
             newer.outbox.refuse(error);
+        }
+    }
+
+    /// Tells observers what happened; `event` is made only where somebody wants to know. Not to be
+    /// called under a lock of presence's: hooks look agents up.
+    pub(crate) fn observe(&self, point: Point, event: impl FnOnce() -> Event) {
+        // Nothing depends on what observers do, so nothing ends when they break; also, some of it
+        // is told while a session's task unwinds.
+        let told = catch_unwind(AssertUnwindSafe(|| {
+            let judge = self.policy.judge();
+            if judge.asks(point) {
+                judge.observe(event());
+            }
+        }));
+        if told.is_err() {
+            error!(%point, "observing panicked");
         }
     }
 
@@ -284,4 +378,20 @@ impl Router {
             }
         }
     }
+}
+
+fn route_event(routed: &Routed, envelope: &Envelope<'_>, target: Option<Arc<Agent>>) -> Route {
+    let sender = &routed.sender;
+    let parts = RouteParts {
+        from: sender.facts(),
+        target,
+        to_key: *routed.to.as_bytes(),
+        kind: routed.kind.as_str().into(),
+        to: &envelope.to,
+        id: &envelope.id,
+        correlation_id: envelope.correlation_id.as_deref(),
+        payload: envelope.raw_payload(),
+        connection: Some(Arc::clone(&sender.connection)),
+    };
+    Route::new(Text::new(routed.text.clone()), parts)
 }

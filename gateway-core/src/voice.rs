@@ -10,11 +10,17 @@ use conexus_protocol::{
 use serde_json::{Map, Value};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use crate::hooks::Denial;
+
 /// The protocol's bound on an ERROR of the gateway (duty 5).
 pub(crate) const MAX_ERROR_BYTES: usize = 1024;
 
 /// A member's name is somebody's text: this much of it is repeated.
 const MAX_MEMBER_CHARS: usize = 64;
+
+/// What policy says to agents is cut to this length, and to the shorter one where it does not fit.
+const MAX_DENIAL_CHARS: usize = 256;
+const SHORT_MESSAGE_CHARS: usize = 64;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -56,6 +62,15 @@ impl Complaint {
         Self::new(reason.code(), message).with("reason", reason.as_str())
     }
 
+    /// Policy refuses something, in its own words where it has any.
+    pub(crate) fn denial(denial: &Denial) -> Self {
+        let refusal = Self::refusal(denial.reason);
+        match spoken(&denial.text) {
+            text if text.is_empty() => refusal,
+            message => Self { message, ..refusal },
+        }
+    }
+
     /// A text is no message.
     pub(crate) fn malformed(fault: &Malformed) -> Self {
         let complaint = Self::new(fault.code(), "the message is malformed");
@@ -72,6 +87,11 @@ impl Complaint {
         let message = format!("{}: {}", self.message, name.escape_debug());
         Self { message, ..self }.with("member", name)
     }
+}
+
+/// A text of policy's as agents are told it: bounded, and without control characters.
+pub(crate) fn spoken(text: &str) -> String {
+    text.chars().filter(|char| !char.is_control()).take(MAX_DENIAL_CHARS).collect()
 }
 
 impl Voice {
@@ -125,11 +145,12 @@ impl Voice {
         if text.len() <= MAX_ERROR_BYTES {
             return text;
         }
-        // First the explanation goes, then the member, or else the id.
+        // First the explanation is cut and goes, then the member, or else the id.
+        let short: String = complaint.message.chars().take(SHORT_MESSAGE_CHARS).collect();
         let reason_only: Map<_, _> =
             details.clone().into_iter().filter(|(name, _)| name == "reason").collect();
-        for details in [details.clone(), reason_only] {
-            let text = self.say(to, in_reply_to, payload("", details));
+        for (message, details) in [(&*short, &details), ("", &details), ("", &reason_only)] {
+            let text = self.say(to, in_reply_to, payload(message, details.clone()));
             if text.len() <= MAX_ERROR_BYTES {
                 return text;
             }
@@ -158,6 +179,26 @@ mod tests {
         assert_eq!(id.as_deref(), Some("m1"));
         assert_eq!(payload.code, ErrorCode::ConnectionRefused);
         assert_eq!(payload.details.unwrap()["reason"], "queue_full");
+    }
+
+    #[test]
+    fn what_policy_says_is_told_without_control_characters_and_not_at_any_length() {
+        let voice = Voice::new(Identity::generate());
+        let did = Identity::generate().did().to_owned();
+        for (text, told) in [
+            ("not today", "not today".to_owned()),
+            ("", "refused by policy".to_owned()),
+            ("\u{1b}[31m\n", "[31m".to_owned()),
+            (&*"x".repeat(300), "x".repeat(256)),
+            (&*"é".repeat(300), "é".repeat(64)),
+        ] {
+            let denial = Denial { reason: RefusalReason::Denied, text: text.into() };
+            let error = voice.error(&did, Some("m1"), &Complaint::denial(&denial));
+            assert!(error.len() <= MAX_ERROR_BYTES, "{} bytes", error.len());
+            let (id, payload) = parse(&error);
+            assert_eq!((id.as_deref(), payload.message), (Some("m1"), told));
+            assert_eq!(payload.details.unwrap()["reason"], "denied");
+        }
     }
 
     #[test]

@@ -8,9 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use conexus_gateway::hooks::{
-    Connect, Decision, Expiring, ExpiryVerdict, Policy, Registering, Routing, Undeliverable,
-    UndeliverableVerdict, Verdict,
+use conexus_gateway::{
+    config::Settings,
+    hooks::{Admission, Decision, Fallback, Fixed, Judge, Passage, Ruling},
+};
+use conexus_plugin_api::{
+    Point,
+    host::{Connect, Expire, Register, Route},
 };
 use conexus_protocol::{ErrorCode, Identity, RefusalReason, Subprotocol};
 use tokio::sync::Semaphore;
@@ -32,7 +36,7 @@ struct Fake {
     connect: Option<RefusalReason>,
     register: Option<RefusalReason>,
     hold: Option<Duration>,
-    expiry: Option<ExpiryVerdict>,
+    extension: Option<Duration>,
     expiries: Arc<AtomicUsize>,
     /// Breaks over a message whose text contains this.
     panics_over: Option<&'static str>,
@@ -46,63 +50,65 @@ impl Default for Opener {
     }
 }
 
-fn verdict(denied: Option<RefusalReason>) -> Decision<Verdict> {
-    Decision::Now(denied.map_or(Verdict::Continue, Verdict::Deny))
+fn ruling<T: Default>(denied: Option<RefusalReason>) -> Ruling<T> {
+    denied.map_or_else(|| Ok(T::default()), |reason| Err(reason.into()))
 }
 
-impl Policy for Fake {
-    fn hook_count(&self) -> usize {
-        1
+impl Judge for Fake {
+    fn asks(&self, _: Point) -> bool {
+        true
     }
 
-    fn on_connect(&self, _: &Connect<'_>) -> Decision<Verdict> {
-        verdict(self.connect)
+    fn on_connect(self: Arc<Self>, _: Arc<Connect>) -> Decision<Ruling<()>> {
+        Decision::Now(ruling(self.connect))
     }
 
-    fn on_register(&self, event: &Registering<'_>) -> Decision<Verdict> {
-        let denied = self.register.filter(|_| event.credentials != Some("open sesame"));
+    fn on_register(self: Arc<Self>, event: Arc<Register>) -> Decision<Ruling<Admission>> {
+        let open = event.credentials.as_deref() == Some("open sesame");
+        let denied = self.register.filter(|_| !open);
         Decision::Later(Box::pin(async move {
             tokio::task::yield_now().await;
-            denied.map_or(Verdict::Continue, Verdict::Deny)
+            ruling(denied)
         }))
     }
 
-    fn on_route(&self, event: &Routing<'_>) -> Decision<Verdict> {
-        let text = event.envelope.text();
+    fn on_route(self: Arc<Self>, event: Arc<Route>) -> Decision<Ruling<Passage>> {
+        let text = event.text();
         assert!(!self.panics_over.is_some_and(|word| text.contains(word)), "a broken policy");
-        if self.slow_sender.as_deref() != Some(event.from.as_str()) {
-            return Decision::Now(Verdict::Continue);
+        if self.slow_sender.as_ref() != Some(&event.from.did) {
+            return Decision::Now(Ok(Passage::default()));
         }
         self.asked.fetch_add(1, SeqCst);
         let permits = Arc::clone(&self.permits);
         Decision::Later(Box::pin(async move {
             permits.0.acquire().await.unwrap().forget();
-            Verdict::Continue
+            Ok(Passage::default())
         }))
     }
 
-    fn on_undeliverable(&self, _: &Undeliverable<'_>) -> Decision<UndeliverableVerdict> {
+    fn on_undeliverable(self: Arc<Self>, _: Arc<Route>) -> Decision<Ruling<Fallback>> {
         let hold = self.hold;
         Decision::Later(Box::pin(async move {
             tokio::task::yield_now().await;
-            hold.map_or(UndeliverableVerdict::Continue, UndeliverableVerdict::Hold)
+            Ok(hold.map_or(Fallback::Configured, Fallback::Hold))
         }))
     }
 
-    fn on_expire(&self, _: &Expiring<'_>) -> Decision<ExpiryVerdict> {
+    fn on_expire(self: Arc<Self>, _: Arc<Expire>) -> Decision<Option<Duration>> {
         let asked = self.expiries.fetch_add(1, SeqCst);
-        match self.expiry {
-            Some(verdict) if asked == 0 => Decision::Now(verdict),
-            _ => Decision::Now(ExpiryVerdict::LetGo),
-        }
+        Decision::Now(self.extension.filter(|_| asked == 0))
     }
+}
+
+async fn start(fake: Fake, change: impl FnOnce(&mut Settings)) -> TestGateway {
+    TestGateway::start_with_policy(Fixed(Arc::new(fake)), change).await
 }
 
 #[tokio::test]
 async fn a_slow_decision_delays_its_own_sender_only_whose_outbox_is_still_written() {
     let slow_one = Identity::generate();
     let fake = Fake { slow_sender: Some(slow_one.did().into()), ..Fake::default() };
-    let gateway = TestGateway::start_with_policy(fake.clone(), |s| {
+    let gateway = start(fake.clone(), |s| {
         s.presence.timeout = Duration::from_millis(700);
         s.presence.heartbeat = Some(Duration::from_millis(100));
     })
@@ -134,7 +140,7 @@ async fn a_slow_decision_delays_its_own_sender_only_whose_outbox_is_still_writte
 async fn a_message_whose_decision_outlives_its_sender_still_gets_its_end() {
     let slow_one = Identity::generate();
     let fake = Fake { slow_sender: Some(slow_one.did().into()), ..Fake::default() };
-    let gateway = TestGateway::start_with_policy(fake.clone(), |_| {}).await;
+    let gateway = start(fake.clone(), |_| {}).await;
     let mut slow = Agent::registered_as(&gateway, Subprotocol::V1, slow_one.clone()).await;
     let mut b = Agent::v1(&gateway).await;
     let (_, text) = slow.send_offer(&b.did(), "x").await;
@@ -154,12 +160,12 @@ async fn a_message_whose_decision_outlives_its_sender_still_gets_its_end() {
 async fn a_denied_connection_gets_403_and_a_denied_registration_4007() {
     let denied = Some(RefusalReason::Denied);
     let fake = Fake { connect: denied, ..Fake::default() };
-    let gateway = TestGateway::start_with_policy(fake, |_| {}).await;
+    let gateway = start(fake, |_| {}).await;
     let Err(error) = dial(gateway.addr, &["ioap.v1"]).await else { panic!("upgraded") };
     assert!(matches!(*error, Error::Http(response) if response.status() == 403));
 
     let fake = Fake { register: denied, ..Fake::default() };
-    let gateway = TestGateway::start_with_policy(fake, |_| {}).await;
+    let gateway = start(fake, |_| {}).await;
     let mut agent = Agent::connect(&gateway, Subprotocol::V1_1).await;
     let (id, text) = agent.sign(&agent.did(), agent.registration());
     agent.send(text).await;
@@ -180,7 +186,7 @@ async fn a_denied_connection_gets_403_and_a_denied_registration_4007() {
 #[tokio::test]
 async fn policy_may_hold_what_cannot_be_delivered() {
     let fake = Fake { hold: Some(Duration::from_secs(600)), ..Fake::default() };
-    let gateway = TestGateway::start_with_policy(fake, |_| {}).await;
+    let gateway = start(fake, |_| {}).await;
     let me = Identity::generate();
     let mut sender = Agent::v1(&gateway).await;
     let (_, text) = sender.send_offer(me.did(), "x").await;
@@ -193,9 +199,8 @@ async fn policy_may_hold_what_cannot_be_delivered() {
 
 #[tokio::test]
 async fn policy_may_extend_a_lease_and_is_asked_once_per_lapse() {
-    let fake =
-        Fake { expiry: Some(ExpiryVerdict::Extend(Duration::from_millis(400))), ..Fake::default() };
-    let gateway = TestGateway::start_with_policy(fake.clone(), |s| {
+    let fake = Fake { extension: Some(Duration::from_millis(400)), ..Fake::default() };
+    let gateway = start(fake.clone(), |s| {
         s.presence.timeout = Duration::from_millis(200);
     })
     .await;
@@ -213,7 +218,7 @@ async fn policy_may_extend_a_lease_and_is_asked_once_per_lapse() {
 #[tokio::test]
 async fn a_policy_that_panics_ends_one_session_whose_key_and_messages_are_not_lost() {
     let fake = Fake { panics_over: Some("boom"), ..Fake::default() };
-    let gateway = TestGateway::start_with_policy(fake, |_| {}).await;
+    let gateway = start(fake, |_| {}).await;
     let me = Identity::generate();
     let mut broken = Agent::registered_as(&gateway, Subprotocol::V1, me.clone()).await;
     let mut other = Agent::v1(&gateway).await;

@@ -24,7 +24,8 @@ use crate::support::{
     http, soon,
 };
 
-const ANY_PORT: [&str; 2] = ["--set", "server.listen=127.0.0.1:0"];
+const ANY_PORT: [&str; 4] =
+    ["--set", "server.listen=127.0.0.1:0", "--set", "admin.listen=127.0.0.1:0"];
 
 /// `conexus` with nothing of the test's own environment.
 fn conexus(folder: &Path, arguments: &[&str]) -> Command {

@@ -5,9 +5,9 @@ use std::{
     process::ExitCode,
 };
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use crate::config::{KEYS, Loaded, Sources, load};
+use crate::config::{KEYS, Loaded, Origin, Row, Sources, load, toml};
 
 #[derive(clap::Args)]
 pub(super) struct Options {
@@ -31,11 +31,38 @@ pub(super) fn config(options: &Options, sources: &Sources) -> io::Result<ExitCod
 
 fn as_json(loaded: &Loaded) -> String {
     let of = |key| json!(loaded.settings.value(key));
-    let keys = KEYS.iter().map(|key| {
-        let origin = loaded.origins[key.path].to_string();
-        (key.path.to_owned(), json!({ "value": of(key), "origin": origin }))
-    });
-    format!("{:#}\n", serde_json::Value::Object(keys.collect()))
+    let mut keys: Map<String, Value> = KEYS
+        .iter()
+        .map(|key| {
+            let origin = loaded.origins[key.path].to_string();
+            (key.path.to_owned(), json!({ "value": of(key), "origin": origin }))
+        })
+        .collect();
+    let policies = &loaded.settings.policies;
+    for (path, rows) in policies.tables() {
+        for (name, value) in rows {
+            let path = format!("{path}.{name}");
+            let origin = policy_origin(loaded, &path);
+            keys.insert(path, json!({ "value": value, "origin": origin }));
+        }
+    }
+    for (path, entries) in policies.shown_chains() {
+        let entries: Vec<Map<_, _>> = entries.into_iter().map(as_object).collect();
+        let mut shown = json!({ "value": entries, "origin": policy_origin(loaded, &path) });
+        if let Some(replaced) = loaded.replaced_chains.get(&path) {
+            shown["replaces"] = replaced.to_string().into();
+        }
+        keys.insert(path, shown);
+    }
+    format!("{:#}\n", Value::Object(keys))
+}
+
+fn as_object(rows: Vec<Row>) -> Map<String, Value> {
+    rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn policy_origin(loaded: &Loaded, path: &str) -> String {
+    loaded.policy_origins.get(path).unwrap_or(&Origin::Default).to_string()
 }
 
 /// What could stand in a file, but for secrets, with each origin in a comment.
@@ -48,13 +75,57 @@ fn as_toml(loaded: &Loaded) -> String {
             section = key.section();
             text += &format!("{gap}[{section}]\n");
         }
-        let line = match loaded.settings.toml(key) {
-            Some(value) => format!("{} = {value}", key.name()),
-            None => format!("# {} is unset", key.name()),
+        let origin = loaded.origins[key.path].to_string();
+        text += &line(key.name(), loaded.settings.toml(key), &origin);
+    }
+    text + &policies_as_toml(loaded)
+}
+
+fn policies_as_toml(loaded: &Loaded) -> String {
+    let mut text = String::new();
+    let lines = |path: &str, rows: Vec<Row>| -> String {
+        let line = |(name, value): (&str, Value)| {
+            line(name, toml(&value), &policy_origin(loaded, &format!("{path}.{name}")))
         };
-        text += &format!("{line:<44} # {}\n", loaded.origins[key.path]);
+        rows.into_iter().map(line).collect()
+    };
+    for (path, rows) in loaded.settings.policies.tables() {
+        text += &format!("\n[{path}]\n{}", lines(&path, rows));
+    }
+    let (empty, chains): (Vec<_>, Vec<_>) =
+        loaded.settings.policies.shown_chains().into_iter().partition(|(_, rows)| rows.is_empty());
+    if !empty.is_empty() {
+        text += "\n[chain]\n";
+    }
+    for (path, _) in empty {
+        let name = path.trim_start_matches("chain.");
+        text += &line(name, Some("[]".to_owned()), &chain_origin(loaded, &path));
+    }
+    for (path, entries) in chains {
+        for (index, rows) in entries.into_iter().enumerate() {
+            let header = format!("[[{path}]]");
+            text += &format!("\n{header:<44} # {}\n", chain_origin(loaded, &path));
+            text += &lines(&format!("{path}[{index}]"), rows);
+        }
     }
     text
+}
+
+/// Where a chain was set, and which one it put out of effect.
+fn chain_origin(loaded: &Loaded, path: &str) -> String {
+    let origin = policy_origin(loaded, path);
+    match loaded.replaced_chains.get(path) {
+        Some(replaced) => format!("{origin}, replaces the chain of {replaced}"),
+        None => origin,
+    }
+}
+
+fn line(name: &str, value: Option<String>, origin: &str) -> String {
+    let setting = match value {
+        Some(value) => format!("{name} = {value}"),
+        None => format!("# {name} is unset"),
+    };
+    format!("{setting:<44} # {origin}\n")
 }
 
 #[cfg(test)]
@@ -89,5 +160,44 @@ mod tests {
         assert_eq!(shown["presence.timeout"], json!({ "value": "45s", "origin": "--set" }));
         assert_eq!(shown["http.agents_token"]["value"], "<secret>");
         assert_eq!(shown["presence.heartbeat"]["value"], json!(null));
+    }
+
+    #[test]
+    fn hooks_and_chains_are_shown_with_their_origins_and_without_secrets() {
+        let folder = tempfile::tempdir().unwrap();
+        let main = "[hook.members]\nuse = \"script:allowlist\"\nconfig = { n = 1.5, key = { env = \"K\" } }\n\
+                    [[chain.on_route]]\nhook = \"members\"\n[[chain.on_watch]]\nhook = \"members\"\n";
+        let later =
+            "[[chain.on_route]]\nhook = \"members\"\nmode = \"shadow\"\n[chain]\non_watch = []\n";
+        std::fs::create_dir(folder.path().join("conf.d")).unwrap();
+        std::fs::write(folder.path().join("gateway.toml"), main).unwrap();
+        std::fs::write(folder.path().join("conf.d/a.toml"), later).unwrap();
+        let loaded = load(&Sources {
+            working_dir: folder.path().to_owned(),
+            env: vec![("K".to_owned(), "hunter2".to_owned())],
+            ..Sources::default()
+        })
+        .unwrap();
+
+        let text = as_toml(&loaded);
+        for line in [
+            "[hook.members]",
+            "use = \"script:allowlist\"                     # gateway.toml:2:7",
+            "config = { key = \"<secret>\", n = 1.5 }       # gateway.toml:3:10",
+            "blocking = false                             # default",
+            "on_watch = []                                # conf.d/a.toml:5:1, replaces the chain of gateway.toml:6:9",
+            "[[chain.on_route]]                           # conf.d/a.toml:1:9, replaces the chain of gateway.toml:4:9",
+            "mode = \"shadow\"                              # conf.d/a.toml:3:8",
+            "# budget is unset                            # default",
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "{line} in\n{text}");
+        }
+        let json = as_json(&loaded);
+        assert!(!(text + &json).contains("hunter2"));
+        let shown: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(shown["hook.members.config"]["value"], json!({ "n": 1.5, "key": "<secret>" }));
+        assert_eq!(shown["chain.on_route"]["value"][0]["mode"], "shadow");
+        assert_eq!(shown["chain.on_route"]["replaces"], "gateway.toml:4:9");
+        assert_eq!(shown["chain.on_watch"]["value"], json!([]));
     }
 }

@@ -6,10 +6,13 @@ mod agent;
 mod agents;
 mod check;
 mod config;
+mod control;
 mod keyfile;
 mod keygen;
 mod listen;
 mod logging;
+mod new;
+mod replay;
 mod run;
 mod send;
 mod signals;
@@ -58,6 +61,41 @@ enum Command {
         #[command(flatten)]
         options: config::Options,
     },
+    /// Let a running gateway read its policy again
+    Reload {
+        #[command(flatten)]
+        overrides: Overrides,
+        #[command(flatten)]
+        options: control::Options,
+    },
+    /// Let a running gateway go back to its former policy
+    Rollback {
+        #[command(flatten)]
+        overrides: Overrides,
+        #[command(flatten)]
+        options: control::Options,
+    },
+    /// Show the hooks of a running gateway, their counts and latencies
+    Hooks {
+        #[command(flatten)]
+        overrides: Overrides,
+        #[command(flatten)]
+        options: control::Options,
+    },
+    /// Judge recorded decisions with this configuration and print what would change
+    Replay {
+        #[command(flatten)]
+        overrides: Overrides,
+        #[command(flatten)]
+        options: replay::Options,
+    },
+    /// Make a script or a plugin to begin with
+    New {
+        #[command(flatten)]
+        overrides: Overrides,
+        #[command(subcommand)]
+        new: new::New,
+    },
     /// Make a private key
     Keygen(keygen::Options),
     /// List the agents of a running gateway
@@ -83,6 +121,15 @@ pub enum CliError {
     /// `send`, `listen`: the little agent did not get through.
     #[error(transparent)]
     Agent(#[from] agent::AgentError),
+    /// `reload`, `rollback`, `hooks`: the running gateway did not do it.
+    #[error(transparent)]
+    Control(#[from] control::ControlError),
+    /// `replay`: nothing could be replayed.
+    #[error(transparent)]
+    Replay(#[from] replay::ReplayCommandError),
+    /// `new`: nothing was made.
+    #[error(transparent)]
+    New(#[from] new::NewError),
     /// Printing failed, or there is no working directory.
     #[error("input or output failed")]
     Io(#[from] io::Error),
@@ -101,6 +148,24 @@ impl Cli {
             Command::Check(more) => Ok(check::check(&overrides.then(more).sources()?)?),
             Command::Config { overrides: more, options } => {
                 Ok(config::config(&options, &overrides.then(more).sources()?)?)
+            }
+            Command::Reload { overrides: more, options } => {
+                let sources = overrides.then(more).sources()?;
+                Ok(control::control(control::Wish::Reload, &options, &sources).await?)
+            }
+            Command::Rollback { overrides: more, options } => {
+                let sources = overrides.then(more).sources()?;
+                Ok(control::control(control::Wish::Rollback, &options, &sources).await?)
+            }
+            Command::Hooks { overrides: more, options } => {
+                let sources = overrides.then(more).sources()?;
+                Ok(control::control(control::Wish::Hooks, &options, &sources).await?)
+            }
+            Command::Replay { overrides: more, options } => {
+                Ok(replay::replay(&options, &overrides.then(more).sources()?)?)
+            }
+            Command::New { overrides: more, new } => {
+                Ok(new::new(&new, &overrides.then(more).sources()?)?)
             }
             Command::Keygen(options) => Ok(keygen::keygen(&options)?),
             Command::Agents(options) => Ok(agents::agents(&options).await?),

@@ -2,13 +2,21 @@
 
 use std::{
     io::{self, Write},
+    net::SocketAddr,
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
+use tokio::signal::unix::Signal;
+use tokio_util::task::AbortOnDropHandle;
+
 use crate::{
-    config::{self, ConfigErrors, Sources},
+    admin::Admin,
+    config::{self, ConfigErrors, Loaded, Origin, Sources},
     gateway::{Gateway, GatewayError},
+    hooks::{Engine, ReloadError},
+    reload::{self, Reloader},
 };
 
 use super::{
@@ -26,6 +34,10 @@ pub enum RunError {
     Logging(#[from] LoggingError),
     #[error(transparent)]
     Identity(#[from] KeyFileError),
+    #[error("the hooks are faulty:\n{0}")]
+    Hooks(#[from] ReloadError),
+    #[error("cannot listen on {address} (admin.listen)")]
+    Admin { address: SocketAddr, source: io::Error },
     #[error(transparent)]
     Gateway(#[from] GatewayError),
     #[error("signals cannot be caught")]
@@ -44,10 +56,63 @@ pub(super) async fn run(sources: &Sources) -> Result<ExitCode, RunError> {
     let signals = Signals::catch().map_err(RunError::Signals)?;
     let identity = keyfile::open(&loaded.settings.server.identity)?;
 
-    let gateway = Gateway::bind(Arc::new(loaded.settings), identity).await?;
+    let settings = Arc::new(loaded.settings.clone());
+    let engine = Arc::new(Engine::start(&settings)?);
+    let reloader = Arc::new(Reloader::new(sources.clone(), &loaded, Arc::clone(&engine)));
+    let policy = Arc::clone(&engine) as Arc<dyn crate::hooks::Policy>;
+    let gateway = Gateway::bind_with_policy(Arc::clone(&settings), identity, policy).await?;
+    let admin = bind_admin(&loaded, &reloader).await?;
     announce(&gateway).map_err(RunError::Print)?;
+
+    let _admin = admin.map(|admin| AbortOnDropHandle::new(tokio::spawn(admin.run())));
+    let _watch = settings
+        .policy
+        .watch
+        .then(|| AbortOnDropHandle::new(tokio::spawn(reload::watch(Arc::clone(&reloader)))));
+    let hangups = Signals::hangups().map_err(RunError::Signals)?;
+    let _hangups = AbortOnDropHandle::new(tokio::spawn(reload_on(hangups, reloader)));
+
     gateway.run(signals.stop_requested()).await;
+    let stopping = tokio::task::spawn_blocking(move || engine.stop(STOP_PATIENCE));
+    if tokio::time::timeout(2 * STOP_PATIENCE, stopping).await.is_err() {
+        tracing::warn!("a hook's on_stop does not end");
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How long observers and `on_stop` may take at the end.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The admin listener, if there is to be one. Where its address was not chosen by anybody, the
+/// gateway does without rather than not start: another program may have taken it.
+async fn bind_admin(loaded: &Loaded, reloader: &Arc<Reloader>) -> Result<Option<Admin>, RunError> {
+    let settings = &loaded.settings.admin;
+    if !settings.enabled {
+        return Ok(None);
+    }
+    let address = settings.listen;
+    match Admin::bind(address, Arc::clone(reloader)).await {
+        Ok(admin) => {
+            if let Ok(address) = admin.local_addr() {
+                tracing::info!(%address, "admin listening");
+            }
+            Ok(Some(admin))
+        }
+        Err(error) if loaded.origins.get("admin.listen") == Some(&Origin::Default) => {
+            tracing::warn!(%address, %error, "no admin listener; set admin.listen to have one");
+            Ok(None)
+        }
+        Err(source) => Err(RunError::Admin { address, source }),
+    }
+}
+
+async fn reload_on(mut hangups: Signal, reloader: Arc<Reloader>) {
+    while hangups.recv().await.is_some() {
+        tracing::info!("reload asked for by a signal");
+        let reloader = Arc::clone(&reloader);
+        // It logs itself what came of it.
+        let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
+    }
 }
 
 /// The line that says that agents may come; scripts wait for it.

@@ -1,4 +1,5 @@
-//! SIGINT and SIGTERM: the first asks for an orderly stop, the second ends the process.
+//! SIGINT and SIGTERM: the first asks for an orderly stop, the second ends the process. SIGHUP
+//! asks for a reload.
 
 use std::{io, process};
 
@@ -16,6 +17,11 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
         })
+    }
+
+    /// SIGHUP, from now on; it no longer ends the process.
+    pub(super) fn hangups() -> io::Result<Signal> {
+        signal(SignalKind::hangup())
     }
 
     /// Resolves with the first signal. From then on a second one ends the process at once, with

@@ -68,8 +68,20 @@ pub struct Fault {
     pub key: Option<String>,
     /// What is wrong and what is accepted.
     pub problem: String,
-    /// The known key or section that comes nearest to an unknown one.
-    pub nearest: Option<&'static str>,
+    /// The known key, section or name that comes nearest to an unknown one.
+    pub nearest: Option<String>,
+}
+
+impl Fault {
+    /// A fault in the value of a key.
+    pub(super) fn of(key: impl Into<String>, problem: impl Into<String>, origin: Origin) -> Self {
+        Self { origin, key: Some(key.into()), problem: problem.into(), nearest: None }
+    }
+
+    /// With the name that was probably meant.
+    pub(super) fn near(self, nearest: Option<impl Into<String>>) -> Self {
+        Self { nearest: nearest.map(Into::into), ..self }
+    }
 }
 
 impl Display for Fault {
@@ -79,7 +91,7 @@ impl Display for Fault {
             write!(f, "{key}: ")?;
         }
         f.write_str(&self.problem)?;
-        match self.nearest {
+        match &self.nearest {
             Some(nearest) => write!(f, "; did you mean {nearest}?"),
             None => Ok(()),
         }

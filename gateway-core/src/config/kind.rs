@@ -8,6 +8,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use url::Url;
 
 use super::{
+    policies::HookSource,
     secret::{InEnv, InFile, SecretSource},
     units::{self, DURATION_FORM, SIZE_FORM},
 };
@@ -27,6 +28,7 @@ const RELAYABLE: [MessageType; 7] = [
     MessageType::Error,
 ];
 
+pub(super) const NAME_FORM: &str = r#"1 to 64 of a-z, 0-9, "_" and "-""#;
 const SECRET_FORM: &str = r#"a text, { file = "…" } or { env = "…" }"#;
 const ICE_SERVER_FORM: &str =
     r#"{ urls = ["turn:turn.example:3478"], username = "…", credential = "…" }"#;
@@ -48,6 +50,10 @@ pub(super) enum Kind {
     Relay,
     Secret,
     IceServers,
+    Name,
+    HookUse,
+    Sha256,
+    Table,
 }
 
 /// What is wrong with a value, and where within the file if it has a place there. The text
@@ -81,7 +87,7 @@ impl Kind {
 
     /// Whether nothing that is a text would be refused.
     pub(super) fn takes_any_text(&self) -> bool {
-        matches!(self, Self::Path | Self::Text | Self::Secret)
+        matches!(self, Self::Path | Self::Text | Self::Secret | Self::Table)
     }
 
     /// What is accepted, for error texts.
@@ -103,6 +109,10 @@ impl Kind {
             Self::Relay => r#"a list of message types such as ["OFFER", "ANSWER"]"#.into(),
             Self::Secret => SECRET_FORM.into(),
             Self::IceServers => format!("a list of {ICE_SERVER_FORM}"),
+            Self::Name => NAME_FORM.into(),
+            Self::HookUse => r#""script:NAME" or "plugin:NAME""#.into(),
+            Self::Sha256 => "64 hexadecimal digits".into(),
+            Self::Table => "a table such as { key = \"value\" }".into(),
         }
     }
 
@@ -114,6 +124,10 @@ impl Kind {
             Self::Relay => each(check_relayed),
             Self::IceServers => self.check_ice_servers(value),
             Self::Secret => self.check_secret(value),
+            Self::Table => match value {
+                Value::InlineTable(_) => check_numbers(value),
+                _ => vec![self.wrong_type(value)],
+            },
             _ => self.check_scalar(value).err().into_iter().collect(),
         }
     }
@@ -142,6 +156,9 @@ impl Kind {
             Self::Address => text.parse::<SocketAddr>().is_ok(),
             Self::LogLevel => is_log_level(text),
             Self::Path => !text.is_empty(),
+            Self::Name => is_name(text),
+            Self::HookUse => HookSource::try_from(text.to_owned()).is_ok(),
+            Self::Sha256 => text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()),
             _ => true,
         };
         if valid {
@@ -211,6 +228,27 @@ impl Kind {
             Value::InlineTable(_) => "a table",
         };
         Wrong::at(value, format!("expected {}, found {found}", self.form()))
+    }
+}
+
+/// Whether hooks, plugins and the like may be called so.
+pub(super) fn is_name(text: &str) -> bool {
+    let allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+    (1..=64).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+/// JSON, which the table becomes, has no infinity.
+fn check_numbers(value: &Value) -> Vec<Wrong> {
+    match value {
+        Value::Float(number) if !number.value().is_finite() => {
+            vec![Wrong::at(value, "is no number that JSON can hold")]
+        }
+        Value::Array(list) => list.iter().flat_map(check_numbers).collect(),
+        Value::InlineTable(table) => {
+            table.iter().flat_map(|(_, value)| check_numbers(value)).collect()
+        }
+        _ => Vec::new(),
     }
 }
 

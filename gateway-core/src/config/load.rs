@@ -10,11 +10,13 @@ use figment::{Figment, providers::Serialized};
 use toml_edit::Value;
 
 use super::{
+    compose::{Composed, compose},
     fault::{ConfigErrors, Fault, Origin},
+    handed::to_json,
     kind::{Kind, secret_source},
     rules::{RULES, Rule, warnings},
     settings::{KEYS, Settings},
-    walk::{Entry, Findings},
+    walk::{Entry, Findings, Layer},
 };
 
 /// The file that is read from the working directory unless `--config` names another.
@@ -24,7 +26,7 @@ const ENV_PREFIX: &str = "CONEXUS_";
 
 /// What the configuration is made from. Later layers win: defaults, the file, `conf.d/*.toml`
 /// beside it in the order of their names, the environment, `--set`. Not `Debug`, for the secrets.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Sources {
     /// `--config`: a file that must exist, relative to the working directory.
     pub config: Option<PathBuf>,
@@ -36,6 +38,21 @@ pub struct Sources {
     pub set: Vec<String>,
 }
 
+impl Sources {
+    /// Where paths start that were written there.
+    pub(super) fn folder_of(&self, origin: &Origin) -> PathBuf {
+        match origin {
+            Origin::File { path, .. } => self.working_dir.join(path.parent().unwrap_or(path)),
+            _ => self.working_dir.clone(),
+        }
+    }
+
+    /// The value of an environment variable.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        self.env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+    }
+}
+
 /// A valid configuration and where it came from.
 #[derive(Debug)]
 pub struct Loaded {
@@ -43,6 +60,11 @@ pub struct Loaded {
     pub settings: Settings,
     /// Where each key was set, for every known key.
     pub origins: BTreeMap<&'static str, Origin>,
+    /// Where the values of [`Policies`](super::Policies) were set: `hook.members.use`,
+    /// `chain.on_register`, `chain.on_register[0].mode`. What is not here is a default.
+    pub policy_origins: BTreeMap<String, Origin>,
+    /// Chains that replace one of an earlier layer whole, by key, and where that one is.
+    pub replaced_chains: BTreeMap<String, Origin>,
     /// The files that were read, in their order.
     pub files: Vec<PathBuf>,
     /// What an operator may have overlooked, a line each.
@@ -54,25 +76,32 @@ pub struct Loaded {
 /// # Errors
 /// All that is wrong with it, each fault with its place.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
-    let (Findings { entries, mut faults }, files) = read(sources);
+    let (Findings { entries, drafts, mut faults }, files) = read(sources);
     let chosen = choose(entries, sources, &mut faults);
     let origin = |key: &str| chosen.get(key).map_or(Origin::Default, |entry| entry.origin.clone());
 
-    let settings = assemble(&chosen, sources).unwrap_or_else(|errors| {
+    let mut settings = assemble(&chosen, sources).unwrap_or_else(|errors| {
         faults.extend((*errors).into_iter().map(|error| undeserialized(&error, origin)));
         Settings::default()
     });
     faults.extend(breaches(&settings, &faults, origin));
+    let composed = compose(&drafts, &settings, sources, &mut faults);
+    let Composed { policies, origins: policy_origins, replaced: replaced_chains, .. } = composed;
 
-    match ConfigErrors::from_faults(faults) {
-        Some(errors) => Err(errors),
-        None => Ok(Loaded {
-            origins: KEYS.iter().map(|key| (key.path, origin(key.path))).collect(),
-            warnings: warnings(&settings),
-            settings,
-            files,
-        }),
+    if let Some(errors) = ConfigErrors::from_faults(faults) {
+        return Err(errors);
     }
+    let mut warnings = warnings(&settings);
+    warnings.extend(composed.warnings);
+    settings.policies = policies;
+    Ok(Loaded {
+        settings,
+        origins: KEYS.iter().map(|key| (key.path, origin(key.path))).collect(),
+        policy_origins,
+        replaced_chains,
+        files,
+        warnings,
+    })
 }
 
 /// Walks over every layer in order.
@@ -83,7 +112,7 @@ fn read(sources: &Sources) -> (Findings, Vec<PathBuf>) {
         let shown = path.strip_prefix(&sources.working_dir).unwrap_or(&path);
         match fs::read_to_string(&path) {
             Ok(text) => {
-                findings.walk_file(shown, &text);
+                findings.walk_file(shown.to_owned(), text);
                 files.push(path);
             }
             Err(error) => findings.faults.push(unreadable(shown, &error)),
@@ -94,12 +123,12 @@ fn read(sources: &Sources) -> (Findings, Vec<PathBuf>) {
         // Kubernetes injects CONEXUS_PORT and the like for a service called conexus.
         if path.contains("__") {
             let path = path.to_ascii_lowercase().replace("__", ".");
-            findings.assign(&path, value, Origin::Env(name.clone()));
+            findings.assign(&path, value, Layer::Env(name.clone()));
         }
     }
     for assignment in &sources.set {
         match assignment.split_once('=') {
-            Some((path, value)) => findings.assign(path.trim(), value, Origin::Set),
+            Some((path, value)) => findings.assign(path.trim(), value, Layer::Set),
             // Not quoted: it may be a secret.
             None => findings.faults.push(Fault {
                 origin: Origin::Set,
@@ -170,30 +199,20 @@ fn choose(entries: Vec<Entry>, sources: &Sources, faults: &mut Vec<Fault>) -> Ch
 }
 
 fn settle(entry: &mut Entry, sources: &Sources) -> Result<(), Fault> {
-    let folder = match &entry.origin {
-        Origin::File { path, .. } => sources.working_dir.join(path.parent().unwrap_or(path)),
-        _ => sources.working_dir.clone(),
-    };
+    let folder = sources.folder_of(&entry.origin);
     let settled = match entry.key.kind {
         Kind::Secret => fetch(&mut entry.value, &folder, sources),
         Kind::IceServers => fetch_credentials(&mut entry.value, &folder, sources),
         Kind::Path => make_absolute(&mut entry.value, &folder),
         _ => Ok(()),
     };
-    settled.map_err(|problem| Fault {
-        origin: entry.origin.clone(),
-        key: Some(entry.key.path.to_owned()),
-        problem,
-        nearest: None,
-    })
+    settled.map_err(|problem| Fault::of(entry.key.path, problem, entry.origin.clone()))
 }
 
 fn fetch(value: &mut Value, folder: &Path, sources: &Sources) -> Result<(), String> {
     let Some(source) = secret_source(value) else { return Ok(()) };
-    let env = |name: &str| {
-        sources.env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
-    };
-    let secret = source.read(folder, env).map_err(|error| error.to_string())?;
+    let secret =
+        source.read(folder, |name| sources.variable(name)).map_err(|error| error.to_string())?;
     *value = Value::from(secret.expose());
     Ok(())
 }
@@ -214,7 +233,9 @@ fn make_absolute(value: &mut Value, folder: &Path) -> Result<(), String> {
 /// Lays the chosen values over the defaults.
 fn assemble(chosen: &Chosen, sources: &Sources) -> Result<Settings, Box<figment::Error>> {
     let mut defaults = Settings::default();
-    defaults.server.identity = sources.working_dir.join(defaults.server.identity);
+    for path in [&mut defaults.server.identity, &mut defaults.scripts.path] {
+        *path = sources.working_dir.join(&path);
+    }
     let figment =
         chosen.values().fold(Figment::from(Serialized::defaults(defaults)), |figment, entry| {
             figment.merge((entry.key.path, to_json(&entry.value)))
@@ -222,24 +243,10 @@ fn assemble(chosen: &Chosen, sources: &Sources) -> Result<Settings, Box<figment:
     figment.extract().map_err(Box::new)
 }
 
-fn to_json(value: &Value) -> serde_json::Value {
-    match value {
-        Value::String(text) => text.value().as_str().into(),
-        Value::Integer(number) => (*number.value()).into(),
-        Value::Float(number) => (*number.value()).into(),
-        Value::Boolean(flag) => (*flag.value()).into(),
-        Value::Datetime(time) => time.value().to_string().into(),
-        Value::Array(list) => list.iter().map(to_json).collect(),
-        Value::InlineTable(table) => {
-            table.iter().map(|(name, value)| (name.to_owned(), to_json(value))).collect()
-        }
-    }
-}
-
 /// The walk accepts only what the types take; should they ever differ, the type has its say.
 fn undeserialized(error: &figment::Error, origin: impl Fn(&str) -> Origin) -> Fault {
     let key = error.path.join(".");
-    Fault { origin: origin(&key), problem: error.kind.to_string(), key: Some(key), nearest: None }
+    Fault::of(key.as_str(), error.kind.to_string(), origin(&key))
 }
 
 /// The rules that are broken, but for those over a key that has a fault already: its value here
@@ -251,7 +258,7 @@ fn breaches(settings: &Settings, faults: &[Fault], origin: impl Fn(&str) -> Orig
         let problem = (rule.breach)(settings)?;
         let set = rule.keys.iter().find(|key| origin(key) != Origin::Default);
         let key = set.or(rule.keys.first())?;
-        Some(Fault { origin: origin(key), key: Some((*key).to_owned()), problem, nearest: None })
+        Some(Fault::of(*key, problem, origin(key)))
     };
     judged.filter_map(breach).collect()
 }

@@ -1,13 +1,19 @@
 //! The configuration: what an operator may decide, from files, environment and command line.
 //!
-//! `settings` declares the typed sections together with the table of keys. [`load`] reads the
-//! layers: `walk` looks at all that was written and finds every fault with its place, `rules`
+//! `settings` declares the typed sections together with the table of keys. [`load`](fn@load) reads
+//! the layers: `walk` looks at all that was written and finds every fault with its place, `rules`
 //! judges what ties keys together, and figment lays the values over the defaults.
+//!
+//! Hooks, chains, plugins and rate classes have names of the operator's own: `named` walks over
+//! them, `compose` makes them into [`Policies`], and `handed` is what a hook's `config` becomes.
 
 mod choices;
+mod compose;
 mod fault;
+mod handed;
 mod kind;
 mod load;
+mod named;
 mod policies;
 mod rules;
 mod secret;
@@ -27,6 +33,8 @@ pub use policies::{
 };
 pub use secret::Secret;
 pub use settings::*;
+pub use show::Row;
+pub(crate) use show::toml;
 pub use table::Key;
 
 #[cfg(test)]

@@ -1,12 +1,20 @@
 //! The tables whose names are the operator's own: hooks, chains, plugins, rate classes.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use conexus_plugin_api::Point;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::kind::is_name;
+
+/// The plugins that are linked into this binary, which need no `[plugins.NAME]`.
+pub(crate) const fn linked_plugins() -> &'static [&'static str] {
+    &[]
+}
 
 /// `hook.*`, `chain.*`, `plugins.*` and `rate_class.*`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Policies {
     /// `[hook.NAME]`: named, configured instances.
     pub hooks: BTreeMap<String, HookSettings>,
@@ -52,8 +60,8 @@ impl TryFrom<String> for HookSource {
 
     fn try_from(text: String) -> Result<Self, String> {
         match text.split_once(':') {
-            Some(("script", name)) if !name.is_empty() => Ok(Self::Script(name.to_owned())),
-            Some(("plugin", name)) if !name.is_empty() => Ok(Self::Plugin(name.to_owned())),
+            Some(("script", name)) if is_name(name) => Ok(Self::Script(name.to_owned())),
+            Some(("plugin", name)) if is_name(name) => Ok(Self::Plugin(name.to_owned())),
             _ => Err(r#"must be "script:NAME" or "plugin:NAME""#.to_owned()),
         }
     }
@@ -68,21 +76,53 @@ impl From<HookSource> for String {
     }
 }
 
-/// `[hook.NAME]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `[hook.NAME]`. `Debug` leaves the config out, which may hold secrets.
+#[derive(Clone, PartialEq)]
 pub struct HookSettings {
     /// Where its code is.
-    #[serde(rename = "use")]
     pub source: HookSource,
     /// Handed to it. A text at a key `file` or `…_file`, at any depth, is a path: relative to the
-    /// folder of the file that sets it, made absolute here, and watched.
-    pub config: serde_json::Map<String, serde_json::Value>,
+    /// folder of the file that sets it, made absolute here, and watched. `{ env = "…" }` and
+    /// `{ secret_file = "…" }` below the top are secrets, which stand here in plain. Never print it.
+    pub config: Map<String, Value>,
+    /// The config as it may be shown: with secrets as `<secret>`.
+    pub shown_config: Map<String, Value>,
+    /// All files that the config names, those of secrets among them; absolute.
+    pub files: Vec<PathBuf>,
     /// Whether it is called on the pool of blocking threads.
     pub blocking: bool,
     /// How often `on_tick` is called.
     pub tick: Option<Duration>,
     /// The name of its state, where it shares it with others; its own name otherwise.
     pub namespace: Option<String>,
+}
+
+impl HookSettings {
+    /// An instance with nothing but its code set.
+    #[must_use]
+    pub fn new(source: HookSource) -> Self {
+        Self {
+            source,
+            config: Map::new(),
+            shown_config: Map::new(),
+            files: Vec::new(),
+            blocking: false,
+            tick: None,
+            namespace: None,
+        }
+    }
+}
+
+impl fmt::Debug for HookSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HookSettings")
+            .field("source", &self.source)
+            .field("files", &self.files)
+            .field("blocking", &self.blocking)
+            .field("tick", &self.tick)
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
+    }
 }
 
 /// One entry of `[[chain.on_POINT]]`.
@@ -100,6 +140,15 @@ pub struct ChainEntry {
     pub warn: Option<Duration>,
 }
 
+impl ChainEntry {
+    /// What a failure means at that point: as set, else closed where hooks decide.
+    #[must_use]
+    pub fn fail_mode(&self, point: Point) -> FailMode {
+        let default = if point.is_verdict() { FailMode::Closed } else { FailMode::Open };
+        self.on_error.unwrap_or(default)
+    }
+}
+
 /// Whether a hook's verdicts are obeyed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -113,6 +162,11 @@ pub enum Mode {
     Off,
 }
 
+impl Mode {
+    /// The words, as the configuration has them.
+    pub const WORDS: &'static [&'static str] = &["enforce", "shadow", "off"];
+}
+
 /// What it means that a hook failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -122,6 +176,11 @@ pub enum FailMode {
     Closed,
     /// As if it had said nothing.
     Open,
+}
+
+impl FailMode {
+    /// The words, as the configuration has them.
+    pub const WORDS: &'static [&'static str] = &["closed", "open"];
 }
 
 /// `[plugins.NAME]`.

@@ -23,6 +23,7 @@ pub(super) const RULES: &[Rule] = &[
         breach: small_share,
     },
     Rule { keys: &["mailbox.total_bytes", "mailbox.bytes_per_agent"], breach: small_mailbox },
+    Rule { keys: &["admin.listen", "admin.enabled"], breach: open_admin },
 ];
 
 /// Pings at more than half of the timeout leave no second chance (PROTOCOL duty 8).
@@ -72,6 +73,17 @@ fn small_mailbox(Settings { mailbox, .. }: &Settings) -> Option<String> {
         ("mailbox.total_bytes", mailbox.total_bytes),
         ("mailbox.bytes_per_agent", mailbox.bytes_per_agent),
     )
+}
+
+/// Until there are tokens, being on this machine is what proves an operator.
+fn open_admin(Settings { admin, .. }: &Settings) -> Option<String> {
+    (admin.enabled && !admin.listen.ip().is_loopback()).then(|| {
+        format!(
+            "admin.listen ({}) must be on loopback, such as \"127.0.0.1:9100\": whoever reaches it \
+             may change the policy",
+            admin.listen
+        )
+    })
 }
 
 fn at_least(large: (&str, usize), small: (&str, usize)) -> Option<String> {

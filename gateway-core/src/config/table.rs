@@ -41,7 +41,7 @@ macro_rules! sections {
     )+) => {
         /// All that the gateway lets its operator decide. Share it in an `Arc`.
         ///
-        /// [`Settings::default`] holds the built-in defaults; [`load`](super::load) reads
+        /// [`Settings::default`] holds the built-in defaults; [`load`](fn@super::load) reads
         /// and validates.
         #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
         #[serde(default, deny_unknown_fields)]

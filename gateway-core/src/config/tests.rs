@@ -6,6 +6,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod policies;
+
 /// A working directory with files in it.
 struct Desk {
     folder: TempDir,
@@ -48,6 +50,14 @@ fn repository_file() -> String {
     fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../gateway.toml")).unwrap()
 }
 
+/// The defaults as they are in a working directory.
+fn defaults_in(desk: &Desk) -> Settings {
+    let mut defaults = Settings::default();
+    defaults.server.identity = desk.folder.path().join("conexus.key");
+    defaults.scripts.path = desk.folder.path().join("scripts");
+    defaults
+}
+
 /// The file with its commented-out defaults in effect.
 fn uncommented(text: &str) -> String {
     let default = |line: &str| {
@@ -62,9 +72,7 @@ fn uncommented(text: &str) -> String {
 fn without_any_layer_the_defaults_hold() {
     let desk = Desk::new(&[]);
     let loaded = desk.load();
-    let mut defaults = Settings::default();
-    defaults.server.identity = desk.folder.path().join("conexus.key");
-    assert_eq!(loaded.settings, defaults);
+    assert_eq!(loaded.settings, defaults_in(&desk));
     assert!(loaded.files.is_empty() && loaded.warnings.is_empty());
     assert!(loaded.origins.values().all(|origin| *origin == Origin::Default));
 }
@@ -73,9 +81,8 @@ fn without_any_layer_the_defaults_hold() {
 fn the_file_of_the_repository_uncommented_is_exactly_the_defaults() {
     for text in [repository_file(), uncommented(&repository_file())] {
         let desk = Desk::new(&[("gateway.toml", &text)]);
-        let mut defaults = Settings::default();
-        defaults.server.identity = desk.folder.path().join("conexus.key");
-        assert_eq!(desk.load().settings, defaults);
+        let settings = Settings { policies: Policies::default(), ..desk.load().settings };
+        assert_eq!(settings, defaults_in(&desk));
     }
 }
 
@@ -209,6 +216,15 @@ fn paths_start_at_the_folder_of_the_file_that_sets_them() {
     assert_eq!(identity(below), PathBuf::from("conf.d/keys/gateway.pem"));
     assert_eq!(identity(Desk::new(&[]).set("server.identity=k.pem")), PathBuf::from("k.pem"));
     assert_eq!(identity(Desk::new(&[]).set("server.identity=/k.pem")), PathBuf::from("/k.pem"));
+}
+
+#[test]
+fn the_folder_of_scripts_and_the_decision_log_start_beside_the_file_that_sets_them() {
+    let file = "[scripts]\npath = \"policy\"\n[telemetry]\ndecision_log = \"log/decisions.jsonl\"";
+    let desk = Desk::new(&[("conf.d/a.toml", file)]);
+    let (settings, folder) = (desk.load().settings, desk.folder.path().join("conf.d"));
+    assert_eq!(settings.scripts.path, folder.join("policy"));
+    assert_eq!(settings.telemetry.decision_log, Some(folder.join("log/decisions.jsonl")));
 }
 
 #[test]
@@ -366,6 +382,10 @@ fn each_fault_names_its_place_and_what_is_accepted() {
         (
             "[mailbox]\ntotal_bytes = \"32KiB\"",
             "2:15: mailbox.total_bytes: mailbox.total_bytes (32KiB) must be at least mailbox.bytes_per_agent (256KiB)",
+        ),
+        (
+            "[admin]\nlisten = \"0.0.0.0:9100\"",
+            "2:10: admin.listen: admin.listen (0.0.0.0:9100) must be on loopback, such as \"127.0.0.1:9100\": whoever reaches it may change the policy",
         ),
         (
             "[http]\nagents = \"token\"",

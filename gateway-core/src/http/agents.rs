@@ -6,7 +6,8 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use conexus_protocol::{AgentKey, Metadata};
+use conexus_plugin_api::{AgentFilter, Metadata};
+use conexus_protocol::AgentKey;
 use serde::{Deserialize, Serialize};
 
 use super::{App, fault};
@@ -34,8 +35,12 @@ struct Agent {
     connected_at: String,
     last_activity: String,
     subprotocol: &'static str,
-    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    #[serde(skip_serializing_if = "is_empty")]
     metadata: Metadata,
+}
+
+fn is_empty(metadata: &Metadata) -> bool {
+    *metadata == Metadata::default()
 }
 
 pub(super) async fn list(
@@ -62,21 +67,17 @@ pub(super) async fn list(
         Err(_) => return fault(StatusCode::BAD_REQUEST, "cursor: not one of this gateway's"),
     };
 
-    let wanted = |session: &SessionHandle| {
-        if question.name.is_none() && question.capability.is_none() {
-            return true;
-        }
-        let metadata = session.metadata();
-        question.name.as_ref().is_none_or(|name| metadata.name.as_ref() == Some(name))
-            && question.capability.as_ref().is_none_or(|one| metadata.capabilities.contains(one))
-    };
+    let Question { name, capability, .. } = question;
+    let filter = AgentFilter { name, capability, ..AgentFilter::default() };
+    let wanted = |session: &SessionHandle| filter.wants(&session.facts());
     let page = core.router.presence.page(after, limit, core.clock.now(), wanted);
     let agents = page.agents.iter().map(|session| Agent {
         did: session.agent.to_string(),
         connected_at: core.clock.wall(session.connected_at).to_string(),
         last_activity: core.clock.wall(session.last_activity()).to_string(),
         subprotocol: session.subprotocol.as_str(),
-        metadata: Metadata::clone(&session.metadata()),
+        // Not its labels: those are policy's.
+        metadata: session.facts().metadata.clone(),
     });
     Json(Answer {
         agents: agents.collect(),

@@ -3,13 +3,16 @@
 //! The handshake's rules (RFC 6455) are tungstenite's; which subprotocol is spoken, and whether
 //! policy lets the connection in at all, is decided here.
 
+use std::sync::Arc;
+
 use axum::{
     Extension, Json,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use conexus_protocol::Subprotocol;
+use conexus_plugin_api::{Point, host};
+use conexus_protocol::{RefusalReason, Subprotocol};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
@@ -18,9 +21,10 @@ use tracing::{debug, info};
 use super::{App, Origin, fault};
 use crate::{
     core::Core,
-    hooks::{Connect, Verdict},
+    hooks::{Denial, Ruling},
     phase::Phase,
     session::{self, Connection},
+    voice::spoken,
 };
 
 pub(super) async fn upgrade(
@@ -46,11 +50,9 @@ pub(super) async fn upgrade(
         info!(peer = %origin.peer, "connection refused: no known subprotocol offered");
         return unsupported(core);
     };
-    let event = Connect { peer: origin.peer, uri: request.uri(), headers: request.headers() };
-    let verdict = core.router.policy.on_connect(&event);
-    if let Verdict::Deny(reason) = verdict.settled().await {
-        info!(peer = %origin.peer, reason = reason.as_str(), "connection refused by policy");
-        return fault(StatusCode::FORBIDDEN, "refused by policy");
+    let values = Arc::new(host::Connection::default());
+    if let Err(denial) = admit(core, &origin, request.uri(), request.headers(), &values).await {
+        return refused(&origin, &denial);
     }
 
     if let Chosen::Offered(subprotocol) = subprotocol {
@@ -60,6 +62,7 @@ pub(super) async fn upgrade(
     let connection = Connection {
         peer: origin.peer,
         subprotocol: subprotocol.subprotocol(),
+        values,
         _permit: origin.permit,
     };
     let upgrading = hyper::upgrade::on(&mut request);
@@ -75,6 +78,39 @@ pub(super) async fn upgrade(
             .await
     });
     response
+}
+
+/// Asks policy about the request.
+async fn admit(
+    core: &Core,
+    origin: &Origin,
+    uri: &Uri,
+    headers: &HeaderMap,
+    values: &Arc<host::Connection>,
+) -> Ruling<()> {
+    let judge = core.router.policy.judge();
+    if !judge.asks(Point::Connect) {
+        return Ok(());
+    }
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let event = host::Connect {
+        address: origin.peer,
+        path: uri.path().to_owned(),
+        query: uri.query().unwrap_or_default().to_owned(),
+        headers: headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+        connection: Some(Arc::clone(values)),
+    };
+    judge.on_connect(Arc::new(event)).settled().await
+}
+
+fn refused(origin: &Origin, denial: &Denial) -> Response {
+    let (reason, text) = (denial.reason.as_str(), spoken(&denial.text));
+    info!(peer = %origin.peer, reason, text, "connection refused by policy");
+    let status = match denial.reason {
+        RefusalReason::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::FORBIDDEN,
+    };
+    fault(status, if text.is_empty() { "refused by policy".to_owned() } else { text })
 }
 
 /// Which subprotocol a connection speaks, and whether the client asked for it.

@@ -7,7 +7,8 @@
 
 use std::{future::pending, pin::Pin, sync::Arc, time::Duration};
 
-use conexus_protocol::RefusalReason;
+use conexus_plugin_api::{Point, host};
+use conexus_protocol::{CloseReason, RefusalReason};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{oneshot, watch},
@@ -17,20 +18,16 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::debug;
 
 use super::{
+    farewell::Ending,
     handle::SessionHandle,
     handshake::Registered,
     inbound::Inbound,
     outbox::{Order, Parcel},
     proof::Nonce,
-    wire::{Received, SocketFault, Wire},
+    wire::{Received, Recipient, SocketFault, Wire},
 };
 use crate::{
-    clock::Moment,
-    config::Activity,
-    core::Core,
-    hooks::{Decision, Expiring, ExpiryVerdict},
-    phase::Phase,
-    router::Pending,
+    clock::Moment, config::Activity, core::Core, hooks::Decision, phase::Phase, router::Pending,
 };
 
 /// Between the end of a lease and the question whether that was it: time to read what has arrived.
@@ -53,6 +50,8 @@ pub(crate) enum Ended {
     RateLimited,
     /// Its socket did not take what was to be written.
     TooSlow,
+    /// Somebody who may say so wants it closed, with this reason and text.
+    Dismissed(CloseReason, String),
     /// The gateway stops.
     Stopping,
     /// The connection broke, or the peer broke the WebSocket protocol.
@@ -60,16 +59,29 @@ pub(crate) enum Ended {
 }
 
 /// Gives the key up should the session's task panic or be cut off; after an orderly farewell there
-/// is nothing left to do.
+/// is nothing left to do. Also sees to it that the session's end is told to observers once.
 pub(super) struct KeyGuard {
     core: Arc<Core>,
     handle: Arc<SessionHandle>,
+    /// What observers are to be told; none once they were.
+    pub(super) untold: Option<Ending>,
     /// The key is promised to a newer session, which takes it in its own time.
     pub(super) yielded: bool,
 }
 
+impl KeyGuard {
+    /// Tells observers that the session ends, if they were not told before. To be called while the
+    /// key is still held, so that it comes before whatever the next session of the key does.
+    pub(super) fn announce_end(&mut self) {
+        if let Some(ending) = self.untold.take() {
+            ending.announce(&self.core, &self.handle);
+        }
+    }
+}
+
 impl Drop for KeyGuard {
     fn drop(&mut self) {
+        self.announce_end();
         if self.yielded {
             return;
         }
@@ -92,7 +104,7 @@ pub(crate) struct Active<S> {
     pub(super) inbound: Inbound,
     /// A decision that takes its time: the message it is about is in there.
     pub(super) pending: Option<Pending>,
-    expiring: Option<Pin<Box<dyn Future<Output = ExpiryVerdict> + Send>>>,
+    expiring: Option<Pin<Box<dyn Future<Output = Option<Duration>> + Send>>>,
     phase: watch::Receiver<Phase>,
     /// Held while this session may bring up new messages.
     pub(super) reading: Option<TaskTrackerToken>,
@@ -108,17 +120,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
     pub(crate) fn new(
         core: Arc<Core>,
         registered: Registered,
-        wire: Box<Wire<S>>,
+        mut wire: Box<Wire<S>>,
         reading: TaskTrackerToken,
     ) -> Self {
         let now = core.clock.now();
         let writing = core.writers.token();
+        let (router, session) = (Arc::clone(&core.router), Arc::clone(&registered.handle));
+        wire.belongs_to(Recipient { router, session });
         Self {
-            inbound: Inbound::new(&core.settings),
+            inbound: Inbound::new(&core.settings, &registered.handle.facts()),
             phase: core.phase.subscribe(),
             key: KeyGuard {
                 core: Arc::clone(&core),
                 handle: Arc::clone(&registered.handle),
+                untold: Some(Ending::BROKEN),
                 yielded: false,
             },
             core,
@@ -145,8 +160,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         let mut timer = std::pin::pin!(sleep_until(self.next_deadline()));
         loop {
             self.fill();
-            if let Some(Order::Yield(to)) = self.handle.outbox.take_order() {
-                return Ended::Replaced(to);
+            match self.handle.outbox.take_order() {
+                Some(Order::Yield(to)) => return Ended::Replaced(to),
+                Some(Order::Close(reason, text)) => return Ended::Dismissed(reason, text),
+                None => {}
             }
             if self.handle.take_mail_waits() && self.handle.is_live(self.core.clock.now()) {
                 self.core.router.presence.collect(&self.handle);
@@ -266,6 +283,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
 
     fn settle(&mut self) {
         self.pending = None;
+        // It may have been a renewal.
+        self.inbound.follow(&self.core.settings, &self.handle.facts());
         let now = self.core.clock.now();
         self.handle.extend_lease(now.after(self.core.settings.presence.timeout));
         self.handle.pin_lease(false);
@@ -308,18 +327,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
     fn lapse(&mut self, now: Moment) -> Option<Ended> {
         let silent_for = self.handle.last_activity().until(now);
         debug!(agent = %self.handle.agent, ?silent_for, "lease ran out");
-        let event = Expiring { agent: &self.handle.agent, silent_for };
-        match self.core.router.policy.on_expire(&event) {
-            Decision::Now(verdict) => self.settle_expiry(verdict),
-            Decision::Later(verdict) => {
-                self.expiring = Some(verdict);
+        let judge = self.core.router.policy.judge();
+        if !judge.asks(Point::Expire) {
+            return Some(Ended::Expired);
+        }
+        let event = host::Expire {
+            agent: self.handle.facts(),
+            silent_ms: u64::try_from(silent_for.as_millis()).unwrap_or(u64::MAX),
+            connection: Some(Arc::clone(&self.handle.connection)),
+        };
+        match judge.on_expire(Arc::new(event)) {
+            Decision::Now(extension) => self.settle_expiry(extension),
+            Decision::Later(extension) => {
+                self.expiring = Some(extension);
                 None
             }
         }
     }
 
-    fn settle_expiry(&mut self, verdict: ExpiryVerdict) -> Option<Ended> {
-        let ExpiryVerdict::Extend(by) = verdict else { return Some(Ended::Expired) };
+    fn settle_expiry(&mut self, extension: Option<Duration>) -> Option<Ended> {
+        let Some(by) = extension else { return Some(Ended::Expired) };
         let by = by.min(self.core.settings.presence.max_extension);
         if by < Duration::from_millis(1) {
             return Some(Ended::Expired);

@@ -1,12 +1,16 @@
 //! The end of a registered session: nothing that it was to write vanishes.
 //!
 //! First the agent is no longer shown; then what is unwritten goes the way of an absent target, in
-//! order, with whatever arrives meanwhile lined up behind; then the key is given up; last the
-//! socket is closed with the reason. A session that was taken over hands its rest to the newer one
+//! order, with whatever arrives meanwhile lined up behind; observers are told; then the key is
+//! given up; last the socket is closed with the reason. A session that was taken over hands its rest to the newer one
 //! instead.
 
 use std::{sync::Arc, time::Duration};
 
+use conexus_plugin_api::{
+    Point,
+    host::{Disconnect, Event, Replaced, Unregister},
+};
 use conexus_protocol::{CloseReason, ErrorCode};
 use rand::Rng as _;
 use tokio::{
@@ -18,6 +22,7 @@ use tracing::info;
 
 use super::{
     active::{Active, Ended},
+    handle::SessionHandle,
     outbox::Parcel,
     wire::{LINGER, Wire},
 };
@@ -45,6 +50,7 @@ impl Ended {
             Self::TooManyBadMessages => Some(CloseReason::TooManyBadMessages),
             Self::RateLimited => Some(CloseReason::RateLimited),
             Self::TooSlow => Some(CloseReason::TooSlow),
+            Self::Dismissed(reason, _) => Some(*reason),
             Self::Stopping => Some(CloseReason::Restarting),
             Self::Broken(fault) => fault.close_reason(),
         }
@@ -55,9 +61,72 @@ impl Ended {
             Self::PeerClosed(Some(code)) => format!("closed by the agent with {code}"),
             Self::PeerClosed(None) => "closed by the agent".into(),
             Self::Unregistered => "unregistered".into(),
+            Self::Dismissed(reason, text) => format!("{}: {text}", reason.reason()),
             Self::Broken(fault) => fault.to_string(),
             ended => ended.close_reason().map_or_else(String::new, |close| close.reason().into()),
         }
+    }
+
+    /// How observers are told of it.
+    fn ending(&self) -> Ending {
+        let (word, before) = match self {
+            Self::PeerClosed(_) => ("closed", None),
+            Self::Unregistered => ("unregistered", Some(Point::Unregister)),
+            Self::Replaced(_) => ("replaced", Some(Point::Replaced)),
+            Self::Expired => ("expired", None),
+            Self::TooManyBadMessages => ("bad_messages", None),
+            Self::RateLimited => ("rate_limited", None),
+            Self::TooSlow => ("too_slow", None),
+            Self::Dismissed(CloseReason::Removed, _) => ("removed", None),
+            Self::Dismissed(..) => ("denied", None),
+            Self::Stopping => ("stopping", None),
+            Self::Broken(_) => (Ending::BROKEN.word, None),
+        };
+        let code = match self {
+            Self::PeerClosed(code) => *code,
+            ended => ended.close_reason().map(CloseReason::code),
+        };
+        Ending { word, code, before }
+    }
+}
+
+/// What observers learn about the end of a session.
+#[derive(Debug)]
+pub(super) struct Ending {
+    word: &'static str,
+    code: Option<u16>,
+    /// What they are told ahead of it.
+    before: Option<Point>,
+}
+
+impl Ending {
+    /// Of a session whose task ended without a farewell.
+    pub(super) const BROKEN: Self = Self { word: "broken", code: None, before: None };
+
+    pub(super) fn announce(self, core: &Core, session: &SessionHandle) {
+        let agent = || session.facts();
+        let connection = || Some(Arc::clone(&session.connection));
+        if let Some(point) = self.before {
+            core.router.observe(point, || match point {
+                Point::Unregister => Event::Unregister(Arc::new(Unregister {
+                    agent: agent(),
+                    connection: connection(),
+                })),
+                _ => {
+                    Event::Replaced(Arc::new(Replaced { agent: agent(), connection: connection() }))
+                }
+            });
+        }
+        core.router.observe(Point::Disconnect, || {
+            let lasted = session.connected_at.until(core.clock.now());
+            Event::Disconnect(Arc::new(Disconnect {
+                agent: agent(),
+                reason: self.word.into(),
+                code: self.code,
+                lasted_ms: u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),
+                connection: connection(),
+            }))
+        });
     }
 }
 
@@ -72,6 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             code = close.map(|close| close.code()),
             "agent disconnected"
         );
+        self.key.untold = Some(ended.ending());
         match ended {
             Ended::Replaced(to) => self.yield_to(to).await,
             Ended::Stopping => {
@@ -89,9 +159,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                     let complaint = Complaint::new(ErrorCode::Timeout, "silent for too long");
                     let to = self.handle.agent.as_str();
                     let error = self.core.router.voice.error(to, None, &complaint);
-                    last_words.push(Parcel::Refusal(error));
+                    last_words.push(Parcel::Word(error));
                 }
-                let text = close.map_or("", |close| close.reason());
+                let text = match &ended {
+                    Ended::Dismissed(_, text) => text,
+                    _ => close.map_or("", |close| close.reason()),
+                };
                 self.depart(close, text, last_words).await;
             }
         }
@@ -115,6 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         // What this session's agent sent goes first: the newer one may send more to the same target.
         self.finish_pending().await;
         let (unwritten, cut) = take_back(&mut self.wire, FRAME_PATIENCE).await;
+        self.key.announce_end();
         match to.send(unwritten) {
             Ok(()) => {
                 self.key.yielded = true;
@@ -162,9 +236,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
     /// gateway's own answers, which still fit ahead of a close.
     async fn give_up_key(&mut self, unwritten: Vec<Parcel>) -> Vec<Parcel> {
         self.finish_pending().await;
+        // Not before: the pending decision may have been about a renewal.
+        self.key.announce_end();
         let router = Arc::clone(&self.core.router);
         let (mut answers, routed): (Vec<_>, Vec<_>) =
-            unwritten.into_iter().partition(|parcel| !matches!(parcel, Parcel::Routed(_)));
+            unwritten.into_iter().partition(Parcel::is_answer);
         router.hand_on(routed, self.handle.id).await;
         let mut handed_on = 0;
         loop {
@@ -175,9 +251,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                     self.handle.outbox.seal();
                 }
                 tokio::task::yield_now().await;
-                match parcel {
-                    Parcel::Routed(_) => router.hand_on(vec![parcel], self.handle.id).await,
-                    answer => answers.push(answer),
+                if parcel.is_answer() {
+                    answers.push(parcel);
+                } else {
+                    router.hand_on(vec![parcel], self.handle.id).await;
                 }
             }
             if router.presence.finish_leaving(&self.handle) {

@@ -5,15 +5,15 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
 };
 
-use conexus_protocol::{AgentId, Metadata, Subprotocol};
-use parking_lot::Mutex;
+use arc_swap::ArcSwap;
+use conexus_plugin_api::{Agent, host::Connection};
+use conexus_protocol::{AgentId, Subprotocol};
 use tokio::sync::Notify;
 
 use super::outbox::Outbox;
@@ -36,14 +36,15 @@ pub(crate) struct SessionHandle {
     pub(crate) id: SessionId,
     pub(crate) agent: AgentId,
     pub(crate) subprotocol: Subprotocol,
-    pub(crate) peer: SocketAddr,
+    /// What hooks keep for the length of its connection.
+    pub(crate) connection: Arc<Connection>,
     pub(crate) connected_at: Moment,
     pub(crate) outbox: Outbox,
     /// Where its messages are counted.
     pub(crate) accounting: Arc<Accounting>,
     /// How many of its messages wait in mailboxes.
     pub(crate) held: AtomicUsize,
-    metadata: Mutex<Arc<Metadata>>,
+    facts: ArcSwap<Agent>,
     lease_until: AtomicU64,
     last_activity: AtomicU64,
     pinned: AtomicBool,
@@ -57,8 +58,8 @@ impl SessionHandle {
         id: SessionId,
         agent: AgentId,
         subprotocol: Subprotocol,
-        peer: SocketAddr,
-        metadata: Metadata,
+        facts: Arc<Agent>,
+        connection: Arc<Connection>,
         outbox: Outbox,
         accounting: Arc<Accounting>,
         now: Moment,
@@ -68,12 +69,12 @@ impl SessionHandle {
             id,
             agent,
             subprotocol,
-            peer,
+            connection,
             connected_at: now,
             outbox,
             accounting,
             held: AtomicUsize::new(0),
-            metadata: Mutex::new(Arc::new(metadata)),
+            facts: ArcSwap::new(facts),
             lease_until: AtomicU64::new(lease_until.as_millis()),
             last_activity: AtomicU64::new(now.as_millis()),
             pinned: AtomicBool::new(false),
@@ -125,12 +126,14 @@ impl SessionHandle {
         self.mail_waits.load(SeqCst) && self.mail_waits.swap(false, SeqCst)
     }
 
-    pub(crate) fn metadata(&self) -> Arc<Metadata> {
-        self.metadata.lock().clone()
+    /// What policy knows of the agent.
+    pub(crate) fn facts(&self) -> Arc<Agent> {
+        self.facts.load_full()
     }
 
-    pub(crate) fn set_metadata(&self, metadata: Metadata) {
-        *self.metadata.lock() = Arc::new(metadata);
+    /// The registration was renewed.
+    pub(crate) fn set_facts(&self, facts: Arc<Agent>) {
+        self.facts.store(facts);
     }
 
     /// Says that this session no longer holds its key, after its outbox was closed.
@@ -165,12 +168,24 @@ pub(crate) mod tests {
     pub(crate) fn session_of(identity: &Identity) -> Arc<SessionHandle> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let start = Moment::from_millis(0);
+        let id = SessionId(NEXT.fetch_add(1, SeqCst));
+        let facts = Agent {
+            did: identity.did().to_owned(),
+            key: *identity.key().as_bytes(),
+            session: id.0,
+            address: ([127, 0, 0, 1], 1).into(),
+            subprotocol: Subprotocol::V1.as_str().to_owned(),
+            connected_at_ms: 0,
+            metadata: Default::default(),
+            labels: Default::default(),
+            rate_class: None,
+        };
         Arc::new(SessionHandle::new(
-            SessionId(NEXT.fetch_add(1, SeqCst)),
+            id,
             identity.id().clone(),
             Subprotocol::V1,
-            ([127, 0, 0, 1], 1).into(),
-            Metadata::default(),
+            Arc::new(facts),
+            Arc::default(),
             Outbox::new(8, 10_000),
             Arc::default(),
             start,

@@ -5,7 +5,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use conexus_protocol::{Challenge, CloseReason, Envelope, ErrorCode, RefusalReason, Subprotocol};
+use conexus_plugin_api::{
+    Agent, Point,
+    host::{self, Event},
+};
+use conexus_protocol::{AgentId, Challenge, CloseReason, Envelope, ErrorCode, Subprotocol};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, timeout_at},
@@ -14,15 +18,16 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tracing::debug;
 
 use super::{
-    Connection,
+    Connection, facts,
     handle::{SessionHandle, SessionId},
     outbox::{Outbox, Parcel},
     proof::{Nonce, Proven, Rejection, prove},
     wire::{Received, SocketFault, Wire},
 };
 use crate::{
+    clock::Moment,
     core::Core,
-    hooks::{Registering, Verdict},
+    hooks::{Admission, Denial},
     phase::Phase,
     presence::Claimed,
     voice::Complaint,
@@ -68,26 +73,48 @@ pub(crate) async fn register<S: AsyncRead + AsyncWrite + Unpin>(
     // Now, since a policy may take its time: the newest proof wins, not the fastest decision.
     let session = core.next_session_id();
 
-    let event = Registering {
-        agent: &proven.agent,
-        peer: connection.peer,
-        subprotocol: connection.subprotocol,
-        metadata: &proven.metadata,
-        credentials: proven.credentials.as_deref(),
-        renewal: false,
+    let now = core.clock.now();
+    let Proven { agent, metadata, credentials } = proven;
+    let known = facts::proven(core, session, &agent, metadata, connection, now);
+    let admission = match admission(core, &known, credentials, connection).await {
+        Ok(admission) => admission,
+        Err(denial) => return Err(denied(&denial, id)),
     };
-    if let Verdict::Deny(reason) = core.router.policy.on_register(&event).settled().await {
-        return Err(denied(reason, id));
-    }
     if core.phase() != Phase::Running {
         return Err(Unregistered::Stopping);
     }
-    let handle = claim(core, session, proven, connection).await?;
+    let lease = facts::lease(&core.settings, &admission);
+    let known = facts::admitted(&core.settings, known, admission);
+    let handle = claim(core, session, agent, known, connection, now, lease).await?;
+    core.router.observe(Point::Registered, || {
+        let (agent, connection) = (handle.facts(), Some(Arc::clone(&handle.connection)));
+        Event::Registered(Arc::new(host::Registered { agent, renewal: false, connection }))
+    });
     if connection.subprotocol == Subprotocol::V1_1 {
         let welcome = core.welcome(handle.id);
         wire.feed(Parcel::Reply(core.router.voice.say(handle.agent.as_str(), Some(&id), welcome)));
     }
     Ok(Registered { handle, nonce })
+}
+
+/// Asks policy about a proof that holds.
+async fn admission(
+    core: &Core,
+    agent: &Arc<Agent>,
+    credentials: Option<String>,
+    connection: &Connection,
+) -> Result<Admission, Denial> {
+    let judge = core.router.policy.judge();
+    if !judge.asks(Point::Register) {
+        return Ok(Admission::default());
+    }
+    let event = host::Register {
+        agent: Arc::clone(agent),
+        credentials,
+        renewal: false,
+        connection: Some(Arc::clone(&connection.values)),
+    };
+    judge.on_register(Arc::new(event)).settled().await
 }
 
 fn challenge<S: AsyncRead + AsyncWrite + Unpin>(
@@ -152,29 +179,31 @@ fn judge(
     }
 }
 
-fn denied(reason: RefusalReason, id: String) -> Unregistered {
-    let rejection = Rejection { complaint: Complaint::refusal(reason), close: CloseReason::Denied };
+fn denied(denial: &Denial, id: String) -> Unregistered {
+    let rejection = Rejection { complaint: Complaint::denial(denial), close: CloseReason::Denied };
     Unregistered::Rejected { rejection, in_reply_to: Some(id) }
 }
 
 async fn claim(
     core: &Core,
     session: SessionId,
-    proven: Proven,
+    agent: AgentId,
+    known: Arc<Agent>,
     connection: &Connection,
+    connected_at: Moment,
+    lease: Duration,
 ) -> Result<Arc<SessionHandle>, Unregistered> {
     let limits = &core.settings.limits;
-    let now = core.clock.now();
     let handle = Arc::new(SessionHandle::new(
         session,
-        proven.agent,
+        agent,
         connection.subprotocol,
-        connection.peer,
-        proven.metadata,
+        known,
+        Arc::clone(&connection.values),
         Outbox::new(limits.outbox_messages, limits.outbox_bytes),
         Arc::clone(&core.router.accounting),
-        now,
-        now.after(core.settings.presence.timeout),
+        connected_at,
+        core.clock.now().after(lease),
     ));
     match core.router.presence.claim(&handle).await {
         Claimed::Vacant => Ok(handle),

@@ -5,6 +5,10 @@
 
 use std::{num::NonZeroU32, sync::Arc};
 
+use conexus_plugin_api::{
+    Agent, Point,
+    host::{self, Event},
+};
 use conexus_protocol::{
     AgentKey, Envelope, ErrorCode, MessageType, Ping, Pong, RefusalReason, Subprotocol,
 };
@@ -15,11 +19,12 @@ use tracing::debug;
 
 use super::{
     active::{Active, Ended},
+    facts,
     proof::{Proven, Rejection, prove},
 };
 use crate::{
     config::{RoutedSignatures, Settings},
-    hooks::{Decision, Registering, Verdict},
+    hooks::{Admission, Decision, Ruling},
     voice::Complaint,
 };
 
@@ -27,6 +32,8 @@ use crate::{
 pub(crate) struct Inbound {
     bad_messages: DefaultDirectRateLimiter,
     rate: Option<DefaultDirectRateLimiter>,
+    /// The class that the rate is of.
+    rate_class: Option<String>,
     strikes: DefaultDirectRateLimiter,
     renewals: DefaultDirectRateLimiter,
 }
@@ -36,23 +43,39 @@ pub(crate) struct Inbound {
 const RENEWALS_PER_MINUTE: u32 = 10;
 
 impl Inbound {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &Settings, agent: &Agent) -> Self {
         let limits = &settings.limits;
-        let rate = NonZeroU32::new(limits.messages_per_second).map(|per_second| {
-            let burst = NonZeroU32::new(settings.message_burst()).unwrap_or(per_second);
-            RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst))
-        });
         Self {
             bad_messages: per_minute(limits.bad_messages_per_minute),
-            rate,
+            rate: rate(settings, agent.rate_class.as_deref()),
+            rate_class: agent.rate_class.clone(),
             strikes: per_minute(limits.rate_strikes),
             renewals: per_minute(RENEWALS_PER_MINUTE),
         }
     }
+
+    /// Keeps to the agent's class of rates. While that is the same, what was counted stays counted.
+    pub(super) fn follow(&mut self, settings: &Settings, agent: &Agent) {
+        if self.rate_class != agent.rate_class {
+            self.rate = rate(settings, agent.rate_class.as_deref());
+            self.rate_class.clone_from(&agent.rate_class);
+        }
+    }
+}
+
+fn rate(settings: &Settings, class: Option<&str>) -> Option<DefaultDirectRateLimiter> {
+    let (per_second, burst) = match class.and_then(|name| settings.policies.rate_classes.get(name))
+    {
+        Some(class) => (class.messages_per_second, class.message_burst),
+        None => (settings.limits.messages_per_second, settings.limits.message_burst),
+    };
+    let per_second = NonZeroU32::new(per_second)?;
+    let burst = NonZeroU32::new(burst).unwrap_or(per_second);
+    Some(RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst)))
 }
 
 /// The types that agents send each other; the others are between an agent and the gateway.
-const fn is_between_agents(kind: MessageType) -> bool {
+pub(crate) const fn is_between_agents(kind: MessageType) -> bool {
     matches!(
         kind,
         MessageType::Offer
@@ -172,7 +195,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         self.handle.outbox.reply(pong);
     }
 
-    /// A later REGISTER on the same session renews its metadata.
+    /// A later REGISTER on the same session renews its metadata, and is judged anew.
     fn renew(&mut self, envelope: &Envelope<'_>) {
         if self.inbound.renewals.check().is_err() {
             return self.answer(envelope, &Complaint::refusal(RefusalReason::RateLimited));
@@ -182,25 +205,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             Ok(proven) => proven,
             Err(Rejection { complaint, .. }) => return self.answer(envelope, &complaint),
         };
-        let event = Registering {
-            agent: &proven.agent,
-            peer: self.handle.peer,
-            subprotocol,
-            metadata: &proven.metadata,
-            credentials: proven.credentials.as_deref(),
-            renewal: true,
-        };
+        let Proven { agent: _, metadata, credentials } = proven;
+        let agent = facts::renewed(&self.handle.facts(), metadata);
         let (core, handle) = (Arc::clone(&self.core), Arc::clone(&self.handle));
         let id = envelope.id.clone().into_owned();
-        let settle = move |verdict, proven: Proven| {
+        let judge = core.router.policy.judge();
+        let decision = if judge.asks(Point::Register) {
+            judge.on_register(Arc::new(host::Register {
+                agent: Arc::clone(&agent),
+                credentials,
+                renewal: true,
+                connection: Some(Arc::clone(&handle.connection)),
+            }))
+        } else {
+            Decision::Now(Ok(Admission::default()))
+        };
+        let settle = move |ruling: Ruling<Admission>| {
             let (voice, to) = (&core.router.voice, handle.agent.as_str());
-            match verdict {
-                Verdict::Deny(reason) => {
-                    let complaint = Complaint::refusal(reason);
+            match ruling {
+                Err(denial) => {
+                    let complaint = Complaint::denial(&denial);
                     handle.outbox.reply(voice.error(to, Some(&id), &complaint));
                 }
-                Verdict::Continue => {
-                    handle.set_metadata(proven.metadata);
+                Ok(admission) => {
+                    let lease = facts::lease(&core.settings, &admission);
+                    let agent = facts::admitted(&core.settings, agent, admission);
+                    handle.set_facts(Arc::clone(&agent));
+                    handle.extend_lease(core.clock.now().after(lease));
+                    core.router.observe(Point::Registered, || {
+                        let connection = Some(Arc::clone(&handle.connection));
+                        let renewed = host::Registered { agent, renewal: true, connection };
+                        Event::Registered(Arc::new(renewed))
+                    });
                     if subprotocol == Subprotocol::V1_1 {
                         let welcome = core.welcome(handle.id);
                         handle.outbox.reply(voice.say(to, Some(&id), welcome));
@@ -208,10 +244,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                 }
             }
         };
-        match self.core.router.policy.on_register(&event) {
-            Decision::Now(verdict) => settle(verdict, proven),
-            Decision::Later(verdict) => {
-                self.pending = Some(Box::pin(async move { settle(verdict.await, proven) }));
+        match decision {
+            Decision::Now(ruling) => {
+                settle(ruling);
+                self.inbound.follow(&self.core.settings, &self.handle.facts());
+            }
+            Decision::Later(ruling) => {
+                self.pending = Some(Box::pin(async move { settle(ruling.await) }));
             }
         }
     }

@@ -3,9 +3,10 @@
 //! One task owns the socket from the upgrade to the end. It registers ([`handshake`]), serves
 //! ([`active`], with what comes in judged by [`inbound`]) and leaves ([`farewell`]), and takes care
 //! that every message it had accepted or was to write gets its end. The rest of the gateway knows a
-//! session by its [`handle`].
+//! session by its [`handle`]; policy knows its agent by the [`facts`].
 
 pub(crate) mod active;
+pub(crate) mod facts;
 pub(crate) mod farewell;
 pub(crate) mod handle;
 pub(crate) mod handshake;
@@ -17,6 +18,7 @@ pub(crate) mod write_buffer;
 
 use std::{net::SocketAddr, sync::Arc};
 
+use conexus_plugin_api::host;
 use conexus_protocol::Subprotocol;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{Instrument as _, info, info_span};
@@ -29,6 +31,8 @@ use crate::{core::Core, http::Permit};
 pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
     pub(crate) subprotocol: Subprotocol,
+    /// What hooks keep for its length.
+    pub(crate) values: Arc<host::Connection>,
     /// Its place among `limits.connections`.
     pub(crate) _permit: Permit,
 }

@@ -4,23 +4,24 @@
 //! always fit, because a session stops reading while its outbox is [full](Outbox::has_room), so
 //! that at most one answer per message already taken can follow. One task takes out, anyone puts
 //! in; nothing here waits. A routed entry carries its return address, so that whoever finds it
-//! undeliverable can say so.
+//! undeliverable can say so, and the judge that let it pass, so that no other one decides what
+//! becomes of it then.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, fmt, sync::Arc};
 
-use conexus_protocol::{AgentKey, MessageType};
+use conexus_protocol::{AgentKey, CloseReason, MessageType};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::handle::SessionHandle;
+use crate::{accounting::Accounting, hooks::Judge};
 
 /// Above this many places an emptied queue gives its memory back.
 const KEEP_CAPACITY: usize = 32;
 
 /// A message on its way from one agent to another. It is counted when it ends: as delivered, or,
 /// whichever way it is dropped, as refused.
-#[derive(Debug)]
 pub(crate) struct Routed {
     /// The text exactly as received.
     pub(crate) text: Utf8Bytes,
@@ -28,6 +29,12 @@ pub(crate) struct Routed {
     pub(crate) kind: MessageType,
     /// Whom to tell when it cannot be delivered.
     pub(crate) sender: Arc<SessionHandle>,
+    /// Who has judged it so far, and is asked again should its target turn out to be absent: what
+    /// one generation of policy let pass, no other one ends. None where nothing was asked, or since
+    /// it was held: mail would keep old generations alive for as long as it waits.
+    pub(crate) judge: Option<Arc<dyn Judge>>,
+    /// Policy sent it here in place of an absent target. It is not asked a second time.
+    pub(crate) last_resort: bool,
     ended: bool,
 }
 
@@ -38,7 +45,7 @@ impl Routed {
         kind: MessageType,
         sender: Arc<SessionHandle>,
     ) -> Self {
-        Self { text, to, kind, sender, ended: false }
+        Self { text, to, kind, sender, judge: None, last_resort: false, ended: false }
     }
 
     /// The kernel has its last byte.
@@ -51,7 +58,21 @@ impl Routed {
     /// which can be many times as large; that is fine for one that is on its way at once, but what
     /// waits is bounded by the size of its text.
     pub(crate) fn settle_in(&mut self) {
-        self.text = Utf8Bytes::from(self.text.as_str().to_owned());
+        self.text = settled(&self.text);
+    }
+}
+
+fn settled(text: &Utf8Bytes) -> Utf8Bytes {
+    Utf8Bytes::from(text.as_str().to_owned())
+}
+
+impl fmt::Debug for Routed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Routed")
+            .field("kind", &self.kind)
+            .field("from", &self.sender.agent)
+            .field("to", &self.to)
+            .finish_non_exhaustive()
     }
 }
 
@@ -63,22 +84,64 @@ impl Drop for Routed {
     }
 }
 
+/// A copy of a message for somebody beside its target. Nobody is told when it gets nowhere.
+#[derive(Debug)]
+pub(crate) struct Tap {
+    text: Utf8Bytes,
+    accounting: Arc<Accounting>,
+    ended: bool,
+}
+
+impl Tap {
+    /// Copies of a message, which share one memory of their own.
+    pub(crate) fn copies(routed: &Routed, count: usize) -> impl Iterator<Item = Self> + use<> {
+        let (text, accounting) = (settled(&routed.text), Arc::clone(&routed.sender.accounting));
+        std::iter::repeat_with(move || Self {
+            text: text.clone(),
+            accounting: Arc::clone(&accounting),
+            ended: false,
+        })
+        .take(count)
+    }
+
+    /// The kernel has its last byte.
+    pub(crate) fn delivered(mut self) {
+        self.ended = true;
+        self.accounting.tap_delivered();
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.accounting.tap_dropped();
+        }
+    }
+}
+
 /// An entry of an outbox.
 #[derive(Debug)]
 pub(crate) enum Parcel {
     /// The gateway's answer to something on this session: of no use to a newer one.
     Reply(Utf8Bytes),
-    /// The gateway's word about a message of the agent's: of use to a newer session, too.
-    Refusal(Utf8Bytes),
+    /// The gateway's word to the agent, whichever its session: of use to a newer one, too.
+    Word(Utf8Bytes),
     Routed(Routed),
+    Tap(Tap),
 }
 
 impl Parcel {
     pub(crate) fn text(&self) -> &Utf8Bytes {
         match self {
-            Self::Reply(text) | Self::Refusal(text) => text,
+            Self::Reply(text) | Self::Word(text) => text,
             Self::Routed(routed) => &routed.text,
+            Self::Tap(tap) => &tap.text,
         }
+    }
+
+    /// Whether it is the gateway's own.
+    pub(crate) fn is_answer(&self) -> bool {
+        matches!(self, Self::Reply(_) | Self::Word(_))
     }
 
     fn bytes(&self) -> usize {
@@ -86,18 +149,20 @@ impl Parcel {
     }
 }
 
-/// What a newer session wants from the task that owns a session.
+/// What somebody else wants from the task that owns a session.
 #[derive(Debug)]
 pub(crate) enum Order {
     /// A newer session has proven the same key: hand over what is unwritten and close.
     Yield(oneshot::Sender<Vec<Parcel>>),
+    /// Somebody who may say so wants it closed, with this reason and text.
+    Close(CloseReason, String),
 }
 
 /// Why an entry was not taken; it is given back.
 #[derive(Debug)]
-pub(crate) enum Refused {
-    Full(Routed),
-    Closed(Routed),
+pub(crate) enum Refused<T = Routed> {
+    Full(T),
+    Closed(T),
 }
 
 #[derive(Debug, Default)]
@@ -141,6 +206,21 @@ impl Outbox {
         Ok(())
     }
 
+    /// Puts in something that nobody waits for, if there is room.
+    pub(crate) fn offer_aside(&self, parcel: Parcel) -> Result<(), Refused<Parcel>> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(Refused::Closed(parcel));
+        }
+        if state.sealed || !self.fits(&state, parcel.bytes()) {
+            return Err(Refused::Full(parcel));
+        }
+        state.push(parcel);
+        drop(state);
+        self.changed.notify_one();
+        Ok(())
+    }
+
     /// Puts in an answer of the gateway. Without effect once closed: the peer is gone.
     pub(crate) fn reply(&self, text: Utf8Bytes) {
         self.append([Parcel::Reply(text)]);
@@ -148,7 +228,7 @@ impl Outbox {
 
     /// Puts in an ERROR about a message of the agent's. False once closed.
     pub(crate) fn refuse(&self, text: Utf8Bytes) -> bool {
-        self.append([Parcel::Refusal(text)])
+        self.append([Parcel::Word(text)])
     }
 
     /// Puts in entries that were accepted elsewhere, whatever the room: they must not be lost.
@@ -216,7 +296,7 @@ impl Outbox {
         self.state.lock().closed
     }
 
-    /// Asks the owner to hand over. False when somebody else has asked already, or it is closed.
+    /// Asks the owner for something. False when somebody else has asked already, or it is closed.
     pub(crate) fn order(&self, order: Order) -> bool {
         let mut state = self.state.lock();
         if state.closed || state.order.is_some() {
@@ -333,6 +413,23 @@ mod tests {
         assert!(matches!(outbox.offer(routed("two")), Err(Refused::Full(_))));
         assert_eq!(outbox.take().unwrap().text().as_str(), "one");
         assert!(outbox.close_if_empty());
+    }
+
+    #[test]
+    fn taps_take_only_room_that_there_is_and_are_counted_apart() {
+        let outbox = Outbox::new(2, 1000);
+        let original = routed("x");
+        let accounting = Arc::clone(&original.sender.accounting);
+        let refused = Tap::copies(&original, 3)
+            .map(|tap| outbox.offer_aside(Parcel::Tap(tap)))
+            .filter(|offered| matches!(offered, Err(Refused::Full(_))))
+            .count();
+        assert_eq!((refused, accounting.taps().dropped), (1, 1));
+        let Some(Parcel::Tap(tap)) = outbox.take() else { panic!("no tap") };
+        tap.delivered();
+        drop(outbox.close());
+        assert_eq!((accounting.taps().delivered, accounting.taps().dropped), (1, 2));
+        assert_eq!(accounting.snapshot().refused, 0);
     }
 
     #[test]

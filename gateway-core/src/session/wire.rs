@@ -5,8 +5,12 @@
 //! when the kernel has accepted its last byte. [`next`](Wire::next) drives both directions, so that
 //! a peer that does not read can still be read from. Owned by the session's task.
 
-use std::{collections::VecDeque, future::poll_fn, io, pin::Pin, task::Poll};
+use std::{collections::VecDeque, future::poll_fn, io, pin::Pin, sync::Arc, task::Poll};
 
+use conexus_plugin_api::{
+    Point,
+    host::{Delivered, Event},
+};
 use conexus_protocol::CloseReason;
 use futures_util::{Sink as _, Stream as _};
 use tokio::{
@@ -27,7 +31,12 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{outbox::Parcel, write_buffer::WriteBuffer};
+use super::{
+    handle::SessionHandle,
+    outbox::{Parcel, Routed},
+    write_buffer::WriteBuffer,
+};
+use crate::router::Router;
 
 /// While this many bytes wait for the kernel, no further entry is laid in behind them: what is
 /// still in the outbox can be handed on when the socket dies.
@@ -109,14 +118,34 @@ struct InFlight {
     parcel: Parcel,
 }
 
+/// Whose socket it is.
+pub(crate) struct Recipient {
+    pub(crate) router: Arc<Router>,
+    pub(crate) session: Arc<SessionHandle>,
+}
+
+impl Recipient {
+    fn received(&self, routed: Routed) {
+        let (sender, kind) = (Arc::clone(&routed.sender), routed.kind);
+        let bytes = routed.text.len();
+        routed.delivered();
+        self.router.observe(Point::Delivered, || {
+            let (from, to) = (sender.facts(), self.session.facts());
+            let kind = kind.as_str().into();
+            Event::Delivered(Arc::new(Delivered { from, to, kind, bytes }))
+        });
+    }
+}
+
 /// See the [module](self).
-#[derive(Debug)]
 pub(crate) struct Wire<S> {
     socket: WebSocketStream<WriteBuffer<S>>,
     in_flight: VecDeque<InFlight>,
     stalled: Option<Stall>,
     control_due: bool,
     max_message: usize,
+    /// Who gets what is delivered, once that is known.
+    recipient: Option<Recipient>,
 }
 
 /// Bytes wait for the kernel.
@@ -139,7 +168,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         config.max_frame_size = Some(max_message);
         let stream = WriteBuffer::new(stream);
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
-        Self { socket, in_flight: VecDeque::new(), stalled: None, control_due: false, max_message }
+        Self {
+            socket,
+            in_flight: VecDeque::new(),
+            stalled: None,
+            control_due: false,
+            max_message,
+            recipient: None,
+        }
+    }
+
+    /// From now on what is written is delivered to this session.
+    pub(crate) fn belongs_to(&mut self, recipient: Recipient) {
+        self.recipient = Some(recipient);
     }
 
     /// Whether another entry may be [fed](Self::feed).
@@ -244,10 +285,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     fn reap(&mut self) {
         let accepted = self.socket.get_ref().accepted();
         while self.in_flight.front().is_some_and(|head| head.end <= accepted) {
-            if let Some(InFlight { parcel: Parcel::Routed(routed), .. }) =
-                self.in_flight.pop_front()
-            {
-                routed.delivered();
+            match self.in_flight.pop_front().map(|written| written.parcel) {
+                Some(Parcel::Routed(routed)) => match &self.recipient {
+                    Some(recipient) => recipient.received(routed),
+                    None => routed.delivered(),
+                },
+                Some(Parcel::Tap(tap)) => tap.delivered(),
+                Some(Parcel::Reply(_) | Parcel::Word(_)) | None => {}
             }
         }
         if self.socket.get_ref().pending() == 0 {

@@ -230,6 +230,14 @@ impl Agent {
         self.read_refusal(&text)
     }
 
+    /// The next message, which must be an ERROR of the gateway, and its text for people.
+    pub(crate) async fn refusal_and_words(&mut self) -> (Refusal, String) {
+        let text = self.text().await;
+        let envelope = Envelope::parse(&text, self.rules()).unwrap();
+        let error: ErrorPayload = envelope.payload().unwrap();
+        (self.read_refusal(&text), error.message)
+    }
+
     /// Reads what must be an ERROR of the gateway with a valid signature.
     pub(crate) fn read_refusal(&self, text: &str) -> Refusal {
         assert!(text.len() <= 1024, "an ERROR of {} bytes", text.len());

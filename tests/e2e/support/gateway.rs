@@ -3,10 +3,10 @@
 use std::{future::Future, net::SocketAddr, sync::Arc};
 
 use conexus_gateway::{
-    Messages,
+    Messages, Taps,
     config::Settings,
     gateway::{Gateway, Watch},
-    hooks::{EmptyChain, Policy},
+    hooks::{EmptyChain, Fixed, Policy},
 };
 use conexus_protocol::Identity;
 use serde_json::Value;
@@ -31,7 +31,7 @@ impl TestGateway {
 
     /// With the defaults changed as the test needs.
     pub(crate) async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
-        Self::start_with_policy(EmptyChain, change).await
+        Self::start_with_policy(Fixed(Arc::new(EmptyChain)), change).await
     }
 
     /// With somebody who decides.
@@ -41,6 +41,7 @@ impl TestGateway {
     ) -> Self {
         let mut settings = Settings::default();
         settings.server.listen = ([127, 0, 0, 1], 0).into();
+        settings.admin.enabled = false;
         change(&mut settings);
         let gateway =
             Gateway::bind_with_policy(Arc::new(settings), Identity::generate(), Arc::new(policy))
@@ -101,6 +102,11 @@ impl TestGateway {
     /// The counters as they are, also after the end.
     pub(crate) fn counters(&self) -> Messages {
         self.watch.messages()
+    }
+
+    /// What became of copies.
+    pub(crate) fn taps(&self) -> Taps {
+        self.watch.taps()
     }
 
     /// The counters once every message has come to its end.

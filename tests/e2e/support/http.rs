@@ -22,7 +22,24 @@ pub(crate) async fn get_raw(
     path: &str,
     headers: &[(&str, &str)],
 ) -> (u16, String, String) {
-    let mut request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n");
+    ask(addr, path, &[&[("Connection", "close")], headers].concat()).await
+}
+
+/// Status and JSON body of a request for a WebSocket that is refused.
+pub(crate) async fn refused_upgrade(addr: SocketAddr, path: &str) -> (u16, Value) {
+    let headers = [
+        ("Connection", "Upgrade, close"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("Sec-WebSocket-Protocol", "ioap.v1"),
+    ];
+    let (status, _, body) = ask(addr, path, &headers).await;
+    (status, serde_json::from_str(&body).unwrap_or(Value::Null))
+}
+
+async fn ask(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> (u16, String, String) {
+    let mut request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n");
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }

@@ -6,6 +6,7 @@ pub(crate) mod bystanders;
 pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod http;
+pub(crate) mod policy;
 
 use std::{future::Future, time::Duration};
 

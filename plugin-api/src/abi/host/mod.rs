@@ -9,6 +9,8 @@ mod frame;
 mod instance;
 mod library;
 mod table;
+#[cfg(all(test, feature = "testkit"))]
+mod tests;
 
 pub use instance::{CallFault, Instance, Returned};
 pub use library::{Library, Mismatch};

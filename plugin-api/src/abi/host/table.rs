@@ -173,7 +173,7 @@ unsafe fn refused(refused: Refused, take: raw::TakeValue, receiver: *mut c_void)
 
 unsafe extern "C" fn retain(context: *const raw::Context) -> *const raw::Context {
     // SAFETY: the plugin's promise.
-    unsafe { Frame::of(context) }.map_or(std::ptr::null(), Frame::retain)
+    unsafe { Frame::retain(context) }
 }
 
 unsafe extern "C" fn release(context: *const raw::Context) {

@@ -1,0 +1,222 @@
+//! `conexus reload`, `rollback` and `hooks`: a running gateway is asked on its admin listener.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    time::Duration,
+};
+
+use reqwest::Method;
+use serde_json::Value;
+use url::Url;
+
+use super::terminal::{harmless, table};
+use crate::config::{self, Settings, Sources};
+
+/// A reload compiles and starts whatever has changed.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[derive(clap::Args)]
+pub(super) struct Options {
+    /// The gateway's admin listener; without it, the address in the configuration
+    #[arg(long, value_name = "URL")]
+    admin: Option<Url>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+pub(super) enum Wish {
+    Reload,
+    Rollback,
+    Hooks,
+}
+
+/// Why a gateway did not do as it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    #[error(
+        "the admin listener at {url} cannot be asked; does the gateway run, with admin.enabled?"
+    )]
+    Request { url: Url, source: reqwest::Error },
+    #[error("the admin listener at {url} answered {status}: {text}")]
+    Status { url: Url, status: reqwest::StatusCode, text: String },
+    #[error("{url} does not answer as a gateway's admin listener")]
+    Answer { url: Url, source: serde_json::Error },
+    #[error("{0} cannot be asked")]
+    Url(Url),
+    #[error("admin.listen ({0}) cannot be asked")]
+    Address(std::net::SocketAddr),
+    #[error("no HTTP client")]
+    Client(#[source] reqwest::Error),
+    #[error("cannot print")]
+    Print(#[from] io::Error),
+}
+
+pub(super) async fn control(
+    wish: Wish,
+    options: &Options,
+    sources: &Sources,
+) -> Result<ExitCode, ControlError> {
+    let (method, path) = match wish {
+        Wish::Reload => (Method::POST, "api/v1/reload"),
+        Wish::Rollback => (Method::POST, "api/v1/rollback"),
+        Wish::Hooks => (Method::GET, "api/v1/hooks"),
+    };
+    let base = options.admin.clone().map_or_else(|| configured(sources), Ok)?;
+    let url = base.join(path).map_err(|_| ControlError::Url(base.clone()))?;
+    let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy();
+    let client = client.build().map_err(ControlError::Client)?;
+    let failed = |source| ControlError::Request { url: url.clone(), source };
+    let answer = client.request(method, url.clone()).send().await.map_err(failed)?;
+    let status = answer.status();
+    let text = answer.text().await.map_err(failed)?;
+    let json = serde_json::from_str::<Value>(&text);
+    if status == reqwest::StatusCode::CONFLICT
+        && let Ok(json) = &json
+    {
+        return Ok(print_refusal(json, options.json)?);
+    }
+    if !status.is_success() {
+        let text = harmless(text.trim()).chars().take(500).collect();
+        return Err(ControlError::Status { url, status, text });
+    }
+    let json = json.map_err(|source| ControlError::Answer { url, source })?;
+    let mut out = io::stdout().lock();
+    if options.json {
+        writeln!(out, "{json:#}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    match wish {
+        Wish::Hooks => out.write_all(hooks(&json).as_bytes())?,
+        Wish::Reload | Wish::Rollback => {
+            writeln!(out, "generation {} runs", json["generation"])?;
+            for key in json["needs_restart"].as_array().into_iter().flatten() {
+                writeln!(out, "warning: {} was changed and needs a restart", text_of(key))?;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The address in the configuration, or the default one where that is faulty: the gateway says
+/// what is wrong when it is asked.
+fn configured(sources: &Sources) -> Result<Url, ControlError> {
+    let settings = config::load(sources).map_or_else(|_| Settings::default(), |it| it.settings);
+    let address = settings.admin.listen;
+    format!("http://{address}/").parse().map_err(|_| ControlError::Address(address))
+}
+
+fn print_refusal(json: &Value, as_json: bool) -> io::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    if as_json {
+        writeln!(out, "{json:#}")?;
+    } else {
+        writeln!(out, "{}", text_of(&json["error"]))?;
+        for reason in json["reasons"].as_array().into_iter().flatten() {
+            writeln!(out, "{}", text_of(reason))?;
+        }
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+fn text_of(value: &Value) -> String {
+    harmless(value.as_str().unwrap_or_default())
+}
+
+fn hooks(status: &Value) -> String {
+    let mut text = about("generation", &status["generation"]);
+    for file in status["generation"]["files"].as_array().into_iter().flatten() {
+        let hash = text_of(&file["sha256"]);
+        let hash = hash.get(..16).unwrap_or(&hash);
+        text += &format!("  {hash:<16}  {}\n", text_of(&file["path"]));
+    }
+    if !status["former"].is_null() {
+        text += &about("former generation", &status["former"]);
+    }
+    if let Some(reasons) = status["refusal"]["reasons"].as_array() {
+        text += &format!("last candidate refused {}:\n", when(&status["refusal"]["at_ms"]));
+        text.extend(reasons.iter().map(|reason| format!("  {}\n", text_of(reason))));
+    }
+    text + "\n" + &table(&rows(status))
+}
+
+fn about(what: &str, generation: &Value) -> String {
+    format!("{what} {} since {}\n", generation["number"], when(&generation["since_ms"]))
+}
+
+fn when(at_ms: &Value) -> String {
+    let at = at_ms.as_i64().unwrap_or_default();
+    conexus_protocol::Timestamp::from_unix_millis(at).to_string()
+}
+
+fn rows(status: &Value) -> Vec<Vec<String>> {
+    let header = [
+        "POINT", "HOOK", "USE", "MODE", "BREAKER", "CALLS", "VERDICTS", "FAULTS", "P50 US",
+        "P99 US",
+    ];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    for (point, hooks) in status["chains"].as_object().into_iter().flatten() {
+        for hook in hooks.as_array().into_iter().flatten() {
+            let counts = &hook["counts"];
+            let words = ["hook", "source", "mode", "breaker"].map(|name| text_of(&hook[name]));
+            let [name, source, mode, breaker] = words;
+            rows.push(vec![
+                harmless(point),
+                name,
+                source,
+                mode,
+                breaker,
+                counts["calls"].to_string(),
+                counted(&counts["verdicts"]),
+                counted(&counts["faults"]),
+                counts["p50_us"].to_string(),
+                counts["p99_us"].to_string(),
+            ]);
+        }
+    }
+    rows
+}
+
+fn counted(counts: &Value) -> String {
+    let counts = counts.as_object().into_iter().flatten();
+    let counts: Vec<_> = counts.map(|(name, n)| format!("{}:{n}", harmless(name))).collect();
+    if counts.is_empty() { "-".into() } else { counts.join(",") }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn hooks_are_shown_with_what_runs_and_why_a_candidate_was_refused() {
+        let status = json!({
+            "generation": {
+                "number": 3, "since_ms": 1_700_000_000_000_i64,
+                "files": [{ "path": "scripts/a.rhai", "sha256": "00112233445566778899" }],
+            },
+            "former": null,
+            "refusal": { "at_ms": 1_700_000_001_000_i64, "reasons": ["a.rhai:1:2: oops"] },
+            "chains": { "on_route": [{
+                "hook": "a", "source": "script:a", "mode": "enforce", "breaker": "closed",
+                "counts": {
+                    "calls": 7, "verdicts": { "continue": 6, "deny": 1 }, "faults": {},
+                    "p50_us": 2, "p99_us": 5,
+                },
+            }]},
+        });
+        assert_eq!(
+            hooks(&status),
+            "generation 3 since 2023-11-14T22:13:20.000000Z\n  \
+             0011223344556677  scripts/a.rhai\n\
+             last candidate refused 2023-11-14T22:13:21.000000Z:\n  a.rhai:1:2: oops\n\n\
+             POINT     HOOK  USE       MODE     BREAKER  CALLS  VERDICTS           FAULTS  P50 US  P99 US\n\
+             on_route  a     script:a  enforce  closed   7      continue:6,deny:1  -       2       5\n"
+        );
+    }
+}

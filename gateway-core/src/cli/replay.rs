@@ -1,0 +1,95 @@
+//! `conexus replay`: recorded decisions, judged by another policy before it is deployed.
+
+use std::{
+    fs::File,
+    io::{self, BufReader, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use super::terminal::harmless;
+use crate::{
+    config::{self, Sources},
+    hooks::{self, ReplayError, Report},
+};
+
+#[derive(clap::Args)]
+pub(super) struct Options {
+    /// A decision log, as telemetry.decision_log names one
+    log: PathBuf,
+
+    /// Exit with status 1 if anything would be decided otherwise
+    #[arg(long)]
+    expect_same: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+
+    /// Print at most so many changed decisions
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    show: usize,
+}
+
+/// Why nothing could be replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayCommandError {
+    #[error("{} cannot be read", path.display())]
+    Open { path: PathBuf, source: io::Error },
+    #[error("{}", path.display())]
+    Replay { path: PathBuf, source: ReplayError },
+    #[error("cannot print")]
+    Print(#[from] io::Error),
+}
+
+pub(super) fn replay(options: &Options, sources: &Sources) -> Result<ExitCode, ReplayCommandError> {
+    let settings = match config::load(sources) {
+        Ok(loaded) => loaded.settings,
+        Err(errors) => {
+            writeln!(io::stderr(), "{errors}")?;
+            return Ok(ExitCode::from(2));
+        }
+    };
+    let path = options.log.clone();
+    let log = File::open(&path)
+        .map_err(|source| ReplayCommandError::Open { path: path.clone(), source })?;
+    let report = hooks::replay(BufReader::new(log), &settings)
+        .map_err(|source| ReplayCommandError::Replay { path, source })?;
+    let mut out = io::stdout().lock();
+    if options.json {
+        writeln!(out, "{:#}", serde_json::json!(report))?;
+    } else {
+        out.write_all(pretty(&report, options.show).as_bytes())?;
+    }
+    let differs = options.expect_same && report.changed > 0;
+    Ok(if differs { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn pretty(report: &Report, show: usize) -> String {
+    let mut text = String::new();
+    for change in report.changes.iter().take(show) {
+        let at = conexus_protocol::Timestamp::from_unix_millis(change.time_ms);
+        let agent = change.agent.as_deref().unwrap_or("-");
+        text += &format!("line {}: {at} {} {}", change.line, change.point, harmless(agent));
+        if let Some(id) = &change.message {
+            text += &format!(" message {}", harmless(id));
+        }
+        text += &format!("\n  {} -> {}\n", harmless(&change.was), harmless(&change.would_be));
+        for (hook, was, is) in &change.hooks {
+            text += &format!("  {hook}: {} -> {}\n", harmless(was), harmless(is));
+        }
+    }
+    if report.changes.len() > show {
+        text += &format!("and {} more\n", report.changes.len() - show);
+    }
+    text += &format!("{} of {} decisions would change\n", report.changed, report.decisions);
+    for (hook, changes) in &report.by_hook {
+        for (change, count) in changes {
+            text += &format!("  {hook}: {change}: {count}\n");
+        }
+    }
+    for (hook, count) in &report.not_replayable {
+        text += &format!("  {hook}: {count} steps cannot be repeated and were taken as recorded\n");
+    }
+    text
+}

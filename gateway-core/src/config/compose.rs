@@ -1,0 +1,281 @@
+//! From what was written about hooks, chains, plugins and rate classes to [`Policies`], and the
+//! rules that tie them together. Each breach is told where it stands.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use conexus_plugin_api::Point;
+
+use super::{
+    fault::{Fault, Origin},
+    handed::hand_over,
+    load::Sources,
+    named::{ChainDraft, Draft, Drafts, Written},
+    policies::{
+        Chain, ChainEntry, FailMode, HookSettings, HookSource, Mode, PluginSettings, Policies,
+        RateClass, linked_plugins,
+    },
+    settings::Settings,
+    units::{format_duration, parse_duration},
+    walk::nearest,
+};
+
+/// What came of the drafts; worth nothing if there were faults.
+#[derive(Default)]
+pub(super) struct Composed {
+    pub(super) policies: Policies,
+    pub(super) origins: BTreeMap<String, Origin>,
+    pub(super) replaced: BTreeMap<String, Origin>,
+    pub(super) warnings: Vec<String>,
+}
+
+pub(super) fn compose(
+    drafts: &Drafts,
+    settings: &Settings,
+    sources: &Sources,
+    faults: &mut Vec<Fault>,
+) -> Composed {
+    let mut composer =
+        Composer { drafts, settings, sources, faults, composed: Composed::default() };
+    for (name, draft) in &drafts.plugins {
+        composer.plugin(name, draft);
+    }
+    for (name, draft) in &drafts.rate_classes {
+        composer.rate_class(name, draft);
+    }
+    for (name, draft) in &drafts.hooks {
+        composer.hook(name, draft);
+    }
+    for (point, draft) in &drafts.chains {
+        composer.chain(*point, draft);
+    }
+    composer.warn_of_idle_hooks();
+    composer.composed
+}
+
+struct Composer<'a> {
+    drafts: &'a Drafts,
+    settings: &'a Settings,
+    sources: &'a Sources,
+    faults: &'a mut Vec<Fault>,
+    composed: Composed,
+}
+
+impl Composer<'_> {
+    fn plugin(&mut self, name: &str, draft: &Draft) {
+        let key = format!("plugins.{name}");
+        self.note_origins(&key, draft);
+        let Some(path) = self.required(&key, draft, "path", "the library, or a folder with it")
+        else {
+            return;
+        };
+        let path = self.sources.folder_of(&path.origin).join(text(path));
+        let plugin = PluginSettings {
+            path,
+            sha256: draft.fields.get("sha256").map(|pin| text(pin).to_ascii_lowercase()),
+            crate_name: draft.fields.get("crate").map(|name| text(name).to_owned()),
+        };
+        self.composed.policies.plugins.insert(name.to_owned(), plugin);
+    }
+
+    fn rate_class(&mut self, name: &str, draft: &Draft) {
+        let key = format!("rate_class.{name}");
+        self.note_origins(&key, draft);
+        let class = RateClass {
+            messages_per_second: count(draft.fields.get("messages_per_second")),
+            message_burst: count(draft.fields.get("message_burst")),
+        };
+        if class.message_burst != 0 && class.messages_per_second == 0 {
+            self.warn(
+                &draft.origin,
+                &key,
+                "message_burst has no effect while messages_per_second is 0",
+            );
+        }
+        self.composed.policies.rate_classes.insert(name.to_owned(), class);
+    }
+
+    fn hook(&mut self, name: &str, draft: &Draft) {
+        let key = format!("hook.{name}");
+        self.note_origins(&key, draft);
+        let expected = r#""script:NAME" or "plugin:NAME""#;
+        let Some(written) = self.required(&key, draft, "use", expected) else { return };
+        let Ok(source) = HookSource::try_from(text(written).to_owned()) else { return };
+        self.check_plugin(&key, &source, &written.origin);
+        let mut hook = HookSettings::new(source);
+        if let Some(config) = draft.fields.get("config") {
+            let handed = hand_over(&format!("{key}.config"), config, self.sources, self.faults);
+            hook.config = handed.real;
+            hook.shown_config = handed.shown;
+            hook.files = handed.files;
+        }
+        hook.blocking =
+            draft.fields.get("blocking").and_then(|flag| flag.value.as_bool()).unwrap_or(false);
+        hook.tick = draft.fields.get("tick").and_then(duration);
+        hook.namespace = draft.fields.get("namespace").map(|name| text(name).to_owned());
+        self.composed.policies.hooks.insert(name.to_owned(), hook);
+    }
+
+    fn check_plugin(&mut self, key: &str, source: &HookSource, origin: &Origin) {
+        let HookSource::Plugin(name) = source else { return };
+        let linked = linked_plugins().iter().copied();
+        let known = || self.drafts.plugins.keys().map(String::as_str).chain(linked.clone());
+        if known().any(|known| known == name) {
+            return;
+        }
+        let near = nearest(name, name.len(), known()).map(|near| format!("plugin:{near}"));
+        let problem =
+            format!("there is no [plugins.{name}], and no plugin of that name is built in");
+        self.faults.push(Fault::of(format!("{key}.use"), problem, origin.clone()).near(near));
+    }
+
+    fn chain(&mut self, point: Point, draft: &ChainDraft) {
+        let key = format!("chain.{point}");
+        self.composed.origins.insert(key.clone(), draft.origin.clone());
+        if let Some(replaced) = &draft.replaced {
+            self.composed.replaced.insert(key.clone(), replaced.clone());
+        }
+        let mut seen = BTreeSet::new();
+        let mut entries = Vec::new();
+        for (index, entry) in draft.entries.iter().enumerate() {
+            let key = format!("{key}[{index}]");
+            let Some(entry) = self.entry(&key, point, entry, &mut seen) else { continue };
+            entries.push(entry);
+        }
+        self.composed.policies.chains.insert(Chain(point), entries);
+    }
+
+    fn entry<'d>(
+        &mut self,
+        key: &str,
+        point: Point,
+        draft: &'d Draft,
+        seen: &mut BTreeSet<&'d str>,
+    ) -> Option<ChainEntry> {
+        self.note_origins(key, draft);
+        let written = self.required(key, draft, "hook", "the NAME of a [hook.NAME]")?;
+        let hook = text(written);
+        let hook_key = format!("{key}.hook");
+        if !self.drafts.hooks.contains_key(hook) {
+            let near = nearest(hook, hook.len(), self.drafts.hooks.keys().map(String::as_str));
+            let problem = format!("there is no [hook.{hook}]");
+            self.faults.push(Fault::of(hook_key, problem, written.origin.clone()).near(near));
+        } else if !seen.insert(hook) {
+            let problem = format!("{hook:?} is in this chain already");
+            self.faults.push(Fault::of(hook_key, problem, written.origin.clone()));
+        }
+        let entry = ChainEntry {
+            hook: hook.to_owned(),
+            mode: match draft.fields.get("mode").map(text) {
+                Some("shadow") => Mode::Shadow,
+                Some("off") => Mode::Off,
+                _ => Mode::Enforce,
+            },
+            on_error: draft.fields.get("on_error").map(|word| match text(word) {
+                "open" => FailMode::Open,
+                _ => FailMode::Closed,
+            }),
+            budget: draft.fields.get("budget").and_then(duration),
+            warn: draft.fields.get("warn").and_then(duration),
+        };
+        self.check_entry(key, point, &entry, draft);
+        Some(entry)
+    }
+
+    fn check_entry(&mut self, key: &str, point: Point, entry: &ChainEntry, draft: &Draft) {
+        let budget = entry.budget.unwrap_or(self.settings.policy.budget);
+        let budget_key = format!("{key}.budget");
+        if let (Some(warn), Some(written)) = (entry.warn, draft.fields.get("warn"))
+            && warn > budget
+            && !self.is_faulty(&budget_key)
+            && !(entry.budget.is_none() && self.is_faulty("policy.budget"))
+        {
+            let problem = format!(
+                "warn ({}) must be at most the budget ({})",
+                format_duration(warn),
+                format_duration(budget)
+            );
+            self.faults.push(Fault::of(format!("{key}.warn"), problem, written.origin.clone()));
+        }
+        if let (Some(FailMode::Closed), Some(written)) =
+            (entry.on_error, draft.fields.get("on_error"))
+            && !point.is_verdict()
+        {
+            let key = format!("{key}.on_error");
+            self.warn(
+                &written.origin,
+                &key,
+                "has no effect, since nothing is decided at this point",
+            );
+        }
+    }
+
+    fn warn_of_idle_hooks(&mut self) {
+        let chains = self.drafts.chains.values();
+        let named: BTreeSet<&str> = chains
+            .flat_map(|chain| &chain.entries)
+            .filter_map(|entry| entry.fields.get("hook").map(text))
+            .collect();
+        for (name, draft) in &self.drafts.hooks {
+            if !named.contains(name.as_str()) {
+                self.warn(
+                    &draft.origin,
+                    &format!("hook.{name}"),
+                    "no chain names it, so it only starts, ticks and stops",
+                );
+            }
+        }
+    }
+
+    /// A value that a table cannot be without. A faulty one is not missing.
+    fn required<'d>(
+        &mut self,
+        key: &str,
+        draft: &'d Draft,
+        name: &str,
+        expected: &str,
+    ) -> Option<&'d Written> {
+        let found = draft.fields.get(name);
+        let told = self.is_faulty(key) || self.is_faulty(&format!("{key}.{name}"));
+        if found.is_none() && !told {
+            let problem = format!("{name} is missing; expected {expected}");
+            self.faults.push(Fault::of(key, problem, draft.origin.clone()));
+        }
+        found
+    }
+
+    fn is_faulty(&self, key: &str) -> bool {
+        self.faults.iter().any(|fault| fault.key.as_deref() == Some(key))
+    }
+
+    fn note_origins(&mut self, key: &str, draft: &Draft) {
+        self.composed.origins.extend(
+            draft
+                .fields
+                .iter()
+                .map(|(name, written)| (format!("{key}.{name}"), written.origin.clone())),
+        );
+    }
+
+    fn warn(&mut self, origin: &Origin, key: &str, oddity: &str) {
+        self.composed.warnings.push(format!("{origin}: {key}: {oddity}"));
+    }
+}
+
+/// What the walk has checked: a text.
+fn text(written: &Written) -> &str {
+    written.value.as_str().unwrap_or_default()
+}
+
+/// What the walk has checked: a duration.
+fn duration(written: &Written) -> Option<Duration> {
+    parse_duration(text(written)).ok()
+}
+
+/// What the walk has checked: a whole number of 32 bits; absent is 0.
+fn count(written: Option<&Written>) -> u32 {
+    let number = written.and_then(|written| written.value.as_integer());
+    number.and_then(|number| u32::try_from(number).ok()).unwrap_or(0)
+}

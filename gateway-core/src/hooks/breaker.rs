@@ -1,0 +1,183 @@
+//! The breaker: a hook that fails too often is not asked for a while.
+//!
+//! Closed, open, and in between: after the cooldown one call is let through, and decides whether
+//! the hook is asked again.
+
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+use crate::config::PolicySettings;
+
+#[derive(Debug)]
+enum State {
+    Closed,
+    Open {
+        until: Instant,
+    },
+    /// One call is out; no further one until it has an end, or has been out for too long.
+    Probing {
+        since: Instant,
+    },
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    errors: usize,
+    window: Duration,
+    cooldown: Duration,
+    /// Nothing has failed lately: nobody needs the lock.
+    calm: AtomicBool,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: State,
+    failures: VecDeque<Instant>,
+}
+
+/// What a breaker shows of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BreakerState {
+    /// The hook is asked.
+    Closed,
+    /// It is quarantined.
+    Open,
+    /// One call finds out whether it works again.
+    HalfOpen,
+}
+
+impl Breaker {
+    pub(crate) fn new(settings: &PolicySettings) -> Self {
+        Self {
+            errors: settings.breaker_errors as usize,
+            window: settings.breaker_window,
+            cooldown: settings.breaker_cooldown,
+            calm: AtomicBool::new(true),
+            inner: Mutex::new(Inner { state: State::Closed, failures: VecDeque::new() }),
+        }
+    }
+
+    /// One that never opens.
+    pub(crate) fn never() -> Self {
+        Self::new(&PolicySettings { breaker_errors: u32::MAX, ..PolicySettings::default() })
+    }
+
+    /// Whether the hook may be asked now. Who asks must tell what came of it.
+    pub(crate) fn admits(&self, now: Instant) -> bool {
+        if self.calm.load(SeqCst) {
+            return true;
+        }
+        let mut inner = self.inner.lock();
+        match inner.state {
+            State::Closed => true,
+            State::Open { until } if now < until => false,
+            State::Probing { since } if now < since + self.cooldown => false,
+            State::Open { .. } | State::Probing { .. } => {
+                inner.state = State::Probing { since: now };
+                true
+            }
+        }
+    }
+
+    /// A call worked; true if that closed the breaker.
+    pub(crate) fn succeeded(&self, now: Instant) -> bool {
+        if self.calm.load(SeqCst) {
+            return false;
+        }
+        let mut inner = self.inner.lock();
+        let probed = matches!(inner.state, State::Probing { .. });
+        if probed {
+            inner.state = State::Closed;
+            inner.failures.clear();
+        }
+        let window = self.window;
+        inner.failures.retain(|failure| now.saturating_duration_since(*failure) < window);
+        let calm = inner.failures.is_empty() && matches!(inner.state, State::Closed);
+        self.calm.store(calm, SeqCst);
+        probed
+    }
+
+    /// A call failed; true if that opened the breaker.
+    pub(crate) fn failed(&self, now: Instant) -> bool {
+        let mut inner = self.inner.lock();
+        self.calm.store(false, SeqCst);
+        match inner.state {
+            // Begun before it opened.
+            State::Open { .. } => return false,
+            State::Probing { .. } => {}
+            State::Closed => {
+                let window = self.window;
+                inner.failures.retain(|failure| now.saturating_duration_since(*failure) < window);
+                inner.failures.push_back(now);
+                if inner.failures.len() < self.errors {
+                    return false;
+                }
+            }
+        }
+        inner.failures.clear();
+        inner.state = State::Open { until: now + self.cooldown };
+        true
+    }
+
+    pub(crate) fn state(&self) -> BreakerState {
+        match self.inner.lock().state {
+            State::Closed => BreakerState::Closed,
+            State::Open { .. } => BreakerState::Open,
+            State::Probing { .. } => BreakerState::HalfOpen,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn breaker() -> Breaker {
+        Breaker::new(&PolicySettings { breaker_errors: 3, ..PolicySettings::default() })
+    }
+
+    #[test]
+    fn it_opens_at_the_last_failure_that_is_tolerated_and_lets_one_call_probe() {
+        let (breaker, start) = (breaker(), Instant::now());
+        assert!(!breaker.failed(start) && !breaker.failed(start));
+        breaker.succeeded(start);
+        assert!(breaker.failed(start), "successes in between do not count");
+        assert!(!breaker.admits(start));
+        let later = start + Duration::from_secs(30);
+        assert!(breaker.admits(later));
+        assert!(!breaker.admits(later), "one probe at a time");
+        assert!(breaker.failed(later), "a failed probe opens it again");
+        let again = later + Duration::from_secs(30);
+        assert!(breaker.admits(again));
+        assert!(breaker.succeeded(again));
+        assert!(breaker.admits(again) && breaker.admits(again));
+        assert_eq!(breaker.state(), BreakerState::Closed);
+    }
+
+    #[test]
+    fn failures_outside_of_the_window_are_forgotten() {
+        let (breaker, start) = (breaker(), Instant::now());
+        for n in 0..10 {
+            assert!(!breaker.failed(start + Duration::from_secs(20 * n)));
+        }
+    }
+
+    #[test]
+    fn a_probe_that_never_ends_does_not_keep_it_open_for_good() {
+        let (breaker, start) = (breaker(), Instant::now());
+        for _ in 0..3 {
+            breaker.failed(start);
+        }
+        let probe = start + Duration::from_secs(30);
+        assert!(breaker.admits(probe));
+        assert!(breaker.admits(probe + Duration::from_secs(30)));
+    }
+}

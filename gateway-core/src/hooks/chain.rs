@@ -1,0 +1,305 @@
+//! A chain's entries: how one hook is asked, and what is made of how it went.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use conexus_plugin_api::{
+    Answer, Point,
+    host::{Event, Services},
+};
+use tokio::sync::oneshot;
+use tracing::{debug, error, info, warn};
+
+use super::{
+    breaker::BreakerState,
+    facilities::CallServices,
+    hook::{CallContext, HookFault, Returned},
+    instance::Instance,
+    pool::{Pool, Ticket},
+    stats::Stats,
+    tape::{Read, Tape},
+};
+use crate::config::{ChainEntry, FailMode, Mode, PolicySettings};
+
+/// A call on the pool that may not be given up at its budget, since native code's verdict counts
+/// however late it is: this many budgets, and at least [`LEAST_PATIENCE`].
+const PATIENCE: u32 = 20;
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+
+/// One entry of `[[chain.on_POINT]]`.
+pub(crate) struct Entry {
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) point: Point,
+    pub(crate) mode: Mode,
+    pub(crate) on_error: FailMode,
+    pub(crate) budget: Duration,
+    pub(crate) warn: Duration,
+    pub(crate) stats: Stats,
+    pool: Arc<Pool>,
+    /// Everything on the calling thread: there is no traffic to hold up.
+    inline: bool,
+}
+
+/// How a call went.
+pub(crate) struct Outcome {
+    pub(crate) result: Result<Answer, HookFault>,
+    pub(crate) took: Duration,
+    pub(crate) reads: Vec<Read>,
+    /// It looked at something that is left out of records.
+    pub(crate) secret: bool,
+}
+
+/// An outcome, at once or later.
+pub(crate) enum Asked {
+    Now(Outcome),
+    Later(Pin<Box<dyn Future<Output = Outcome> + Send>>),
+}
+
+/// What else was noticed when an outcome was taken down.
+pub(crate) enum Noticed {
+    Nothing,
+    /// To be told to `on_hook_error`.
+    Fault {
+        kind: &'static str,
+        message: String,
+    },
+    /// The same, and the breaker opened.
+    Quarantined {
+        kind: &'static str,
+        message: String,
+    },
+}
+
+impl Entry {
+    pub(crate) fn new(
+        instance: Arc<Instance>,
+        point: Point,
+        settings: &ChainEntry,
+        policy: &PolicySettings,
+        pool: &Arc<Pool>,
+        inline: bool,
+    ) -> Self {
+        let budget = settings.budget.unwrap_or(policy.budget);
+        Self {
+            instance,
+            point,
+            mode: settings.mode,
+            on_error: settings.fail_mode(point),
+            budget,
+            warn: settings.warn.unwrap_or(budget / 2),
+            stats: Stats::default(),
+            pool: Arc::clone(pool),
+            inline,
+        }
+    }
+
+    /// Asks the hook.
+    pub(crate) fn ask(&self, event: &Event, generation: u64, tape: Tape) -> Asked {
+        let started = Instant::now();
+        if !self.instance.breaker.admits(started) {
+            return Asked::Now(Outcome::failed(HookFault::Quarantined));
+        }
+        let may_defer = matches!(self.point, Point::Connect | Point::Register);
+        let services = Arc::new(CallServices::new(
+            &self.instance.facilities,
+            generation,
+            event.connection(),
+            may_defer,
+            tape,
+        ));
+        let context = CallContext {
+            services: Arc::clone(&services) as Arc<dyn Services>,
+            deadline: started + self.budget,
+        };
+        if !self.inline && self.instance.is_slow(started) {
+            return self.ask_on_pool(event.clone(), context, services, started);
+        }
+        let returned = self.instance.invoke(event, &context);
+        drop(context);
+        let took = started.elapsed();
+        self.instance.note_time(took);
+        match returned {
+            Ok(Returned::Deferred(_)) => self.await_deferred(services, started),
+            Ok(Returned::Answer(answer)) => Asked::Now(Outcome::of(Ok(answer), took, &services)),
+            Err(fault) => Asked::Now(Outcome::of(Err(fault), took, &services)),
+        }
+    }
+
+    fn ask_on_pool(
+        &self,
+        event: Event,
+        context: CallContext,
+        services: Arc<CallServices>,
+        started: Instant,
+    ) -> Asked {
+        let (answer, answered) = oneshot::channel();
+        let instance = Arc::clone(&self.instance);
+        let submitted = self.pool.submit(move || {
+            let began = Instant::now();
+            let returned = instance.invoke(&event, &context);
+            instance.note_time(began.elapsed());
+            let _ = answer.send(returned);
+        });
+        let Ok(ticket) = submitted else {
+            return Asked::Now(Outcome::failed(HookFault::Overloaded));
+        };
+        let patience = if self.instance.blocking {
+            self.budget
+        } else {
+            (self.budget * PATIENCE).max(LEAST_PATIENCE)
+        };
+        let mut ticket = GiveUp(Some(ticket));
+        let budget = self.budget;
+        Asked::Later(Box::pin(async move {
+            let returned = tokio::time::timeout_at((started + patience).into(), answered).await;
+            let result = match returned {
+                Ok(Ok(returned)) => {
+                    ticket.is_back();
+                    match returned {
+                        Ok(Returned::Answer(answer)) => Ok(answer),
+                        Ok(Returned::Deferred(_)) => {
+                            deferred(&services, (started + budget).into()).await
+                        }
+                        Err(fault) => Err(fault),
+                    }
+                }
+                Ok(Err(_)) => Err(HookFault::Panicked("its thread broke".into())),
+                Err(_) => {
+                    let began = ticket.0.take().is_some_and(|ticket| ticket.give_up());
+                    Err(if began { HookFault::TimedOut } else { HookFault::Overloaded })
+                }
+            };
+            Outcome::of(result, started.elapsed(), &services)
+        }))
+    }
+
+    fn await_deferred(&self, services: Arc<CallServices>, started: Instant) -> Asked {
+        let deadline = started + self.budget;
+        Asked::Later(Box::pin(async move {
+            let result = deferred(&services, deadline.into()).await;
+            Outcome::of(result, started.elapsed(), &services)
+        }))
+    }
+
+    /// Counts how a call went, moves the breaker, writes the log.
+    pub(crate) fn settle(
+        &self,
+        result: &Result<Answer, HookFault>,
+        took: Duration,
+        about: Option<&str>,
+    ) -> Noticed {
+        if matches!(result, Err(HookFault::Quarantined)) {
+            self.stats.failed(&HookFault::Quarantined);
+            return Noticed::Nothing;
+        }
+        self.stats.took(took);
+        let now = Instant::now();
+        let (kind, message) = match result {
+            Ok(answer) => {
+                self.stats.answered(answer);
+                if took <= self.budget {
+                    if took > self.warn {
+                        self.was_slow(took);
+                    }
+                    if self.instance.breaker.succeeded(now) {
+                        info!(hook = %self.instance.name, point = %self.point, "hook works again");
+                    }
+                    return Noticed::Nothing;
+                }
+                self.stats.overran();
+                ("overrun", format!("took {took:?}, its budget is {:?}", self.budget))
+            }
+            Err(fault) => {
+                self.stats.failed(fault);
+                (fault.kind(), fault.to_string())
+            }
+        };
+        let opened = self.instance.breaker.failed(now);
+        self.log_failure(kind, &message, about);
+        if opened {
+            error!(
+                hook = %self.instance.name, point = %self.point, last = kind,
+                "hook failed too often and is quarantined"
+            );
+            return Noticed::Quarantined { kind, message };
+        }
+        Noticed::Fault { kind, message }
+    }
+
+    fn was_slow(&self, took: Duration) {
+        self.stats.was_slow();
+        if let Some(more) = self.instance.lateness.open(self.instance.facilities.now_ms()) {
+            debug!(hook = %self.instance.name, point = %self.point, ?took, more, "hook is slow");
+        }
+    }
+
+    fn log_failure(&self, kind: &str, message: &str, about: Option<&str>) {
+        if let Some(more) = self.instance.failures.open(self.instance.facilities.now_ms()) {
+            let on_error = match self.on_error {
+                FailMode::Closed => "closed",
+                FailMode::Open => "open",
+            };
+            warn!(
+                hook = %self.instance.name, point = %self.point, kind, %message, agent = about,
+                on_error, mode = ?self.mode, more, "hook failed"
+            );
+        }
+    }
+
+    pub(crate) fn breaker(&self) -> BreakerState {
+        self.instance.breaker.state()
+    }
+}
+
+impl Outcome {
+    fn of(result: Result<Answer, HookFault>, took: Duration, services: &CallServices) -> Self {
+        Self { result, took, reads: services.take_reads(), secret: services.read_a_secret() }
+    }
+
+    fn failed(fault: HookFault) -> Self {
+        Self { result: Err(fault), took: Duration::ZERO, reads: Vec::new(), secret: false }
+    }
+}
+
+/// A call whose waiter went away is given up.
+struct GiveUp(Option<Ticket>);
+
+impl GiveUp {
+    fn is_back(&mut self) {
+        self.0.take();
+    }
+}
+
+impl Drop for GiveUp {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.0.take() {
+            ticket.give_up();
+        }
+    }
+}
+
+async fn deferred(
+    services: &CallServices,
+    deadline: tokio::time::Instant,
+) -> Result<Answer, HookFault> {
+    /// Gives the token up, also when nobody waits any more.
+    struct Token<'a>(&'a CallServices, u64);
+    impl Drop for Token<'_> {
+        fn drop(&mut self) {
+            self.0.give_up_deferred(self.1);
+        }
+    }
+    let Some((token, arrives)) = services.take_deferred() else {
+        return Err(HookFault::BadReturn("put off without a token".into()));
+    };
+    let _token = Token(services, token);
+    match tokio::time::timeout_at(deadline, arrives).await {
+        Ok(Ok(Ok(answer))) => Ok(answer),
+        Ok(Ok(Err(message))) => Err(HookFault::Failed(message)),
+        Ok(Err(_)) => Err(HookFault::Failed("its verdict was never given".into())),
+        Err(_) => Err(HookFault::TimedOut),
+    }
+}

@@ -1,0 +1,351 @@
+//! The engine: which generation judges, and how another takes its place.
+//!
+//! A candidate is built completely beside the running generation, then swapped in at once; one
+//! that fails leaves everything as it was. What began with a generation ends with it, so an old
+//! one lives until its last call has ended. The one before the running one is kept, to go back to.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use conexus_plugin_api::Point;
+use parking_lot::Mutex;
+use serde::Serialize;
+use tracing::{info, warn};
+
+use super::{
+    breaker::BreakerState,
+    deferrals::Deferrals,
+    facilities::{Surroundings, WallClock},
+    generation::{Generation, Loader, Shared},
+    instance::SourceFile,
+    judge::{Judge, Policy, World},
+    loader::StockLoader,
+    observers::Observers,
+    pool::{Pool, PoolUsage},
+    record::Recorder,
+    stats::HookCounts,
+    timers::Timers,
+};
+use crate::{
+    config::{FailMode, Mode, Settings},
+    state::{Metrics, Store},
+};
+
+/// Why a candidate did not become the running generation.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// Scripts, plugins or chains are at fault; a line each.
+    #[error("{}", .0.join("\n"))]
+    Faulty(Vec<String>),
+    /// Old generations still have calls running.
+    #[error(
+        "{0} generations are alive already (policy.generations): old ones still have calls running"
+    )]
+    TooManyAlive(usize),
+    /// There is nothing to go back to.
+    #[error("there is no former generation to go back to")]
+    NoFormer,
+    /// The decision log cannot be opened, or no thread started.
+    #[error("the engine of hooks cannot start")]
+    Io(#[from] io::Error),
+}
+
+/// See the [module](self).
+pub struct Engine {
+    shared: Arc<Shared>,
+    current: ArcSwap<Generation>,
+    /// One reload at a time.
+    changing: Mutex<Changing>,
+    newest: AtomicU64,
+    max_alive: usize,
+}
+
+struct Changing {
+    former: Option<Arc<Generation>>,
+    refusal: Option<Refusal>,
+}
+
+/// Why the last candidate was refused.
+#[derive(Debug, Clone, Serialize)]
+pub struct Refusal {
+    /// When, in Unix milliseconds.
+    pub at_ms: i64,
+    /// What was wrong, a line each.
+    pub reasons: Vec<String>,
+}
+
+impl Engine {
+    /// Builds the first generation.
+    ///
+    /// # Errors
+    /// [`ReloadError`]: all that is wrong with hooks and chains.
+    pub fn start(settings: &Settings) -> Result<Self, ReloadError> {
+        let loader = StockLoader::new(settings)?;
+        Self::start_with(settings, Box::new(loader), WallClock::Real, false)
+    }
+
+    pub(crate) fn start_with(
+        settings: &Settings,
+        loader: Box<dyn Loader>,
+        clock: WallClock,
+        inline: bool,
+    ) -> Result<Self, ReloadError> {
+        let around = Arc::new(Surroundings {
+            store: Store::new(&settings.state),
+            metrics: Metrics::default(),
+            clock,
+            world: OnceLock::new(),
+            deferrals: Deferrals::new(settings.policy.deferred),
+            timers: Timers::default(),
+        });
+        let recorder = if inline { None } else { Recorder::open(&settings.telemetry)? };
+        let shared = Arc::new(Shared {
+            around,
+            pool: Arc::new(Pool::new(&settings.policy)),
+            observers: Observers::start(settings.policy.observer_queue)?,
+            recorder,
+            loader,
+            alive: AtomicUsize::new(0),
+            inline,
+        });
+        let first = Generation::build(&shared, 1, settings, None).map_err(ReloadError::Faulty)?;
+        activate(&first, None);
+        Ok(Self {
+            shared,
+            current: ArcSwap::new(first),
+            changing: Mutex::new(Changing { former: None, refusal: None }),
+            newest: AtomicU64::new(1),
+            max_alive: settings.policy.generations,
+        })
+    }
+
+    /// Builds a generation from these settings and lets it judge from now on; its number. Blocks
+    /// for as long as it takes to compile and start what has changed.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; then the running generation runs on.
+    pub fn reload(&self, settings: &Settings) -> Result<u64, ReloadError> {
+        let mut changing = self.changing.lock();
+        let reloaded = self.build_next(settings, &mut changing);
+        match &reloaded {
+            Ok(number) => {
+                changing.refusal = None;
+                info!(generation = number, "hooks reloaded");
+            }
+            Err(error) => self.note_refusal(&mut changing, error.to_string()),
+        }
+        reloaded
+    }
+
+    /// A candidate was refused before it came to hooks: its configuration is faulty.
+    pub fn refuse(&self, reasons: &str) {
+        self.note_refusal(&mut self.changing.lock(), reasons.to_owned());
+    }
+
+    fn note_refusal(&self, changing: &mut Changing, reasons: String) {
+        warn!(%reasons, generation = self.current.load().number, "not reloaded, the old generation runs on");
+        let reasons = reasons.lines().map(str::to_owned).collect();
+        changing.refusal = Some(Refusal { at_ms: self.shared.around.clock.now_ms(), reasons });
+    }
+
+    fn build_next(&self, settings: &Settings, changing: &mut Changing) -> Result<u64, ReloadError> {
+        // The former one makes room for the present one.
+        let spare =
+            usize::from(changing.former.as_ref().is_some_and(|f| Arc::strong_count(f) == 1));
+        let alive = self.shared.alive.load(SeqCst) - spare;
+        if alive >= self.max_alive {
+            return Err(ReloadError::TooManyAlive(alive));
+        }
+        if alive >= self.max_alive * 3 / 4 {
+            warn!(alive, max = self.max_alive, "many generations are alive");
+        }
+        let current = self.current.load_full();
+        let number = self.newest.load(SeqCst) + 1;
+        let next = Generation::build(&self.shared, number, settings, Some(&current))
+            .map_err(ReloadError::Faulty)?;
+        self.newest.store(number, SeqCst);
+        self.swap(next, current, changing);
+        Ok(number)
+    }
+
+    fn swap(&self, next: Arc<Generation>, current: Arc<Generation>, changing: &mut Changing) {
+        activate(&next, Some(&current));
+        self.current.store(next);
+        changing.former = Some(current);
+    }
+
+    /// Brings the former generation back, with its instances as they were; its number. The one that
+    /// ran becomes the former one.
+    ///
+    /// # Errors
+    /// [`ReloadError::NoFormer`].
+    pub fn roll_back(&self) -> Result<u64, ReloadError> {
+        let mut changing = self.changing.lock();
+        let former = changing.former.take().ok_or(ReloadError::NoFormer)?;
+        let (number, current) = (former.number, self.current.load_full());
+        info!(generation = number, instead_of = current.number, "hooks rolled back");
+        self.swap(former, current, &mut changing);
+        Ok(number)
+    }
+
+    /// What runs, and how it fares.
+    pub fn status(&self) -> Status {
+        let changing = self.changing.lock();
+        let current = self.current.load_full();
+        Status {
+            generation: about(&current),
+            former: changing.former.as_deref().map(about),
+            refusal: changing.refusal.clone(),
+            alive: self.shared.alive.load(SeqCst),
+            chains: chains(&current),
+            metrics: self.shared.around.metrics.snapshot(),
+            pool: self.shared.pool.usage(),
+            deferred: self.shared.around.deferrals.len(),
+            observers_dropped: self.shared.observers.dropped(),
+            decisions_dropped: self.shared.recorder.as_ref().map_or(0, Recorder::dropped),
+            state: self.shared.around.store.usage(),
+        }
+    }
+
+    /// The files that the running generation was made from.
+    pub fn files(&self) -> Vec<SourceFile> {
+        self.current.load().files()
+    }
+
+    /// Lets observers hear what is still to be told, then stops every instance. Blocks, for at
+    /// most `patience` and what an instance's `on_stop` takes.
+    pub fn stop(&self, patience: Duration) {
+        if !self.shared.observers.flush(patience) {
+            warn!("observers were not told everything");
+        }
+        for instance in self.current.load().instances.values() {
+            instance.stop();
+        }
+    }
+
+    pub(crate) fn current(&self) -> Arc<Generation> {
+        self.current.load_full()
+    }
+}
+
+impl Policy for Engine {
+    fn hook_count(&self) -> usize {
+        self.current.load().instances.len()
+    }
+
+    fn judge(&self) -> Arc<dyn Judge> {
+        self.current.load_full()
+    }
+
+    fn serve(&self, world: Weak<dyn World>) {
+        let _ = self.shared.around.world.set(world);
+    }
+}
+
+/// From now on the instances of one generation tick, and no others.
+fn activate(next: &Generation, current: Option<&Generation>) {
+    for instance in current.iter().flat_map(|current| current.instances.values()) {
+        instance.active.store(false, SeqCst);
+    }
+    for instance in next.instances.values() {
+        instance.active.store(true, SeqCst);
+        let before = instance.facilities.generation.swap(next.number, SeqCst);
+        if before != next.number && current.is_some_and(|current| current.has(instance)) {
+            instance.carried_over();
+        }
+    }
+}
+
+/// What [`Engine::status`] tells.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// The generation that judges.
+    pub generation: GenerationStatus,
+    /// The one that a rollback brings back.
+    pub former: Option<GenerationStatus>,
+    /// Why the last candidate was refused, unless a later one was accepted.
+    pub refusal: Option<Refusal>,
+    /// Generations that have calls running or are kept.
+    pub alive: usize,
+    /// The running chains by point, hooks in order.
+    pub chains: BTreeMap<&'static str, Vec<HookStatus>>,
+    /// Counters of the hooks' own, by instance and name.
+    pub metrics: Vec<crate::state::Counter>,
+    /// Threads for calls that may block.
+    pub pool: PoolUsage,
+    /// Verdicts that plugins have put off.
+    pub deferred: usize,
+    /// Events that observers were not told, for want of room.
+    pub observers_dropped: u64,
+    /// Decisions that were not recorded, for want of room.
+    pub decisions_dropped: u64,
+    /// What the hooks' state takes.
+    pub state: crate::state::Usage,
+}
+
+/// One generation.
+#[derive(Debug, Clone, Serialize)]
+pub struct GenerationStatus {
+    /// Its number, from 1.
+    pub number: u64,
+    /// When it was built, in Unix milliseconds.
+    pub since_ms: i64,
+    /// The files that it was made from, beside the configuration.
+    pub files: Vec<SourceFile>,
+}
+
+/// One hook at one point.
+#[derive(Debug, Clone, Serialize)]
+pub struct HookStatus {
+    /// The instance.
+    pub hook: String,
+    /// `script:NAME` or `plugin:NAME`.
+    pub source: String,
+    /// Whether it is obeyed.
+    pub mode: Mode,
+    /// What a failure means.
+    pub on_error: FailMode,
+    /// How long a call may take, in milliseconds.
+    pub budget_ms: u64,
+    /// Whether it is asked.
+    pub breaker: BreakerState,
+    /// What has been counted in this generation.
+    pub counts: HookCounts,
+}
+
+fn about(generation: &Generation) -> GenerationStatus {
+    GenerationStatus {
+        number: generation.number,
+        since_ms: generation.since_ms,
+        files: generation.files(),
+    }
+}
+
+fn chains(generation: &Generation) -> BTreeMap<&'static str, Vec<HookStatus>> {
+    let chain = |point: Point| {
+        let hooks = generation.chain(point).iter().map(|entry| HookStatus {
+            hook: entry.instance.name.to_string(),
+            source: entry.instance.source.clone(),
+            mode: entry.mode,
+            on_error: entry.on_error,
+            budget_ms: u64::try_from(entry.budget.as_millis()).unwrap_or(u64::MAX),
+            breaker: entry.breaker(),
+            counts: entry.stats.snapshot(),
+        });
+        (point.name(), hooks.collect::<Vec<_>>())
+    };
+    Point::ALL.iter().copied().map(chain).filter(|(_, hooks)| !hooks.is_empty()).collect()
+}
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

@@ -1,0 +1,390 @@
+//! What the gateway does for one instance, during a call and outside of one.
+
+use std::{
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use conexus_plugin_api::{
+    Agent, AgentFilter, Answer, MAX_AGENTS,
+    host::{Connection, Level, Refused, Services, StateError, Value},
+};
+use conexus_protocol::AgentKey;
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use super::{
+    deferrals::{Completed, Deferrals},
+    judge::World,
+    tape::{Read, Tape},
+    timers::Timers,
+};
+use crate::state::{InstanceMetrics, Metrics, Namespace, Store};
+
+/// Timers that one instance may have set at once.
+const MAX_TIMERS: usize = 1000;
+/// Bytes of one line that a hook writes to the log.
+const MAX_LOG_BYTES: usize = 4096;
+
+/// The wall clock, or in tests and replay one that is set by hand.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum WallClock {
+    #[default]
+    Real,
+    Virtual(Arc<AtomicI64>),
+}
+
+impl WallClock {
+    pub(crate) fn now_ms(&self) -> i64 {
+        match self {
+            Self::Real => {
+                let now = std::time::SystemTime::now();
+                let since = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+                i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+            }
+            Self::Virtual(now) => now.load(SeqCst),
+        }
+    }
+}
+
+/// What all instances share, over all generations.
+pub(crate) struct Surroundings {
+    pub(crate) store: Store,
+    pub(crate) metrics: Metrics,
+    pub(crate) clock: WallClock,
+    pub(crate) world: OnceLock<Weak<dyn World>>,
+    pub(crate) deferrals: Deferrals,
+    pub(crate) timers: Timers,
+}
+
+impl Surroundings {
+    fn world(&self) -> Option<Arc<dyn World>> {
+        self.world.get()?.upgrade()
+    }
+}
+
+/// One instance's part of the gateway. As [`Services`] it serves an instance outside of calls.
+pub(crate) struct Facilities {
+    pub(crate) hook: Arc<str>,
+    pub(crate) around: Arc<Surroundings>,
+    namespace: Namespace,
+    metrics: InstanceMetrics,
+    /// The newest generation that has the instance.
+    pub(crate) generation: AtomicU64,
+    pub(crate) timers_set: AtomicUsize,
+    /// For timers to find the instance by, once it exists.
+    pub(crate) instance: OnceLock<Weak<super::instance::Instance>>,
+}
+
+impl Facilities {
+    pub(crate) fn new(
+        hook: &str,
+        namespace: Option<&str>,
+        generation: u64,
+        around: &Arc<Surroundings>,
+    ) -> Self {
+        Self {
+            hook: hook.into(),
+            metrics: around.metrics.instance(hook),
+            namespace: around.store.namespace(namespace.unwrap_or(hook)),
+            around: Arc::clone(around),
+            generation: AtomicU64::new(generation),
+            timers_set: AtomicUsize::new(0),
+            instance: OnceLock::new(),
+        }
+    }
+}
+
+impl Services for Facilities {
+    fn now_ms(&self) -> i64 {
+        self.around.clock.now_ms()
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(SeqCst)
+    }
+
+    fn log(&self, level: Level, text: &str) {
+        let cut = text.floor_char_boundary(MAX_LOG_BYTES.min(text.len()));
+        let (hook, text) = (&*self.hook, text[..cut].escape_debug());
+        match level {
+            Level::Trace => tracing::trace!(target: "conexus_gateway::hook", hook, "{text}"),
+            Level::Debug => tracing::debug!(target: "conexus_gateway::hook", hook, "{text}"),
+            Level::Info => tracing::info!(target: "conexus_gateway::hook", hook, "{text}"),
+            Level::Warn => tracing::warn!(target: "conexus_gateway::hook", hook, "{text}"),
+            Level::Error => tracing::error!(target: "conexus_gateway::hook", hook, "{text}"),
+        }
+    }
+
+    fn kv_get(&self, key: &str) -> Result<Option<Value>, StateError> {
+        self.namespace.get(self.now_ms(), key)
+    }
+
+    fn kv_set(&self, key: &str, value: Value, ttl: Option<Duration>) -> Result<(), StateError> {
+        self.namespace.set(self.now_ms(), key, value, ttl)
+    }
+
+    fn kv_delete(&self, key: &str) -> Result<bool, StateError> {
+        self.namespace.delete(self.now_ms(), key)
+    }
+
+    fn kv_incr(&self, key: &str, by: i64, ttl: Option<Duration>) -> Result<i64, StateError> {
+        self.namespace.incr(self.now_ms(), key, by, ttl)
+    }
+
+    fn kv_cas(
+        &self,
+        key: &str,
+        expected: Option<&Value>,
+        value: Value,
+        ttl: Option<Duration>,
+    ) -> Result<bool, StateError> {
+        self.namespace.cas(self.now_ms(), key, expected, value, ttl)
+    }
+
+    fn kv_expire(&self, key: &str, ttl: Option<Duration>) -> Result<bool, StateError> {
+        self.namespace.expire(self.now_ms(), key, ttl)
+    }
+
+    fn rate_limit(&self, key: &str, count: u32, per: Duration) -> Result<bool, StateError> {
+        self.namespace.rate_limit(self.now_ms(), key, count, per)
+    }
+
+    fn connection_get(&self, _key: &str) -> Result<Option<Value>, StateError> {
+        Err(StateError::NoConnection)
+    }
+
+    fn connection_set(&self, _key: &str, _value: Option<Value>) -> Result<(), StateError> {
+        Err(StateError::NoConnection)
+    }
+
+    fn agent(&self, did: &str) -> Option<Arc<Agent>> {
+        self.around.world()?.agent(AgentKey::parse_did(did).ok()?)
+    }
+
+    fn agents(&self, filter: &AgentFilter) -> Vec<Arc<Agent>> {
+        let limit = if filter.limit == 0 { MAX_AGENTS } else { filter.limit.min(MAX_AGENTS) };
+        let filter = AgentFilter { limit, ..filter.clone() };
+        self.around.world().map(|world| world.agents(&filter)).unwrap_or_default()
+    }
+
+    fn send(&self, did: &str, kind: &str, payload: &str) -> Result<(), Refused> {
+        let to = AgentKey::parse_did(did).map_err(|error| Refused::Invalid(error.to_string()))?;
+        self.around.world().ok_or(Refused::Absent)?.send(to, kind, payload)
+    }
+
+    fn disconnect(&self, did: &str, reason: &str) -> bool {
+        let Ok(key) = AgentKey::parse_did(did) else { return false };
+        self.around.world().is_some_and(|world| world.disconnect(key, reason))
+    }
+
+    fn metric(&self, name: &str, add: i64) -> Result<(), StateError> {
+        self.metrics.add(name, add)
+    }
+
+    fn timer(&self, after: Duration, tag: u64) -> Result<(), Refused> {
+        let Some(instance) = self.instance.get() else {
+            return Err(Refused::Invalid("the instance is not made yet".into()));
+        };
+        if self.timers_set.fetch_add(1, SeqCst) >= MAX_TIMERS {
+            self.timers_set.fetch_sub(1, SeqCst);
+            return Err(Refused::Full);
+        }
+        self.around.timers.after(after, Weak::clone(instance), tag);
+        Ok(())
+    }
+
+    fn defer(&self) -> Result<u64, Refused> {
+        Err(Refused::Invalid("only a call at on_connect or on_register can be put off".into()))
+    }
+
+    fn complete(&self, token: u64, answer: Result<Answer, String>) -> bool {
+        self.around.deferrals.complete(&self.hook, token, answer)
+    }
+
+    fn secret_read(&self) {}
+}
+
+/// What an instance reaches during one call: its time stands still, its reads go on the tape.
+pub(crate) struct CallServices {
+    base: Arc<Facilities>,
+    generation: u64,
+    now_ms: OnceLock<i64>,
+    connection: Option<Arc<Connection>>,
+    may_defer: bool,
+    deferred: Mutex<Option<(u64, oneshot::Receiver<Completed>)>>,
+    secret: AtomicBool,
+    tape: Tape,
+}
+
+impl CallServices {
+    pub(crate) fn new(
+        base: &Arc<Facilities>,
+        generation: u64,
+        connection: Option<&Arc<Connection>>,
+        may_defer: bool,
+        tape: Tape,
+    ) -> Self {
+        Self {
+            base: Arc::clone(base),
+            generation,
+            now_ms: OnceLock::new(),
+            connection: connection.cloned(),
+            may_defer,
+            deferred: Mutex::new(None),
+            secret: AtomicBool::new(false),
+            tape,
+        }
+    }
+
+    /// Where the verdict that was put off under a token will arrive.
+    pub(crate) fn take_deferred(&self) -> Option<(u64, oneshot::Receiver<Completed>)> {
+        self.deferred.lock().take()
+    }
+
+    pub(crate) fn give_up_deferred(&self, token: u64) {
+        self.base.around.deferrals.give_up(token);
+    }
+
+    pub(crate) fn read_a_secret(&self) -> bool {
+        self.secret.load(SeqCst)
+    }
+
+    pub(crate) fn take_reads(&self) -> Vec<Read> {
+        self.tape.take_reads()
+    }
+
+    fn connection(&self) -> Result<&Connection, StateError> {
+        self.connection.as_deref().ok_or(StateError::NoConnection)
+    }
+}
+
+impl Drop for CallServices {
+    fn drop(&mut self) {
+        // Put off, and then answered or failed all the same.
+        if let Some((token, _)) = self.deferred.get_mut().take() {
+            self.base.around.deferrals.give_up(token);
+        }
+    }
+}
+
+impl Services for CallServices {
+    fn now_ms(&self) -> i64 {
+        *self.now_ms.get_or_init(|| self.tape.read(|| json!(["now"]), || self.base.now_ms()))
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    fn log(&self, level: Level, text: &str) {
+        self.base.log(level, text);
+    }
+
+    fn kv_get(&self, key: &str) -> Result<Option<Value>, StateError> {
+        self.tape.read(|| json!(["kv_get", key]), || self.base.kv_get(key))
+    }
+
+    fn kv_set(&self, key: &str, value: Value, ttl: Option<Duration>) -> Result<(), StateError> {
+        self.tape.read(
+            || json!(["kv_set", key, value, ttl]),
+            || self.base.kv_set(key, value.clone(), ttl),
+        )
+    }
+
+    fn kv_delete(&self, key: &str) -> Result<bool, StateError> {
+        self.tape.read(|| json!(["kv_delete", key]), || self.base.kv_delete(key))
+    }
+
+    fn kv_incr(&self, key: &str, by: i64, ttl: Option<Duration>) -> Result<i64, StateError> {
+        self.tape.read(|| json!(["kv_incr", key, by, ttl]), || self.base.kv_incr(key, by, ttl))
+    }
+
+    fn kv_cas(
+        &self,
+        key: &str,
+        expected: Option<&Value>,
+        value: Value,
+        ttl: Option<Duration>,
+    ) -> Result<bool, StateError> {
+        self.tape.read(
+            || json!(["kv_cas", key, expected, value, ttl]),
+            || self.base.kv_cas(key, expected, value.clone(), ttl),
+        )
+    }
+
+    fn kv_expire(&self, key: &str, ttl: Option<Duration>) -> Result<bool, StateError> {
+        self.tape.read(|| json!(["kv_expire", key, ttl]), || self.base.kv_expire(key, ttl))
+    }
+
+    fn rate_limit(&self, key: &str, count: u32, per: Duration) -> Result<bool, StateError> {
+        self.tape.read(
+            || json!(["rate_limit", key, count, per]),
+            || self.base.rate_limit(key, count, per),
+        )
+    }
+
+    fn connection_get(&self, key: &str) -> Result<Option<Value>, StateError> {
+        self.tape.read(
+            || json!(["connection_get", key]),
+            || Ok(self.connection()?.get(&self.base.hook, key)),
+        )
+    }
+
+    fn connection_set(&self, key: &str, value: Option<Value>) -> Result<(), StateError> {
+        self.tape.read(
+            || json!(["connection_set", key, value]),
+            || self.connection()?.set(&self.base.hook, key, value.clone()),
+        )
+    }
+
+    fn agent(&self, did: &str) -> Option<Arc<Agent>> {
+        self.tape.read(|| json!(["agent", did]), || self.base.agent(did))
+    }
+
+    fn agents(&self, filter: &AgentFilter) -> Vec<Arc<Agent>> {
+        self.tape.read(|| json!(["agents", filter]), || self.base.agents(filter))
+    }
+
+    fn send(&self, did: &str, kind: &str, payload: &str) -> Result<(), Refused> {
+        self.tape
+            .read(|| json!(["send", did, kind, payload]), || self.base.send(did, kind, payload))
+    }
+
+    fn disconnect(&self, did: &str, reason: &str) -> bool {
+        self.tape.read(|| json!(["disconnect", did, reason]), || self.base.disconnect(did, reason))
+    }
+
+    fn metric(&self, name: &str, add: i64) -> Result<(), StateError> {
+        self.base.metric(name, add)
+    }
+
+    fn timer(&self, after: Duration, tag: u64) -> Result<(), Refused> {
+        self.base.timer(after, tag)
+    }
+
+    fn defer(&self) -> Result<u64, Refused> {
+        if !self.may_defer {
+            return self.base.defer();
+        }
+        let mut deferred = self.deferred.lock();
+        if deferred.is_some() {
+            return Err(Refused::Invalid("this call is put off already".into()));
+        }
+        let (token, arrives) = self.base.around.deferrals.defer(&self.base.hook)?;
+        *deferred = Some((token, arrives));
+        Ok(token)
+    }
+
+    fn complete(&self, token: u64, answer: Result<Answer, String>) -> bool {
+        self.base.complete(token, answer)
+    }
+
+    fn secret_read(&self) {
+        self.secret.store(true, SeqCst);
+    }
+}

@@ -1,0 +1,258 @@
+//! An instance: one hook of `[hook.NAME]`, loaded and configured, and what keeps it in check.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use conexus_plugin_api::{
+    Point, PointSet,
+    host::{Event, Services},
+};
+use parking_lot::Mutex;
+use tracing::{debug, warn};
+
+use super::{
+    breaker::Breaker,
+    facilities::{CallServices, Facilities},
+    hook::{CallContext, Hook, HookFault, Returned},
+    pool::Pool,
+    stats::LogGate,
+    tape::Tape,
+    timers::Due,
+};
+
+/// A hook that took this long is asked on the pool for a while, so that it does not hold up the
+/// threads that carry messages.
+const SLOW_CALL: Duration = Duration::from_millis(5);
+const SLOW_FOR_MS: i64 = 10_000;
+/// Calls of the instance's own life (start, stop, reload, ticks, timers) may take this long.
+const LIFECYCLE_BUDGET: Duration = Duration::from_secs(5);
+
+/// A file that something was made from.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct SourceFile {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// The SHA-256 of its content, hexadecimal.
+    pub sha256: String,
+}
+
+/// See the [module](self).
+pub(crate) struct Instance {
+    pub(crate) name: Arc<str>,
+    pub(crate) source: String,
+    pub(crate) facilities: Arc<Facilities>,
+    pub(crate) breaker: Breaker,
+    pub(crate) blocking: bool,
+    native: bool,
+    /// Equal keys make equal instances: a hash over code, configuration and files.
+    pub(crate) key: [u8; 32],
+    pub(crate) files: Vec<SourceFile>,
+    pub(crate) failures: LogGate,
+    pub(crate) lateness: LogGate,
+    /// Whether the running generation has it; others do not tick.
+    pub(crate) active: AtomicBool,
+    hook: Arc<dyn Hook>,
+    pool: Arc<Pool>,
+    points: PointSet,
+    started: AtomicBool,
+    origin: Instant,
+    slow_until_ms: AtomicI64,
+    /// A tick does not begin before the last one has ended.
+    ticking: Mutex<()>,
+}
+
+impl Instance {
+    #[expect(clippy::too_many_arguments, reason = "a plain constructor of all that is known")]
+    pub(crate) fn new(
+        hook: Arc<dyn Hook>,
+        source: String,
+        facilities: Arc<Facilities>,
+        breaker: Breaker,
+        blocking: bool,
+        native: bool,
+        key: [u8; 32],
+        files: Vec<SourceFile>,
+        pool: &Arc<Pool>,
+    ) -> Arc<Self> {
+        let instance = Arc::new(Self {
+            name: Arc::clone(&facilities.hook),
+            source,
+            breaker,
+            blocking,
+            native,
+            key,
+            files,
+            failures: LogGate::default(),
+            lateness: LogGate::default(),
+            active: AtomicBool::new(false),
+            points: hook.points(),
+            hook,
+            pool: Arc::clone(pool),
+            started: AtomicBool::new(false),
+            origin: Instant::now(),
+            slow_until_ms: AtomicI64::new(i64::MIN),
+            ticking: Mutex::new(()),
+            facilities,
+        });
+        let _ = instance.facilities.instance.set(Arc::downgrade(&instance));
+        instance
+    }
+
+    pub(crate) fn points(&self) -> PointSet {
+        self.points
+    }
+
+    pub(crate) fn is_replayable(&self) -> bool {
+        self.hook.is_replayable()
+    }
+
+    /// Whether what a record leaves out of this event was out of its sight. Scripts tell what they
+    /// looked at; native code may have looked at anything.
+    pub(crate) fn sees_only_the_record(&self, event: &Event) -> bool {
+        match event {
+            _ if !self.native => true,
+            Event::Connect(_) => false,
+            Event::Register(event) => event.credentials.is_none(),
+            _ => true,
+        }
+    }
+
+    /// Calls the hook on this thread. Panics become faults.
+    pub(crate) fn invoke(
+        &self,
+        event: &Event,
+        context: &CallContext,
+    ) -> Result<Returned, HookFault> {
+        contained(|| self.hook.call(event, context))
+    }
+
+    /// Whether it should be asked on the pool.
+    pub(crate) fn is_slow(&self, now: Instant) -> bool {
+        self.blocking || self.millis(now) < self.slow_until_ms.load(SeqCst)
+    }
+
+    /// A call took so long.
+    pub(crate) fn note_time(&self, took: Duration) {
+        if took >= SLOW_CALL {
+            self.slow_until_ms.store(self.millis(Instant::now()) + SLOW_FOR_MS, SeqCst);
+        }
+    }
+
+    fn millis(&self, now: Instant) -> i64 {
+        i64::try_from(now.saturating_duration_since(self.origin).as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Calls `on_start`.
+    pub(crate) fn start(&self) -> Result<(), HookFault> {
+        self.started.store(true, SeqCst);
+        self.lifecycle(&Event::Start)
+    }
+
+    /// Calls `on_reload` on the pool: a newer generation has it, too.
+    pub(crate) fn carried_over(self: &Arc<Self>) {
+        if self.points.contains(Point::Reload) {
+            let this = Arc::clone(self);
+            let _ = self.pool.submit(move || this.lifecycle_logged(&Event::Reload));
+        }
+    }
+
+    /// Calls `on_stop`, once, if it was started.
+    pub(crate) fn stop(&self) {
+        if self.started.swap(false, SeqCst) {
+            self.lifecycle_logged(&Event::Stop);
+        }
+    }
+
+    /// A tick or a timer of it is due.
+    pub(crate) fn is_due(self: &Arc<Self>, due: Due) {
+        let this = Arc::clone(self);
+        let submitted = self.pool.submit(move || match due {
+            Due::Tick(_) => {
+                if this.active.load(SeqCst)
+                    && let Some(_alone) = this.ticking.try_lock()
+                {
+                    this.lifecycle_logged(&Event::Tick);
+                }
+            }
+            Due::Timer(tag) => {
+                this.facilities.timers_set.fetch_sub(1, SeqCst);
+                let context = this.context();
+                if let Err(fault) = contained(|| this.hook.on_timer(tag, &context)) {
+                    warn!(hook = %this.name, tag, kind = fault.kind(), %fault, "timer failed");
+                }
+            }
+        });
+        if submitted.is_err() {
+            if let Due::Timer(_) = due {
+                self.facilities.timers_set.fetch_sub(1, SeqCst);
+            }
+            warn!(hook = %self.name, ?due, "skipped, too much is waiting");
+        }
+    }
+
+    fn context(&self) -> CallContext {
+        let generation = self.facilities.generation.load(SeqCst);
+        let services = CallServices::new(&self.facilities, generation, None, false, Tape::Off);
+        CallContext {
+            services: Arc::new(services) as Arc<dyn Services>,
+            deadline: Instant::now() + LIFECYCLE_BUDGET,
+        }
+    }
+
+    fn lifecycle(&self, event: &Event) -> Result<(), HookFault> {
+        if !self.points.contains(event.point()) {
+            return Ok(());
+        }
+        match self.invoke(event, &self.context())? {
+            Returned::Answer(answer) if answer.is_continue() => Ok(()),
+            _ => Err(HookFault::BadReturn(format!("{} decides nothing", event.point()))),
+        }
+    }
+
+    fn lifecycle_logged(&self, event: &Event) {
+        debug!(hook = %self.name, point = %event.point(), "lifecycle");
+        if let Err(fault) = self.lifecycle(event) {
+            warn!(hook = %self.name, point = %event.point(), kind = fault.kind(), %fault, "hook failed");
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // This may be a thread that carries messages, and the hook may take its time.
+        if !self.started.swap(false, SeqCst) || !self.points.contains(Point::Stop) {
+            return;
+        }
+        let (hook, name, context) =
+            (Arc::clone(&self.hook), Arc::clone(&self.name), self.context());
+        let submitted = self.pool.submit(move || {
+            if let Err(fault) = contained(|| hook.call(&Event::Stop, &context)) {
+                warn!(hook = %name, kind = fault.kind(), %fault, "on_stop failed");
+            }
+        });
+        if submitted.is_err() {
+            warn!(hook = %self.name, "on_stop was skipped, too much is waiting");
+        }
+    }
+}
+
+/// Turns a panic into a fault.
+fn contained<T>(call: impl FnOnce() -> Result<T, HookFault>) -> Result<T, HookFault> {
+    catch_unwind(AssertUnwindSafe(call))
+        .unwrap_or_else(|payload| Err(HookFault::Panicked(said(payload.as_ref()))))
+}
+
+fn said(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message")
+        .to_owned()
+}

@@ -1,0 +1,271 @@
+//! Reload: the configuration is read again and becomes the next generation of hooks, or nothing
+//! changes.
+//!
+//! Asked for by a signal, by the admin API, or by [`watch`] when a file changes that the policy was
+//! made from. Only what hooks are made of is taken over while the gateway runs; for other settings
+//! that differ it says that they need a restart.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
+use tokio::{sync::mpsc, time::timeout};
+use tracing::{debug, info, warn};
+
+use crate::{
+    config::{self, KEYS, Loaded, Settings, Sources},
+    hooks::{Engine, ReloadError},
+};
+
+/// Settings that are taken over by a reload, beside the tables of hooks.
+const HOT: [&str; 2] = ["policy.", "scripts."];
+
+/// See the [module](self).
+pub struct Reloader {
+    sources: Sources,
+    engine: Arc<Engine>,
+    running: Settings,
+    seen: Mutex<Seen>,
+}
+
+struct Seen {
+    config_files: Vec<PathBuf>,
+    fingerprint: [u8; 32],
+    refused: bool,
+}
+
+/// A reload that took place.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Reloaded {
+    /// The generation that judges now.
+    pub generation: u64,
+    /// Keys that were changed and need a restart.
+    pub needs_restart: Vec<&'static str>,
+}
+
+impl Reloader {
+    /// Reloads for an engine that was built from these sources.
+    pub fn new(sources: Sources, loaded: &Loaded, engine: Arc<Engine>) -> Self {
+        let config_files = loaded.files.clone();
+        let fingerprint = fingerprint(&sources, &config_files, &engine);
+        let seen = Seen { config_files, fingerprint, refused: false };
+        Self { sources, engine, running: loaded.settings.clone(), seen: Mutex::new(seen) }
+    }
+
+    /// The engine whose generations change.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Reads everything again. Blocks for as long as it takes to read, compile and start.
+    ///
+    /// # Errors
+    /// What is wrong, a line each; then everything runs on as it was.
+    pub fn reload(&self) -> Result<Reloaded, Vec<String>> {
+        let mut seen = self.seen.lock();
+        let done = self.reload_now(&mut seen);
+        seen.refused = done.is_err();
+        seen.fingerprint = fingerprint(&self.sources, &seen.config_files, &self.engine);
+        done
+    }
+
+    fn reload_now(&self, seen: &mut Seen) -> Result<Reloaded, Vec<String>> {
+        let loaded = match config::load(&self.sources) {
+            Ok(loaded) => loaded,
+            Err(errors) => {
+                let text = errors.to_string();
+                self.engine.refuse(&text);
+                return Err(text.lines().map(str::to_owned).collect());
+            }
+        };
+        seen.config_files.clone_from(&loaded.files);
+        for warning in &loaded.warnings {
+            warn!("{warning}");
+        }
+        let generation = self.engine.reload(&loaded.settings).map_err(|error| match error {
+            ReloadError::Faulty(faults) => faults,
+            error => vec![error.to_string()],
+        })?;
+        let needs_restart = changed(&self.running, &loaded.settings);
+        if !needs_restart.is_empty() {
+            warn!(keys = needs_restart.join(", "), "changed settings need a restart");
+        }
+        Ok(Reloaded { generation, needs_restart })
+    }
+
+    /// Reloads if a file has changed since the last attempt, or the last one failed.
+    fn reload_if_changed(&self) {
+        let now = {
+            let seen = self.seen.lock();
+            let now = fingerprint(&self.sources, &seen.config_files, &self.engine);
+            if now == seen.fingerprint && !seen.refused {
+                debug!("files were touched, nothing has changed");
+                return;
+            }
+            now
+        };
+        debug!(fingerprint = ?now.first_chunk::<4>(), "files have changed");
+        // Both say themselves what came of it.
+        let _ = self.reload();
+    }
+
+    /// All files whose change matters.
+    fn files(&self) -> Vec<PathBuf> {
+        let seen = self.seen.lock();
+        let mut files = seen.config_files.clone();
+        files.push(main_file(&self.sources));
+        files.push(main_file(&self.sources).with_file_name("conf.d").join("x.toml"));
+        files.extend(self.engine.files().into_iter().map(|file| file.path));
+        files
+    }
+}
+
+fn changed(running: &Settings, loaded: &Settings) -> Vec<&'static str> {
+    let needs_restart = |path: &str| !HOT.iter().any(|hot| path.starts_with(hot));
+    KEYS.iter()
+        .filter(|key| needs_restart(key.path) && running.value(key) != loaded.value(key))
+        .map(|key| key.path)
+        .collect()
+}
+
+fn main_file(sources: &Sources) -> PathBuf {
+    let name = sources.config.as_deref().unwrap_or(Path::new(config::DEFAULT_FILE));
+    sources.working_dir.join(name)
+}
+
+/// A hash over all that the policy is made from.
+fn fingerprint(sources: &Sources, config_files: &[PathBuf], engine: &Engine) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    let layers = std::fs::read_dir(main_file(sources).with_file_name("conf.d"));
+    let layers = layers.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let mut files: BTreeSet<PathBuf> = layers.collect();
+    files.insert(main_file(sources));
+    files.extend(config_files.iter().cloned());
+    files.extend(engine.files().into_iter().map(|file| file.path));
+    for path in files {
+        hasher.update(path.as_os_str().as_encoded_bytes());
+        match std::fs::read(&path) {
+            Ok(content) => hasher.update(Sha256::digest(content)),
+            Err(error) => hasher.update(error.kind().to_string()),
+        }
+    }
+    hasher.finalize().into()
+}
+
+/// A change is looked at when nothing more has happened for this long.
+const SETTLED: Duration = Duration::from_millis(200);
+/// A stream of changes is looked at after this long.
+const AT_LAST: Duration = Duration::from_secs(2);
+
+/// Reloads whenever a file changes, until dropped. Returns only if files cannot be watched.
+pub async fn watch(reloader: Arc<Reloader>) {
+    let (events, mut touched) = mpsc::channel(1);
+    let handler = move |event: notify::Result<notify::Event>| {
+        match event {
+            Ok(event) if event.kind.is_access() => return,
+            Ok(_) => {}
+            Err(error) => warn!(%error, "watching files"),
+        }
+        // One that waits stands for all.
+        let _ = events.try_send(());
+    };
+    let mut watcher = match notify::recommended_watcher(handler) {
+        Ok(watcher) => watcher,
+        Err(error) => {
+            warn!(%error, "files are not watched; reload by signal or command");
+            return;
+        }
+    };
+    let mut watched = BTreeSet::new();
+    loop {
+        watch_folders(&mut watcher, &mut watched, &reloader.files());
+        // What happened before a folder was watched is not missed either.
+        let reloading = Arc::clone(&reloader);
+        if tokio::task::spawn_blocking(move || reloading.reload_if_changed()).await.is_err() {
+            warn!("a reload panicked");
+        }
+        if touched.recv().await.is_none() {
+            return;
+        }
+        let settle = async { while let Ok(Some(())) = timeout(SETTLED, touched.recv()).await {} };
+        let _ = timeout(AT_LAST, settle).await;
+    }
+}
+
+fn watch_folders(
+    watcher: &mut RecommendedWatcher,
+    watched: &mut BTreeSet<PathBuf>,
+    files: &[PathBuf],
+) {
+    let wanted: BTreeSet<_> = files.iter().flat_map(|file| folders_of(file)).collect();
+    for folder in watched.difference(&wanted) {
+        let _ = watcher.unwatch(folder);
+    }
+    watched.retain(|folder| wanted.contains(folder));
+    for folder in &wanted {
+        // One that was replaced has to be watched anew, and to watch one twice does no harm.
+        match watcher.watch(folder, RecursiveMode::NonRecursive) {
+            Ok(()) => {
+                if watched.insert(folder.clone()) {
+                    debug!(folder = %folder.display(), "watching");
+                }
+            }
+            Err(error) => {
+                let absent = matches!(error.kind, notify::ErrorKind::PathNotFound);
+                if !absent && watched.remove(folder) {
+                    info!(folder = %folder.display(), %error, "not watched any more");
+                }
+            }
+        }
+    }
+}
+
+/// The folders in which something happens when a file changes: its own, and the ones that hold a
+/// symbolic link on the way to it (mounted config maps are swapped so).
+fn folders_of(file: &Path) -> Vec<PathBuf> {
+    let mut folders = Vec::new();
+    let mut pending = vec![file.to_owned()];
+    // Links may lead in circles.
+    for _ in 0..16 {
+        let Some(path) = pending.pop() else { break };
+        folders.extend(path.parent().map(Path::to_owned));
+        for part in path.ancestors() {
+            let Ok(target) = std::fs::read_link(part) else { continue };
+            let Some(parent) = part.parent() else { continue };
+            folders.push(parent.to_owned());
+            let rest = path.strip_prefix(part).unwrap_or(Path::new(""));
+            pending.push(if rest.as_os_str().is_empty() {
+                parent.join(target)
+            } else {
+                parent.join(target).join(rest)
+            });
+        }
+    }
+    folders.retain(|folder| !folder.as_os_str().is_empty());
+    folders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn folders_of_a_swapped_link_are_found() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        std::fs::create_dir(root.join("..v1")).unwrap();
+        std::fs::write(root.join("..v1/a.toml"), "").unwrap();
+        std::os::unix::fs::symlink("..v1", root.join("..data")).unwrap();
+        std::os::unix::fs::symlink("..data/a.toml", root.join("a.toml")).unwrap();
+        let folders = folders_of(&root.join("a.toml"));
+        assert!(folders.contains(&root.to_owned()), "{folders:?}");
+        assert!(folders.contains(&root.join("..v1")), "{folders:?}");
+    }
+}

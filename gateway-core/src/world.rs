@@ -1,0 +1,98 @@
+//! What hooks reach of the gateway: who is present, a message to one of them, the end of one.
+//!
+//! Called from within hooks, so from within decisions, wherever those are asked for: nothing here
+//! waits, and nobody asks policy anything while holding a lock that is taken here.
+
+use std::sync::Arc;
+
+use conexus_plugin_api::{Agent, AgentFilter, MAX_AGENTS, host::Refused};
+use conexus_protocol::{AgentKey, CloseReason, MessageType, Payload, Rules};
+
+use crate::{
+    core::Core,
+    hooks::World,
+    session::{
+        handle::SessionHandle,
+        inbound::is_between_agents,
+        outbox::{self, Order, Parcel},
+    },
+    voice::{MAX_ERROR_BYTES, spoken},
+};
+
+/// What a close frame holds beside its code (RFC 6455, 5.5).
+const MAX_CLOSE_TEXT: usize = 123;
+
+impl World for Core {
+    fn agent(&self, key: AgentKey) -> Option<Arc<Agent>> {
+        self.router.presence.live(key, self.clock.now()).map(|session| session.facts())
+    }
+
+    fn agents(&self, filter: &AgentFilter) -> Vec<Arc<Agent>> {
+        let limit = match filter.limit {
+            0 => MAX_AGENTS,
+            limit => limit.min(MAX_AGENTS),
+        };
+        let wanted = |session: &SessionHandle| filter.wants(&session.facts());
+        let page = self.router.presence.page(None, limit, self.clock.now(), wanted);
+        page.agents.iter().map(|session| session.facts()).collect()
+    }
+
+    fn send(&self, to: AgentKey, kind: &str, payload: &str) -> Result<(), Refused> {
+        let kind = MessageType::parse(kind)
+            .filter(|kind| is_between_agents(*kind))
+            .ok_or_else(|| Refused::Invalid("not a type that agents send each other".into()))?;
+        let most = match kind {
+            MessageType::Error => MAX_ERROR_BYTES,
+            _ => self.settings.limits.message_bytes,
+        };
+        let too_large = || Refused::Invalid(format!("over {most} bytes"));
+        if payload.len() > most {
+            return Err(too_large());
+        }
+        // What v1 allows, every agent understands.
+        let payload = Payload::parse(kind, payload, Rules::V1_STRICT)
+            .map_err(|fault| Refused::Invalid(fault.to_string()))?;
+        let router = &self.router;
+        let session = router.presence.live(to, self.clock.now()).ok_or(Refused::Absent)?;
+        let text = router.voice.say(session.agent.as_str(), None, payload);
+        if text.len() > most {
+            return Err(too_large());
+        }
+        session.outbox.offer_aside(Parcel::Word(text)).map_err(|refused| match refused {
+            outbox::Refused::Full(_) => Refused::Full,
+            outbox::Refused::Closed(_) => Refused::Absent,
+        })
+    }
+
+    fn disconnect(&self, key: AgentKey, reason: &str) -> bool {
+        let close = CloseReason::Denied;
+        let text = match spoken(reason) {
+            text if text.is_empty() => close.reason().to_owned(),
+            text => cut(text, MAX_CLOSE_TEXT),
+        };
+        self.router
+            .presence
+            .live(key, self.clock.now())
+            .is_some_and(|session| session.outbox.order(Order::Close(close, text)))
+    }
+}
+
+/// At most so many bytes of a text, as whole characters.
+fn cut(mut text: String, most: usize) -> String {
+    let fits = |end: &usize| text.is_char_boundary(*end);
+    let end = (0..=most.min(text.len())).rev().find(fits).unwrap_or(0);
+    text.truncate(end);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(cut("short".into(), 123), "short");
+        assert_eq!(cut("x".repeat(200), 123).len(), 123);
+        assert_eq!(cut("é".repeat(200), 123), "é".repeat(61));
+    }
+}
