@@ -3,7 +3,7 @@
 use std::sync::{PoisonError, RwLock};
 
 use conexus_plugin_api::{
-    CONTINUE, Call, Connect, Delivered, Disconnect, Error, Expire, HookError, Host, Outcome,
+    CONTINUE, Call, Capabilities, Connect, Delivered, Disconnect, Error, Expire, HookError, Host, Outcome,
     Plugin, Point, PointSet, Register, Registered, Replaced, Route, Unregister, Watch,
 };
 
@@ -57,6 +57,8 @@ impl Plugin for AuditLog {
         Point::HookError,
         Point::Start,
     ]);
+    // It asks nothing; but what is replayed has happened once, and is not to be written again.
+    const NEEDS: Capabilities = Capabilities::OUTSIDE;
 
     fn new(config: Config, host: Host) -> Result<Self, Error> {
         config.check()?;
