@@ -3,8 +3,8 @@
 use std::sync::{PoisonError, RwLock};
 
 use conexus_plugin_api::{
-    CONTINUE, Call, Capabilities, Connect, Delivered, Disconnect, Error, Expire, HookError, Host, Outcome,
-    Plugin, Point, PointSet, Register, Registered, Replaced, Route, Unregister, Watch,
+    CONTINUE, Call, Capabilities, Connect, Delivered, Disconnect, Error, Expire, HookError, Host,
+    Outcome, Plugin, Point, PointSet, Register, Registered, Replaced, Route, Unregister, Watch,
 };
 
 use crate::{

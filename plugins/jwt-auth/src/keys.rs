@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, jwk::JwkSet};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, jwk::{JwkSet, PublicKeyUse}};
 
 use crate::config::Source;
 
@@ -61,6 +61,7 @@ impl Keys {
             Self::Set(keys) => {
                 let mut fitting = keys.iter().filter(|key| {
                     key.key.family() == algorithm.family()
+                        && fits(&key.key, algorithm)
                         && key.algorithm.is_none_or(|only| only == algorithm)
                         && id.is_none_or(|id| key.id.as_deref() == Some(id))
                 });
@@ -123,6 +124,9 @@ fn set(content: &[u8], algorithms: &[Algorithm]) -> Result<Keys, String> {
     let set: JwkSet = serde_json::from_slice(content).map_err(|error| error.to_string())?;
     let mut keys = Vec::new();
     for jwk in set.keys {
+        if matches!(jwk.common.public_key_use, Some(PublicKeyUse::Encryption)) {
+            continue;
+        }
         // A key for something else (encryption, another algorithm) is no fault of the set.
         let algorithm = match jwk.common.key_algorithm {
             Some(named) => match named.to_string().parse() {

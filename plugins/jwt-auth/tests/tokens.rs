@@ -257,7 +257,9 @@ fn a_set_of_keys_is_searched_by_id() {
     let alice = agent(1);
     let (first, second, rsa) = (Key::ed(), Key::ed(), Key::rsa());
     let odd = json!({"kty": "RSA", "n": "AQAB", "e": "AQAB", "kid": "d", "alg": "RSA-OAEP"});
-    let set = json!({"keys": [first.jwk("a"), second.jwk("b"), rsa.jwk("c"), odd]});
+    let mut encrypts = Key::rsa().jwk("e");
+    encrypts["use"] = json!("enc");
+    let set = json!({"keys": [first.jwk("a"), second.jwk("b"), rsa.jwk("c"), odd, encrypts]});
     let (_folder, path) = file(set.to_string());
     let config = json!({"jwks_file": path, "algorithms": ["EdDSA", "RS256"]});
     let kit = Kit::<JwtAuth>::new(config).unwrap();

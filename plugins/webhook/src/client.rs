@@ -21,7 +21,7 @@ const MIN_SECRET_BYTES: usize = 16;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error("the service cannot be reached: {0}")]
-    Transport(#[from] ureq::Error),
+    Transport(ureq::Error),
     #[error("the service answered {0}")]
     Status(StatusCode),
     #[error("the service's answer cannot be used: {0}")]
@@ -60,12 +60,14 @@ impl Client {
             request = request.header("x-conexus-timestamp", timestamp);
             request = request.header("x-conexus-signature", signature);
         }
-        let mut response = request.header("content-type", "application/json").send(body)?;
+        let request = request.header("content-type", "application/json");
+        let mut response = request.send(body).map_err(Failure::Transport)?;
         match response.status() {
             StatusCode::NO_CONTENT => Ok(CONTINUE),
             StatusCode::OK => {
                 let body = response.body_mut().with_config().limit(self.response_bytes);
-                reply::read(&body.read_to_vec()?, point).map_err(Failure::Reply)
+                reply::read(&body.read_to_vec().map_err(Failure::Transport)?, point)
+                    .map_err(Failure::Reply)
             }
             status => Err(Failure::Status(status)),
         }
