@@ -50,6 +50,7 @@ mod presence;
 pub mod reload;
 mod replay;
 mod router;
+pub mod script;
 mod session;
 pub mod state;
 mod voice;

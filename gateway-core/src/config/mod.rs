@@ -20,7 +20,7 @@ mod secret;
 mod settings;
 mod show;
 mod table;
-mod units;
+pub(crate) mod units;
 mod urls;
 mod walk;
 

@@ -16,7 +16,7 @@ const SIZES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 <
 
 /// Why a text is no quantity.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum QuantityError {
+pub(crate) enum QuantityError {
     #[error("{0:?} has no unit")]
     NoUnit(String),
     #[error("{0:?} has an unknown unit")]
@@ -28,7 +28,7 @@ pub(super) enum QuantityError {
 }
 
 /// Reads `"45s"`.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
     parse(text, &DURATIONS).map(Duration::from_millis)
 }
 

@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path};
 
-use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, jwk::{JwkSet, PublicKeyUse}};
+use jsonwebtoken::{
+    Algorithm, AlgorithmFamily, DecodingKey,
+    jwk::{JwkSet, PublicKeyUse},
+};
 
 use crate::config::Source;
 

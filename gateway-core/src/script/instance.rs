@@ -1,0 +1,358 @@
+//! A script with its configuration: loaded once, called from many threads.
+
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Instant,
+};
+
+use conexus_plugin_api::{
+    Answer, Point, PointSet,
+    host::{Event, Services},
+};
+use rhai::{
+    AST, ASTNode, Caches, CallFnOptions, Dynamic, Engine, EvalAltResult, Expr, FnCallExpr,
+    ImmutableString, Module, ModuleResolver, Position, Scope, Shared, Stmt, StmtBlock,
+    module_resolvers::DummyModuleResolver,
+};
+use serde_json::{Map as Config, Value as Json};
+
+use super::{
+    bind::{self, Call, Held},
+    check::body,
+    engine,
+    fault::{ScriptError, ScriptFault, Trace},
+    meter::{self, LOAD_TIME},
+    scripts::{CONFIG, Script, Unit},
+    sources::SourceFile,
+};
+use crate::hooks::{CallContext, Hook, HookFault, Returned};
+
+type Evaluated<T> = Result<T, Box<EvalAltResult>>;
+
+/// A script that decides. Nothing of it changes after it was made.
+pub struct ScriptHook {
+    instance: Instance,
+}
+
+impl ScriptHook {
+    pub(super) const fn new(instance: Instance) -> Self {
+        Self { instance }
+    }
+
+    /// Every file that it was made from, lists of the configuration included.
+    #[must_use]
+    pub fn files(&self) -> &[SourceFile] {
+        &self.instance.files
+    }
+}
+
+impl fmt::Debug for ScriptHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ScriptHook").field(&self.instance.source).finish()
+    }
+}
+
+impl Hook for ScriptHook {
+    fn points(&self) -> PointSet {
+        self.instance.points
+    }
+
+    fn call(&self, event: &Event, context: &CallContext) -> Result<Returned, HookFault> {
+        let called = catch_unwind(AssertUnwindSafe(|| {
+            self.instance.ask(event, context.services.clone(), context.deadline)
+        }));
+        called
+            .unwrap_or_else(|panic| Err(HookFault::Panicked(panic_text(&*panic))))
+            .map(Returned::Answer)
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a text".to_owned())
+}
+
+/// What a hook runs: the body of its function, without the call. (Rhai forgets where a call was
+/// stopped as the error leaves the function; as statements of its own the body keeps the place.)
+struct Body {
+    parameter: Option<ImmutableString>,
+    statements: Vec<Stmt>,
+    /// Where the function begins.
+    position: Position,
+}
+
+/// A loaded script.
+pub(super) struct Instance {
+    engine: Engine,
+    ast: AST,
+    source: ImmutableString,
+    bodies: BTreeMap<Point, Body>,
+    points: PointSet,
+    held: Arc<Held>,
+    files: Vec<SourceFile>,
+    max_operations: u64,
+}
+
+impl Instance {
+    /// Loads a script. `extra` registers more functions, for policy tests.
+    pub(super) fn load(
+        script: &Script,
+        config: &Config<String, Json>,
+        extra: Option<Shared<Module>>,
+    ) -> Result<Self, ScriptError> {
+        let settings = script.scripts().settings();
+        let (lists, list_files) = bind::configured(config)?;
+        let held = Arc::new(Held { lines: lists.into_iter().collect(), ..Held::default() });
+        let mut engine = engine::engine(settings);
+        if let Some(extra) = extra {
+            engine.register_global_module(extra);
+        }
+        let mut loading = Loading {
+            engine,
+            modules: BTreeMap::new(),
+            config: bind::from_json(&Json::Object(config.clone())),
+            held: held.clone(),
+            max_operations: settings.max_operations as u64,
+        };
+        for unit in script.modules() {
+            let ast = loading.compile(unit)?;
+            let module = loading.module(unit, &ast)?;
+            loading.modules.insert(unit_path(unit), module.into());
+        }
+        let main = script.main();
+        let ast = loading.compile(main)?;
+        let Loading { mut engine, modules, .. } = loading;
+        for import in &main.imports {
+            if let Some(module) = modules.get(import.path.as_str()) {
+                engine.register_static_module(import.alias.clone(), module.clone());
+            }
+        }
+        engine.set_module_resolver(DummyModuleResolver::new());
+        let bodies = script.points().iter().map(|point| (point, Body::of(point, &ast))).collect();
+        let mut files = [script.files(), &list_files].concat();
+        files.sort();
+        files.dedup();
+        Ok(Self {
+            engine,
+            source: main.source.name.as_ref().into(),
+            ast,
+            bodies,
+            points: script.points(),
+            held,
+            files,
+            max_operations: settings.max_operations as u64,
+        })
+    }
+
+    /// Asks a hook.
+    pub(super) fn ask(
+        &self,
+        event: &Event,
+        services: Arc<dyn Services>,
+        deadline: Instant,
+    ) -> Result<Answer, HookFault> {
+        let point = event.point();
+        let returned = self
+            .hook(point, bind::argument(event), services, deadline)
+            .map_err(|error| Trace::of(*error, &self.source, point.name()).into_hook_fault())?;
+        self.meaning(point, returned).map_err(HookFault::BadReturn)
+    }
+
+    /// What a hook's return value means; else what is wrong with it, with the hook's place.
+    pub(super) fn meaning(&self, point: Point, returned: Dynamic) -> Result<Answer, String> {
+        bind::answer(point, returned).map_err(|text| {
+            let position = self.bodies.get(&point).map_or(Position::NONE, |body| body.position);
+            ScriptFault::new(&self.source, position, text).to_string()
+        })
+    }
+
+    pub(super) fn hook(
+        &self,
+        point: Point,
+        argument: Option<Dynamic>,
+        services: Arc<dyn Services>,
+        deadline: Instant,
+    ) -> Evaluated<Dynamic> {
+        let Some(body) = self.bodies.get(&point) else { return Ok(Dynamic::UNIT) };
+        let mut scope = Scope::new();
+        if let Some((name, argument)) = body.parameter.clone().zip(argument) {
+            scope.push_dynamic(name, argument);
+        }
+        let mut global = self.engine.new_global_runtime_state();
+        global.lib.push(self.ast.shared_lib().clone());
+        global.source = Some(self.source.clone());
+        global.tag = Dynamic::from(Call { services: Some(services), held: self.held.clone() });
+        meter::metered(self.max_operations, deadline, || {
+            #[expect(deprecated, reason = "means volatile here; rhai is pinned to this version")]
+            self.engine.eval_statements_raw(
+                &mut global,
+                &mut Caches::new(),
+                &mut scope,
+                &body.statements,
+            )
+        })
+    }
+
+    /// Calls any function, for policy tests.
+    pub(super) fn function(
+        &self,
+        name: &str,
+        arguments: Vec<Dynamic>,
+        services: Arc<dyn Services>,
+        deadline: Instant,
+    ) -> Evaluated<Dynamic> {
+        let call = Call { services: Some(services), held: self.held.clone() };
+        let options = CallFnOptions::new().eval_ast(false).with_tag(Dynamic::from(call));
+        meter::metered(self.max_operations, deadline, || {
+            let scope = &mut Scope::new();
+            self.engine.call_fn_with_options(options, scope, &self.ast, name, arguments)
+        })
+    }
+
+    /// `allowlist.rhai`.
+    pub(super) fn source(&self) -> &str {
+        &self.source
+    }
+
+    pub(super) const fn points(&self) -> PointSet {
+        self.points
+    }
+}
+
+impl Body {
+    fn of(point: Point, ast: &AST) -> Self {
+        let function = ast.iter_fn_def().find(|function| function.name == point.name());
+        let (parameter, position) = function.map_or((None, Position::NONE), |function| {
+            (function.params.first().cloned(), function.body.start_position())
+        });
+        let statements = body(ast, point.name(), usize::from(parameter.is_some()));
+        // A block of their own, so that a `const` in them is local.
+        let block = StmtBlock::new(statements, position, Position::NONE);
+        Self { parameter, statements: vec![Stmt::Block(block.into())], position }
+    }
+}
+
+/// `lib/nets.rhai` is imported as `lib/nets`.
+fn unit_path(unit: &Unit) -> String {
+    unit.source.name.trim_end_matches(".rhai").to_owned()
+}
+
+struct Loading {
+    engine: Engine,
+    modules: BTreeMap<String, Shared<Module>>,
+    config: Dynamic,
+    held: Arc<Held>,
+    max_operations: u64,
+}
+
+impl Loading {
+    /// Runs the top level once; then compiles with its constants in place of their names.
+    fn compile(&mut self, unit: &Unit) -> Result<AST, ScriptError> {
+        let name = &unit.source.name;
+        let mut first = unit.ast.clone();
+        first.set_source(name.as_ref());
+        let mut ran = self.scope();
+        self.run(|engine, scope| engine.run_ast_with_scope(scope, &first), &mut ran)
+            .map_err(|error| ScriptError::run(name, *error))?;
+        let mut constants = self.scope();
+        for constant in &unit.constants {
+            if let Some(value) = ran.get(constant) {
+                constants.push_constant_dynamic(constant.clone(), value.clone());
+            }
+        }
+        let mut ast = self
+            .engine
+            .compile_with_scope(&constants, &*unit.source.text)
+            .map_err(|error| ScriptError::parse(name, &error))?;
+        ast.set_source(name.as_ref());
+        self.patterns(unit, &ast)?;
+        Ok(ast)
+    }
+
+    /// A module that scripts import. Its functions keep what it imports itself.
+    fn module(&mut self, unit: &Unit, ast: &AST) -> Result<Module, ScriptError> {
+        let mut scope = self.scope();
+        let made = self.run(
+            |engine, scope| {
+                let scope = std::mem::take(scope);
+                Module::eval_ast_as_new(scope, ast, engine)
+            },
+            &mut scope,
+        );
+        made.map_err(|error| ScriptError::run(&unit.source.name, *error))
+    }
+
+    fn scope(&self) -> Scope<'static> {
+        let mut scope = Scope::new();
+        scope.push_constant_dynamic(CONFIG, self.config.clone());
+        scope
+    }
+
+    fn run<T>(
+        &mut self,
+        run: impl FnOnce(&Engine, &mut Scope<'static>) -> Evaluated<T>,
+        scope: &mut Scope<'static>,
+    ) -> Evaluated<T> {
+        self.engine.set_module_resolver(Loaded(self.modules.clone()));
+        let call = Call { services: None, held: self.held.clone() };
+        self.engine.set_default_tag(Dynamic::from(call));
+        let deadline = Instant::now() + LOAD_TIME;
+        let engine = &self.engine;
+        let caught = catch_unwind(AssertUnwindSafe(|| {
+            meter::metered(self.max_operations, deadline, || run(engine, scope))
+        }));
+        caught.unwrap_or_else(|panic| Err(format!("panicked: {}", panic_text(&*panic)).into()))
+    }
+
+    /// Compiles the regular expressions that are written out, so that a wrong one is found now.
+    fn patterns(&self, unit: &Unit, ast: &AST) -> Result<(), ScriptError> {
+        let mut faults = Vec::new();
+        ast.walk(&mut |path| {
+            let written = match path.last() {
+                Some(ASTNode::Expr(Expr::FnCall(call, _))) => pattern(call, 1),
+                Some(ASTNode::Stmt(Stmt::FnCall(call, _))) => pattern(call, 1),
+                Some(ASTNode::Expr(Expr::MethodCall(call, _))) => pattern(call, 0),
+                _ => None,
+            };
+            if let Some((text, position)) = written
+                && let Err(error) = bind::compile_pattern(text)
+            {
+                faults.push(ScriptFault::new(&unit.source.name, position, error));
+            }
+            true
+        });
+        ScriptError::all(faults)
+    }
+}
+
+fn pattern(call: &FnCallExpr, at: usize) -> Option<(&str, Position)> {
+    match call.args.get(at) {
+        Some(Expr::StringConstant(text, position)) if call.name == "regex" => {
+            Some((text, *position))
+        }
+        _ => None,
+    }
+}
+
+/// Modules by the path that imports name, all of them loaded before.
+struct Loaded(BTreeMap<String, Shared<Module>>);
+
+impl ModuleResolver for Loaded {
+    fn resolve(
+        &self,
+        _engine: &Engine,
+        _source: Option<&str>,
+        path: &str,
+        position: Position,
+    ) -> Evaluated<Shared<Module>> {
+        let module = self.0.get(path).cloned();
+        module.ok_or_else(|| EvalAltResult::ErrorModuleNotFound(path.into(), position).into())
+    }
+}
