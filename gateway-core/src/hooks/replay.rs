@@ -99,7 +99,7 @@ pub struct Change {
 /// # Errors
 /// [`ReplayError`].
 pub fn replay(log: impl BufRead, settings: &Settings) -> Result<Report, ReplayError> {
-    let loader = StockLoader::new(settings).map_err(ReloadError::Io)?;
+    let loader = StockLoader::new(settings);
     replay_with(log, settings, Box::new(loader))
 }
 
