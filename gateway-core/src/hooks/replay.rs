@@ -99,7 +99,7 @@ pub struct Change {
 /// # Errors
 /// [`ReplayError`].
 pub fn replay(log: impl BufRead, settings: &Settings) -> Result<Report, ReplayError> {
-    let loader = StockLoader::new(settings).map_err(ReloadError::Io)?;
+    let loader = StockLoader::new(settings);
     replay_with(log, settings, Box::new(loader))
 }
 
@@ -212,12 +212,14 @@ impl Stage {
         {
             return (as_recorded(step), false);
         }
+        // Not even to see what it would say: it may tell the outside something.
+        if !entry.instance.is_replayable() {
+            return (recorded.map_or(Ok(Answer::CONTINUE), as_recorded), false);
+        }
         let reads = recorded.map(|step| step.reads.clone()).unwrap_or_default();
         match entry.ask(event, self.generation.number, Tape::playing(reads)) {
-            Asked::Now(outcome) if !outcome.secret && entry.instance.is_replayable() => {
-                (outcome.result, true)
-            }
-            // It asks the outside, which is not as it was then; or it looks at what is left out.
+            Asked::Now(outcome) if !outcome.secret => (outcome.result, true),
+            // It looks at what is left out of the log, or puts its verdict off.
             _ => match recorded {
                 Some(step) => (as_recorded(step), false),
                 None => (Ok(Answer::CONTINUE), false),

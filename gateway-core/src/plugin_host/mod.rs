@@ -11,6 +11,7 @@ mod copies;
 mod error;
 mod image;
 mod libraries;
+pub(crate) mod linked;
 mod native;
 #[allow(unsafe_code, reason = "loading a library is; each block has its proof")]
 mod open;

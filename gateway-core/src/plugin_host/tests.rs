@@ -35,9 +35,8 @@ impl Files {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let linked = [("quiet", StaticPlugin::of::<Quiet>())];
-        let bounds = Bounds { file_bytes: 64 * 1024 * 1024, ..Bounds::default() };
-        let libraries =
-            Libraries::new(&linked, Capabilities::ALL, bounds, Some(folder.path().into()));
+        let copies = Some(folder.path().into());
+        let libraries = Libraries::new(&linked, Capabilities::ALL, Bounds::default(), copies);
         Self { folder, libraries }
     }
 
