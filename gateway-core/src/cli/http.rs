@@ -13,14 +13,21 @@ pub enum ClientError {
     Http(#[from] reqwest::Error),
 }
 
-/// A client that trusts the public certificate authorities, and asks directly: a proxy knows other
-/// hosts by the names of this machine.
+/// A client that trusts the public certificate authorities.
 pub(super) fn client(patience: Duration) -> Result<reqwest::Client, ClientError> {
+    Ok(builder(patience)?.build()?)
+}
+
+/// A client for this machine, which to a proxy would be another one.
+pub(super) fn direct_client(patience: Duration) -> Result<reqwest::Client, ClientError> {
+    Ok(builder(patience)?.no_proxy().build()?)
+}
+
+fn builder(patience: Duration) -> Result<reqwest::ClientBuilder, ClientError> {
     let roots: RootCertStore = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
     let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let client = reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy();
-    Ok(client.timeout(patience).build()?)
+    Ok(reqwest::Client::builder().tls_backend_preconfigured(tls).timeout(patience))
 }
