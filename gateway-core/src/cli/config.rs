@@ -78,7 +78,7 @@ fn as_toml(loaded: &Loaded) -> String {
         let origin = loaded.origins[key.path].to_string();
         text += &line(key.name(), loaded.settings.toml(key), &origin);
     }
-    text + &policies_as_toml(loaded)
+    text + policies_as_toml(loaded).as_str()
 }
 
 fn policies_as_toml(loaded: &Loaded) -> String {
@@ -193,7 +193,7 @@ mod tests {
             assert!(text.lines().any(|shown| shown == line), "{line} in\n{text}");
         }
         let json = as_json(&loaded);
-        assert!(!(text + &json).contains("hunter2"));
+        assert!(!(text + json.as_str()).contains("hunter2"));
         let shown: Value = serde_json::from_str(&json).unwrap();
         assert_eq!(shown["hook.members.config"]["value"], json!({ "n": 1.5, "key": "<secret>" }));
         assert_eq!(shown["chain.on_route"]["value"][0]["mode"], "shadow");

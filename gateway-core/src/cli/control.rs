@@ -141,7 +141,7 @@ fn hooks(status: &Value) -> String {
         text += &format!("last candidate refused {}:\n", when(&status["refusal"]["at_ms"]));
         text.extend(reasons.iter().map(|reason| format!("  {}\n", text_of(reason))));
     }
-    text + "\n" + &table(&rows(status))
+    text + "\n" + table(&rows(status)).as_str()
 }
 
 fn about(what: &str, generation: &Value) -> String {

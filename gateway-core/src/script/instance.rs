@@ -27,9 +27,8 @@ use super::{
     fault::{ScriptError, ScriptFault, Trace},
     meter::{self, LOAD_TIME},
     scripts::{CONFIG, Script, Unit},
-    sources::SourceFile,
 };
-use crate::hooks::{CallContext, Hook, HookFault, Returned};
+use crate::hooks::{CallContext, Hook, HookFault, Returned, SourceFile};
 
 type Evaluated<T> = Result<T, Box<EvalAltResult>>;
 
@@ -88,6 +87,15 @@ struct Body {
     position: Position,
 }
 
+/// What policy tests add and leave out.
+#[derive(Default)]
+pub(super) struct Extra {
+    /// More functions; of the same name, those of a later module are found first.
+    pub(super) functions: Vec<Shared<Module>>,
+    /// Which of the script's own functions remain.
+    pub(super) keep: Option<fn(&str) -> bool>,
+}
+
 /// A loaded script.
 pub(super) struct Instance {
     engine: Engine,
@@ -101,23 +109,27 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    /// Loads a script. `extra` registers more functions, for policy tests.
+    /// Loads a script.
     pub(super) fn load(
         script: &Script,
         config: &Config<String, Json>,
-        extra: Option<Shared<Module>>,
+        extra: Extra,
     ) -> Result<Self, ScriptError> {
         let settings = script.scripts().settings();
         let (lists, list_files) = bind::configured(config)?;
         let held = Arc::new(Held { lines: lists.into_iter().collect(), ..Held::default() });
         let mut engine = engine::engine(settings);
-        if let Some(extra) = extra {
-            engine.register_global_module(extra);
+        for module in extra.functions {
+            engine.register_global_module(module);
         }
+        let config = bind::from_json(&Json::Object(config.clone()));
+        let mut named = Module::new();
+        named.set_var(CONFIG, config.clone());
+        engine.register_global_module(named.into());
         let mut loading = Loading {
             engine,
             modules: BTreeMap::new(),
-            config: bind::from_json(&Json::Object(config.clone())),
+            config,
             held: held.clone(),
             max_operations: settings.max_operations as u64,
         };
@@ -127,7 +139,10 @@ impl Instance {
             loading.modules.insert(unit_path(unit), module.into());
         }
         let main = script.main();
-        let ast = loading.compile(main)?;
+        let mut ast = loading.compile(main)?;
+        if let Some(keep) = extra.keep {
+            ast.retain_functions(|_, _, name, _| keep(name) || name.starts_with("anon$"));
+        }
         let Loading { mut engine, modules, .. } = loading;
         for import in &main.imports {
             if let Some(module) = modules.get(import.path.as_str()) {
@@ -137,7 +152,7 @@ impl Instance {
         engine.set_module_resolver(DummyModuleResolver::new());
         let bodies = script.points().iter().map(|point| (point, Body::of(point, &ast))).collect();
         let mut files = [script.files(), &list_files].concat();
-        files.sort();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
         files.dedup();
         Ok(Self {
             engine,
@@ -221,8 +236,29 @@ impl Instance {
         &self.source
     }
 
-    pub(super) const fn points(&self) -> PointSet {
-        self.points
+    /// The value of one top-level constant, for which nothing else of the script is run.
+    pub(super) fn constant(script: &Script, name: &str) -> Result<Option<Dynamic>, ScriptError> {
+        let main = script.main();
+        let defined =
+            main.ast.statements().iter().find(
+                |statement| matches!(statement, Stmt::Var(parts, ..) if parts.0.name == name),
+            );
+        let Some(defined) = defined else { return Ok(None) };
+        let mut only = AST::new([defined.clone()], main.ast.shared_lib().clone());
+        only.set_source(&*main.source.name);
+        let settings = script.scripts().settings();
+        let mut loading = Loading {
+            engine: engine::engine(settings),
+            modules: BTreeMap::new(),
+            config: Dynamic::UNIT,
+            held: Arc::default(),
+            max_operations: settings.max_operations as u64,
+        };
+        let mut scope = loading.scope();
+        loading
+            .run(|engine, scope| engine.run_ast_with_scope(scope, &only), &mut scope)
+            .map_err(|error| ScriptError::run(&main.source.name, *error))?;
+        Ok(scope.get(name).cloned())
     }
 }
 
@@ -261,12 +297,15 @@ impl Loading {
         let mut ran = self.scope();
         self.run(|engine, scope| engine.run_ast_with_scope(scope, &first), &mut ran)
             .map_err(|error| ScriptError::run(name, *error))?;
-        let mut constants = self.scope();
+        let (mut constants, mut named) = (self.scope(), Module::new());
         for constant in &unit.constants {
             if let Some(value) = ran.get(constant) {
                 constants.push_constant_dynamic(constant.clone(), value.clone());
+                named.set_var(constant.clone(), value.clone());
             }
         }
+        // Where Rhai does not put the value in place, it finds it by its name.
+        self.engine.register_global_module(named.into());
         let mut ast = self
             .engine
             .compile_with_scope(&constants, &*unit.source.text)

@@ -32,4 +32,3 @@ pub use fault::{ScriptError, ScriptFault};
 pub use instance::ScriptHook;
 pub use meter::STACK_BYTES;
 pub use scripts::{Script, Scripts};
-pub use sources::SourceFile;

@@ -109,7 +109,7 @@ impl Row {
 
 /// `[[[…]]]`
 pub(super) fn nested(levels: usize) -> String {
-    "[".repeat(levels) + &"]".repeat(levels)
+    "[".repeat(levels) + "]".repeat(levels).as_str()
 }
 
 /// `"00000":0,"00001":0,…`, as many as there is room for in `bytes`.
