@@ -15,8 +15,8 @@ use conexus_plugin_api::{
 };
 use rhai::{
     AST, ASTNode, Caches, CallFnOptions, Dynamic, Engine, EvalAltResult, Expr, FnCallExpr,
-    ImmutableString, Module, ModuleResolver, Position, Scope, Shared, Stmt, StmtBlock,
-    module_resolvers::DummyModuleResolver,
+    ImmutableString, Module, ModuleResolver, OptimizationLevel, Position, Scope, Shared, Stmt,
+    StmtBlock, module_resolvers::DummyModuleResolver,
 };
 use serde_json::{Map as Config, Value as Json};
 
@@ -24,9 +24,10 @@ use super::{
     bind::{self, Call, Held},
     check::body,
     engine,
-    fault::{ScriptError, ScriptFault, Trace},
+    fault::{BadVerdict, ScriptError, ScriptFault, Trace},
     meter::{self, LOAD_TIME},
     scripts::{CONFIG, Script, Unit},
+    tail,
 };
 use crate::hooks::{CallContext, Hook, HookFault, Returned, SourceFile};
 
@@ -134,12 +135,12 @@ impl Instance {
             max_operations: settings.max_operations as u64,
         };
         for unit in script.modules() {
-            let ast = loading.compile(unit)?;
+            let (ast, _) = loading.compile(unit)?;
             let module = loading.module(unit, &ast)?;
             loading.modules.insert(unit_path(unit), module.into());
         }
         let main = script.main();
-        let mut ast = loading.compile(main)?;
+        let (mut ast, constants) = loading.compile(main)?;
         if let Some(keep) = extra.keep {
             ast.retain_functions(|_, _, name, _| keep(name) || name.starts_with("anon$"));
         }
@@ -150,7 +151,11 @@ impl Instance {
             }
         }
         engine.set_module_resolver(DummyModuleResolver::new());
-        let bodies = script.points().iter().map(|point| (point, Body::of(point, &ast))).collect();
+        let bodies = script
+            .points()
+            .iter()
+            .map(|point| (point, Body::of(point, main, &ast, &engine, &constants)))
+            .collect();
         let mut files = [script.files(), &list_files].concat();
         files.sort_by(|a, b| a.path.cmp(&b.path));
         files.dedup();
@@ -174,17 +179,17 @@ impl Instance {
         deadline: Instant,
     ) -> Result<Answer, HookFault> {
         let point = event.point();
-        let returned = self
-            .hook(point, bind::argument(event), services, deadline)
-            .map_err(|error| Trace::of(*error, &self.source, point.name()).into_hook_fault())?;
-        self.meaning(point, returned).map_err(HookFault::BadReturn)
+        self.hook(point, bind::argument(event), services, deadline)
+            .and_then(|returned| self.meaning(point, returned))
+            .map_err(|error| Trace::of(*error, &self.source, point.name()).into_hook_fault())
     }
 
-    /// What a hook's return value means; else what is wrong with it, with the hook's place.
-    pub(super) fn meaning(&self, point: Point, returned: Dynamic) -> Result<Answer, String> {
+    /// What a hook's return value means; else what is wrong with it, at the hook's place.
+    pub(super) fn meaning(&self, point: Point, returned: Dynamic) -> Evaluated<Answer> {
         bind::answer(point, returned).map_err(|text| {
             let position = self.bodies.get(&point).map_or(Position::NONE, |body| body.position);
-            ScriptFault::new(&self.source, position, text).to_string()
+            let thrown = Dynamic::from(BadVerdict(text));
+            EvalAltResult::ErrorRuntime(thrown, position).into()
         })
     }
 
@@ -263,15 +268,21 @@ impl Instance {
 }
 
 impl Body {
-    fn of(point: Point, ast: &AST) -> Self {
+    fn of(point: Point, unit: &Unit, ast: &AST, engine: &Engine, constants: &Scope<'_>) -> Self {
         let function = ast.iter_fn_def().find(|function| function.name == point.name());
-        let (parameter, position) = function.map_or((None, Position::NONE), |function| {
-            (function.params.first().cloned(), function.body.start_position())
-        });
-        let statements = body(ast, point.name(), usize::from(parameter.is_some()));
+        let (parameter, start, end) =
+            function.map_or((None, Position::NONE, Position::NONE), |function| {
+                let body = &function.body;
+                (function.params.first().cloned(), body.start_position(), body.end_position())
+            });
+        // As it was written; then optimized as the rest is.
+        let mut written = body(&unit.ast, point.name(), usize::from(parameter.is_some()));
+        tail::settle(engine, &mut written, end, &unit.terminated);
         // A block of their own, so that a `const` in them is local.
-        let block = StmtBlock::new(statements, position, Position::NONE);
-        Self { parameter, statements: vec![Stmt::Block(block.into())], position }
+        let block = Stmt::Block(StmtBlock::new(written, start, end).into());
+        let alone = AST::new([block], ast.shared_lib().clone());
+        let optimized = engine.optimize_ast(constants, alone, OptimizationLevel::Simple);
+        Self { parameter, statements: optimized.statements().to_vec(), position: start }
     }
 }
 
@@ -290,7 +301,7 @@ struct Loading {
 
 impl Loading {
     /// Runs the top level once; then compiles with its constants in place of their names.
-    fn compile(&mut self, unit: &Unit) -> Result<AST, ScriptError> {
+    fn compile(&mut self, unit: &Unit) -> Result<(AST, Scope<'static>), ScriptError> {
         let name = &unit.source.name;
         let mut first = unit.ast.clone();
         first.set_source(name.as_ref());
@@ -312,7 +323,7 @@ impl Loading {
             .map_err(|error| ScriptError::parse(name, &error))?;
         ast.set_source(name.as_ref());
         self.patterns(unit, &ast)?;
-        Ok(ast)
+        Ok((ast, constants))
     }
 
     /// A module that scripts import. Its functions keep what it imports itself.

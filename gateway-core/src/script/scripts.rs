@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,6 +18,7 @@ use super::{
     fault::{ScriptError, ScriptFault},
     instance::{Extra, Instance, ScriptHook},
     sources::{Source, locate},
+    tail::{self, Terminated},
 };
 use crate::{config::ScriptSettings, hooks::SourceFile};
 
@@ -85,7 +87,10 @@ impl Scripts {
             chain: Vec::new(),
             faults: Vec::new(),
         };
-        let main = reading.unit(source);
+        let name = source.name.clone();
+        // A parser that gives up on a text may do it in any way.
+        let main = catch_unwind(AssertUnwindSafe(|| reading.unit(source)))
+            .map_err(|_| ScriptFault::new(&name, Position::NONE, "makes the parser panic"))?;
         let Reading { units: modules, faults, .. } = reading;
         ScriptError::all(faults)?;
         let main = main.ok_or_else(|| {
@@ -104,6 +109,7 @@ impl Scripts {
 pub(super) struct Unit {
     pub(super) source: Source,
     pub(super) ast: AST,
+    pub(super) terminated: Terminated,
     pub(super) imports: Vec<Import>,
     pub(super) constants: Vec<ImmutableString>,
     points: PointSet,
@@ -199,8 +205,9 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     fn unit(&mut self, source: Source) -> Option<Unit> {
-        let parser = engine::parser(&self.scripts.settings);
-        let ast = match parser.compile(&*source.text) {
+        let mut parser = engine::parser(&self.scripts.settings);
+        let (parsed, terminated) = tail::compile(&mut parser, &source.text);
+        let ast = match parsed {
             Ok(ast) => ast,
             Err(error) => {
                 self.faults.extend_from_slice(ScriptError::parse(&source.name, &error).faults());
@@ -220,7 +227,7 @@ impl Reading<'_> {
         if sound {
             self.names(&source, &constants);
         }
-        Some(Unit { source, ast, imports, constants, points: PointSet::of(&points) })
+        Some(Unit { source, ast, terminated, imports, constants, points: PointSet::of(&points) })
     }
 
     /// At run time Rhai finds constants by their names alone, whatever file a function is in.

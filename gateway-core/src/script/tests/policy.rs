@@ -11,7 +11,7 @@ use std::{
 
 use conexus_plugin_api::{Point, host::Event};
 use parking_lot::Mutex;
-use rhai::{Dynamic, EvalAltResult, Module, NativeCallContext, Position, Shared};
+use rhai::{Dynamic, EvalAltResult, Module, NativeCallContext, Shared};
 
 use super::{Config, World, as_config};
 use crate::script::{
@@ -144,9 +144,7 @@ impl Inner {
         let services = self.world.services(about);
         let argument = event.as_ref().and_then(bind::argument);
         let returned = instance.hook(point, argument, services, self.deadline)?;
-        let answer = instance
-            .meaning(point, returned)
-            .map_err(|text| EvalAltResult::ErrorRuntime(text.into(), Position::NONE))?;
+        let answer = instance.meaning(point, returned)?;
         let mut verdicts: Vec<_> =
             answer.into_verdicts().into_iter().map(|v| Dynamic::from(VerdictValue(v))).collect();
         Ok(match verdicts.len() {

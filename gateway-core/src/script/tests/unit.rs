@@ -140,7 +140,7 @@ fn test_9() { nothing_such(1); }";
         "p.test.rhai:3:15: why",
         "p.test.rhai:4:15: assert_eq: 1 is not \"x\"",
         "p.rhai:6:28: unlucky, in on_route (p.rhai:6:28), in test_4 (p.test.rhai:5:15)",
-        "p.rhai:3:17: on_route returned a number, which is no verdict",
+        "p.rhai:3:16: on_route returned a number, which is no verdict",
         "p.test.rhai:7:15: route_event does not know \"form\": from, to, present, type",
         "on_route is asked about an event of its own",
         "more than 1000000 operations",
