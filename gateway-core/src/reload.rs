@@ -22,14 +22,8 @@ use crate::{
     hooks::{Engine, ReloadError, hash_file},
 };
 
-/// Settings that are taken over by a reload, beside the tables of hooks: for what is made anew.
-const HOT: [&str; 5] = [
-    "policy.budget",
-    "policy.breaker_errors",
-    "policy.breaker_window",
-    "policy.breaker_cooldown",
-    "scripts.",
-];
+/// Settings that are taken over by a reload, beside the tables of hooks.
+const HOT: [&str; 3] = ["policy.budget", "policy.breaker_", "scripts."];
 
 /// See the [module](self).
 pub struct Reloader {

@@ -6,10 +6,8 @@ use rhai::{Dynamic, ImmutableString, NativeCallContext};
 use serde_json::{Map as Config, Value as Json};
 
 use super::{Bindings, Fallible, with_call};
-use crate::script::{
-    fault::ScriptError,
-    sources::{SourceFile, read_list},
-};
+use crate::hooks::SourceFile;
+use crate::script::{fault::ScriptError, sources::read_list};
 
 /// The lines of a file, or the texts of an array.
 #[derive(Debug, Clone)]

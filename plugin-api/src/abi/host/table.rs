@@ -62,8 +62,10 @@ type Done = Result<(), i32>;
 
 fn contained<T>(failed: T, run: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| {
-        // Its drop might panic in turn.
-        std::mem::forget(payload);
+        // Its drop might panic in turn; the payload of that is left alone.
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(again);
+        }
         failed
     })
 }
