@@ -3,6 +3,7 @@
 //! `RELOADS` (100) and `PLUGIN_SWAPS` (20) say how many; the full size is
 //! `RELOADS=1000 PLUGIN_SWAPS=100 cargo nextest run -p conexus-gateway --test e2e reload --no-capture`.
 
+mod plugins;
 mod traffic;
 mod under_traffic;
 mod watching;

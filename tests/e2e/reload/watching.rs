@@ -67,7 +67,8 @@ impl Watched {
         assert_eq!(hooks["refusal"], Value::Null, "{because_of}");
         for file in hooks["generation"]["files"].as_array().unwrap() {
             let content = fs::read(file["path"].as_str().unwrap()).unwrap();
-            let hash = Sha256::digest(content).iter().map(|b| format!("{b:02x}")).collect::<String>();
+            let hash =
+                Sha256::digest(content).iter().map(|b| format!("{b:02x}")).collect::<String>();
             assert_eq!(file["sha256"], hash, "{because_of}: {file}");
         }
     }
@@ -171,7 +172,9 @@ async fn modules_lists_and_parts_of_the_configuration_count_as_well_when_they_co
     write(&at("scripts/lib/x.rhai"), "fn nothing() { () }\n");
     watched.reloads("another module").await;
 
-    let listing = format!("{CONFIG}\n[hook.b]\nuse = \"script:b\"\nconfig = {{ file = \"far/away/agents.txt\" }}\n");
+    let listing = format!(
+        "{CONFIG}\n[hook.b]\nuse = \"script:b\"\nconfig = {{ file = \"far/away/agents.txt\" }}\n"
+    );
     write(&at("gateway.toml"), &listing);
     watched.refuses("b.rhai").await;
     write(&at("scripts/b.rhai"), SCRIPT);
@@ -195,7 +198,12 @@ async fn what_is_broken_changes_nothing_until_it_is_mended() {
     for (file, broken, mended, reason) in [
         ("scripts/a.rhai", "fn on_rout(event) { }", SCRIPT, "a.rhai:1:4"),
         ("scripts/a.rhai", "fn on_route(event) {\n  1 +\n}", SCRIPT, "a.rhai:3:1"),
-        ("gateway.toml", "[hook.a]\nuse = \"script:a\"\n[[chain.on_rote]]\n", CONFIG, "gateway.toml:3:"),
+        (
+            "gateway.toml",
+            "[hook.a]\nuse = \"script:a\"\n[[chain.on_rote]]\n",
+            CONFIG,
+            "gateway.toml:3:",
+        ),
         ("gateway.toml", "[hook", CONFIG, "gateway.toml:1:"),
     ] {
         write(&at(file), broken);
