@@ -9,6 +9,7 @@
 //! | [`gateway`] | the composition root: [`gateway::Gateway`] is built, run and stopped |
 //! | [`hooks`] | the points at which policy decides |
 //! | [`state`] | what hooks keep: entries, counters, rate limits, metrics |
+//! | [`plugin_host`] | native plugins, from a file to a hook |
 //! | [`cli`] | the subcommands of `conexus` |
 //! | `http` | the public routes and the WebSocket upgrade |
 //! | `session` | one connection's life: handshake, loop, bounded outbox, farewell |
@@ -29,7 +30,8 @@
 //! # }
 //! ```
 
-#![forbid(unsafe_code)]
+// Not `forbid`: `plugin_host::open` loads libraries.
+#![deny(unsafe_code)]
 
 mod accounting;
 pub mod admin;
@@ -43,6 +45,7 @@ pub mod hooks;
 mod http;
 mod mailbox;
 mod phase;
+pub mod plugin_host;
 mod presence;
 pub mod reload;
 mod replay;

@@ -162,7 +162,10 @@ mod tests {
     use conexus_protocol::MessageType;
 
     use super::*;
-    use crate::session::handle::{SessionHandle, tests::session};
+    use crate::{
+        hooks::EmptyChain,
+        session::handle::{SessionHandle, tests::session},
+    };
 
     const LIMITS: MailboxLimits = MailboxLimits {
         messages_per_agent: 3,
@@ -199,6 +202,19 @@ mod tests {
         assert_eq!(texts(&postroom.empty(key, &mut mailbox)), ["a", "b", "c"]);
         assert!(postroom.next_due().is_none());
         postroom.hold(&mut mailbox, message(key, "1234567890"), at(50)).unwrap();
+    }
+
+    #[test]
+    fn what_waits_keeps_no_judge_alive() {
+        let (postroom, mut mailbox) = (Postroom::new(LIMITS), Mailbox::default());
+        let mut routed = message(session().agent.key(), "x");
+        let (key, judge) = (routed.to, Arc::new(EmptyChain));
+        routed.judge = Some(Arc::clone(&judge) as _);
+        let handed_out = postroom.hold(&mut mailbox, routed, at(50)).unwrap();
+        assert!(handed_out.is_some());
+        drop(handed_out);
+        assert_eq!(Arc::strong_count(&judge), 1);
+        assert!(postroom.empty(key, &mut mailbox)[0].judge.is_none());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! that differ it says that they need a restart.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -14,17 +14,16 @@ use std::{
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use parking_lot::Mutex;
-use sha2::{Digest as _, Sha256};
 use tokio::{sync::mpsc, time::timeout};
 use tracing::{debug, info, warn};
 
 use crate::{
     config::{self, KEYS, Loaded, Settings, Sources},
-    hooks::{Engine, ReloadError},
+    hooks::{Engine, ReloadError, hash_file},
 };
 
 /// Settings that are taken over by a reload, beside the tables of hooks.
-const HOT: [&str; 2] = ["policy.", "scripts."];
+const HOT: [&str; 3] = ["policy.budget", "policy.breaker_", "scripts."];
 
 /// See the [module](self).
 pub struct Reloader {
@@ -36,8 +35,10 @@ pub struct Reloader {
 
 struct Seen {
     config_files: Vec<PathBuf>,
-    fingerprint: [u8; 32],
-    refused: bool,
+    /// The settings of the last attempt that came to hooks, whether it was refused or not.
+    candidate: Settings,
+    /// The hash of each file that mattered, as it was before it was read.
+    hashes: BTreeMap<PathBuf, String>,
 }
 
 /// A reload that took place.
@@ -53,8 +54,9 @@ impl Reloader {
     /// Reloads for an engine that was built from these sources.
     pub fn new(sources: Sources, loaded: &Loaded, engine: Arc<Engine>) -> Self {
         let config_files = loaded.files.clone();
-        let fingerprint = fingerprint(&sources, &config_files, &engine);
-        let seen = Seen { config_files, fingerprint, refused: false };
+        let candidate = loaded.settings.clone();
+        let mut seen = Seen { config_files, candidate, hashes: BTreeMap::new() };
+        seen.hashes = hashes(&sources, &seen, &engine);
         Self { sources, engine, running: loaded.settings.clone(), seen: Mutex::new(seen) }
     }
 
@@ -69,9 +71,16 @@ impl Reloader {
     /// What is wrong, a line each; then everything runs on as it was.
     pub fn reload(&self) -> Result<Reloaded, Vec<String>> {
         let mut seen = self.seen.lock();
+        // Before anything is read: what changes meanwhile is a change.
+        let before = hashes(&self.sources, &seen, &self.engine);
         let done = self.reload_now(&mut seen);
-        seen.refused = done.is_err();
-        seen.fingerprint = fingerprint(&self.sources, &seen.config_files, &self.engine);
+        // Which files matter may be another matter now.
+        seen.hashes = hashes(&self.sources, &seen, &self.engine);
+        for (path, hash) in &mut seen.hashes {
+            if let Some(before) = before.get(path) {
+                hash.clone_from(before);
+            }
+        }
         done
     }
 
@@ -85,6 +94,7 @@ impl Reloader {
             }
         };
         seen.config_files.clone_from(&loaded.files);
+        seen.candidate.clone_from(&loaded.settings);
         for warning in &loaded.warnings {
             warn!("{warning}");
         }
@@ -99,29 +109,28 @@ impl Reloader {
         Ok(Reloaded { generation, needs_restart })
     }
 
-    /// Reloads if a file has changed since the last attempt, or the last one failed.
+    /// Reloads if a file has changed since the last attempt.
     fn reload_if_changed(&self) {
-        let now = {
+        {
             let seen = self.seen.lock();
-            let now = fingerprint(&self.sources, &seen.config_files, &self.engine);
-            if now == seen.fingerprint && !seen.refused {
-                debug!("files were touched, nothing has changed");
+            if hashes(&self.sources, &seen, &self.engine) == seen.hashes {
                 return;
             }
-            now
-        };
-        debug!(fingerprint = ?now.first_chunk::<4>(), "files have changed");
-        // Both say themselves what came of it.
+        }
+        debug!("files have changed");
+        // It says itself what came of it.
         let _ = self.reload();
     }
 
     /// All files whose change matters.
-    fn files(&self) -> Vec<PathBuf> {
+    fn files(&self) -> BTreeSet<PathBuf> {
         let seen = self.seen.lock();
-        let mut files = seen.config_files.clone();
-        files.push(main_file(&self.sources));
-        files.push(main_file(&self.sources).with_file_name("conf.d").join("x.toml"));
-        files.extend(self.engine.files().into_iter().map(|file| file.path));
+        let mut files = files_that_matter(&self.sources, &seen, &self.engine);
+        // Where there is no file yet, one may come to be.
+        files.insert(main_file(&self.sources).with_file_name("conf.d").join("any.toml"));
+        let scripts = &seen.candidate.scripts.path;
+        files.insert(scripts.join("any.rhai"));
+        files.insert(scripts.join("lib").join("any.rhai"));
         files
     }
 }
@@ -139,23 +148,35 @@ fn main_file(sources: &Sources) -> PathBuf {
     sources.working_dir.join(name)
 }
 
-/// A hash over all that the policy is made from.
-fn fingerprint(sources: &Sources, config_files: &[PathBuf], engine: &Engine) -> [u8; 32] {
-    let mut hasher = Sha256::new();
-    let layers = std::fs::read_dir(main_file(sources).with_file_name("conf.d"));
-    let layers = layers.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
-    let mut files: BTreeSet<PathBuf> = layers.collect();
-    files.insert(main_file(sources));
-    files.extend(config_files.iter().cloned());
+/// Files whose content the policy is made from, or was to be made from.
+fn files_that_matter(sources: &Sources, seen: &Seen, engine: &Engine) -> BTreeSet<PathBuf> {
+    let scripts = &seen.candidate.scripts.path;
+    let mut files = BTreeSet::from([main_file(sources)]);
+    files.extend(in_folder(&main_file(sources).with_file_name("conf.d"), "toml"));
+    files.extend(seen.config_files.iter().cloned());
+    files.extend(in_folder(scripts, "rhai"));
+    files.extend(in_folder(&scripts.join("lib"), "rhai"));
+    let policies = &seen.candidate.policies;
+    files.extend(policies.hooks.values().flat_map(|hook| hook.files.iter().cloned()));
+    files.extend(policies.plugins.values().map(|plugin| plugin.path.clone()));
     files.extend(engine.files().into_iter().map(|file| file.path));
-    for path in files {
-        hasher.update(path.as_os_str().as_encoded_bytes());
-        match std::fs::read(&path) {
-            Ok(content) => hasher.update(Sha256::digest(content)),
-            Err(error) => hasher.update(error.kind().to_string()),
-        }
-    }
-    hasher.finalize().into()
+    files
+}
+
+fn in_folder(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    paths.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
+}
+
+fn hashes(sources: &Sources, seen: &Seen, engine: &Engine) -> BTreeMap<PathBuf, String> {
+    let files = files_that_matter(sources, seen, engine).into_iter();
+    files
+        .map(|path| {
+            let hash = hash_file(&path).unwrap_or_else(|fault| fault);
+            (path, hash)
+        })
+        .collect()
 }
 
 /// A change is looked at when nothing more has happened for this long.
@@ -201,7 +222,7 @@ pub async fn watch(reloader: Arc<Reloader>) {
 fn watch_folders(
     watcher: &mut RecommendedWatcher,
     watched: &mut BTreeSet<PathBuf>,
-    files: &[PathBuf],
+    files: &BTreeSet<PathBuf>,
 ) {
     let wanted: BTreeSet<_> = files.iter().flat_map(|file| folders_of(file)).collect();
     for folder in watched.difference(&wanted) {

@@ -41,18 +41,22 @@ impl World for Core {
         let kind = MessageType::parse(kind)
             .filter(|kind| is_between_agents(*kind))
             .ok_or_else(|| Refused::Invalid("not a type that agents send each other".into()))?;
+        let most = match kind {
+            MessageType::Error => MAX_ERROR_BYTES,
+            _ => self.settings.limits.message_bytes,
+        };
+        let too_large = || Refused::Invalid(format!("over {most} bytes"));
+        if payload.len() > most {
+            return Err(too_large());
+        }
         // What v1 allows, every agent understands.
         let payload = Payload::parse(kind, payload, Rules::V1_STRICT)
             .map_err(|fault| Refused::Invalid(fault.to_string()))?;
         let router = &self.router;
         let session = router.presence.live(to, self.clock.now()).ok_or(Refused::Absent)?;
         let text = router.voice.say(session.agent.as_str(), None, payload);
-        let most = match kind {
-            MessageType::Error => MAX_ERROR_BYTES,
-            _ => self.settings.limits.message_bytes,
-        };
         if text.len() > most {
-            return Err(Refused::Invalid(format!("over {most} bytes")));
+            return Err(too_large());
         }
         session.outbox.offer_aside(Parcel::Word(text)).map_err(|refused| match refused {
             outbox::Refused::Full(_) => Refused::Full,

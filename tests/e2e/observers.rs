@@ -1,14 +1,14 @@
 //! What observers are told, and in which order: of each agent everything, once, and nothing of a
 //! newer session before the end of the older one.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use conexus_gateway::{
     config::Settings,
-    hooks::{Passage, Way},
+    hooks::{Fixed, Judge, Passage, Way},
 };
-use conexus_plugin_api::host::Event;
-use conexus_protocol::{AgentKey, Identity, Ping, Subprotocol, Unregister};
+use conexus_plugin_api::{Point, PointKind, host::Event};
+use conexus_protocol::{Identity, Ping, Subprotocol, Unregister};
 
 use crate::support::{
     agent::Agent,
@@ -141,5 +141,32 @@ async fn what_the_kernel_has_is_told_with_who_really_got_it() {
     a.send(ping).await;
     a.text().await;
     assert!(observed.is_silent());
-    assert!(AgentKey::parse_did(&a.did()).is_ok());
+}
+
+struct BreaksOverEvents;
+
+impl Judge for BreaksOverEvents {
+    fn asks(&self, point: Point) -> bool {
+        point.kind() == PointKind::Observer
+    }
+
+    fn observe(self: Arc<Self>, event: Event) {
+        panic!("over {event:?}");
+    }
+}
+
+#[tokio::test]
+async fn observers_that_panic_end_no_session() {
+    let policy = Fixed(Arc::new(BreaksOverEvents));
+    let gateway = TestGateway::start_with_policy(policy, |_| {}).await;
+    let me = Identity::generate();
+    let mut older = Agent::registered_as(&gateway, Subprotocol::V1, me.clone()).await;
+    let mut other = Agent::v1_1(&gateway).await;
+    let (_, text) = other.send_offer(me.did(), "x").await;
+    assert_eq!(older.text().await, text);
+    let mut newer = Agent::registered_as(&gateway, Subprotocol::V1_1, me.clone()).await;
+    assert_eq!(older.close().await.0, 4003);
+    let (_, text) = other.send_offer(me.did(), "y").await;
+    assert_eq!(newer.text().await, text);
+    assert_eq!(gateway.settled().await.delivered, 2);
 }

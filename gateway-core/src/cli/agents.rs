@@ -3,15 +3,16 @@
 use std::{
     io::{self, Write},
     process::ExitCode,
-    sync::Arc,
     time::Duration,
 };
 
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::terminal::{harmless, table};
+use super::{
+    http::{ClientError, client},
+    terminal::{harmless, table},
+};
 
 /// How long a gateway may take for one page.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -49,10 +50,8 @@ pub enum AgentsError {
     Status { url: Url, status: reqwest::StatusCode },
     #[error("the gateway repeats a page")]
     Endless,
-    #[error("no TLS")]
-    Tls(#[from] rustls::Error),
-    #[error("no HTTP client")]
-    Client(#[source] reqwest::Error),
+    #[error(transparent)]
+    Client(#[from] ClientError),
     #[error("cannot print")]
     Print(#[from] io::Error),
 }
@@ -93,7 +92,7 @@ pub(super) async fn agents(options: &Options) -> Result<ExitCode, AgentsError> {
 }
 
 async fn fetch(options: &Options) -> Result<Listing, AgentsError> {
-    let client = client()?;
+    let client = client(PATIENCE)?;
     let token = options.token.clone().or_else(|| std::env::var(TOKEN_VARIABLE).ok());
     let mut listing = Listing::default();
     let mut cursor = None;
@@ -149,17 +148,6 @@ fn page_url(
         query.extend_pairs(cursor.map(|cursor| ("cursor", cursor)));
     }
     Ok(url)
-}
-
-/// Trusts the public certificate authorities.
-fn client() -> Result<reqwest::Client, AgentsError> {
-    let roots: RootCertStore = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
-    let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let client = reqwest::Client::builder().tls_backend_preconfigured(tls).timeout(PATIENCE);
-    client.build().map_err(AgentsError::Client)
 }
 
 fn rows(listing: &Listing) -> Vec<Vec<String>> {

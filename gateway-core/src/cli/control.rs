@@ -10,7 +10,10 @@ use reqwest::Method;
 use serde_json::Value;
 use url::Url;
 
-use super::terminal::{harmless, table};
+use super::{
+    http::{ClientError, direct_client},
+    terminal::{harmless, table},
+};
 use crate::config::{self, Settings, Sources};
 
 /// A reload compiles and starts whatever has changed.
@@ -50,8 +53,8 @@ pub enum ControlError {
     Url(Url),
     #[error("admin.listen ({0}) cannot be asked")]
     Address(std::net::SocketAddr),
-    #[error("no HTTP client")]
-    Client(#[source] reqwest::Error),
+    #[error(transparent)]
+    Client(#[from] ClientError),
     #[error("cannot print")]
     Print(#[from] io::Error),
 }
@@ -68,8 +71,7 @@ pub(super) async fn control(
     };
     let base = options.admin.clone().map_or_else(|| configured(sources), Ok)?;
     let url = base.join(path).map_err(|_| ControlError::Url(base.clone()))?;
-    let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy();
-    let client = client.build().map_err(ControlError::Client)?;
+    let client = direct_client(PATIENCE)?;
     let failed = |source| ControlError::Request { url: url.clone(), source };
     let answer = client.request(method, url.clone()).send().await.map_err(failed)?;
     let status = answer.status();

@@ -7,6 +7,7 @@ mod agents;
 mod check;
 mod config;
 mod control;
+mod http;
 mod keyfile;
 mod keygen;
 mod listen;

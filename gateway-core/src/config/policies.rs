@@ -10,7 +10,7 @@ use super::kind::is_name;
 
 /// The plugins that are linked into this binary, which need no `[plugins.NAME]`.
 pub(crate) const fn linked_plugins() -> &'static [&'static str] {
-    &[]
+    crate::plugin_host::linked::NAMES
 }
 
 /// `hook.*`, `chain.*`, `plugins.*` and `rate_class.*`.

@@ -89,7 +89,7 @@ impl Engine {
     /// # Errors
     /// [`ReloadError`]: all that is wrong with hooks and chains.
     pub fn start(settings: &Settings) -> Result<Self, ReloadError> {
-        let loader = StockLoader::new(settings)?;
+        let loader = StockLoader::new(settings);
         Self::start_with(settings, Box::new(loader), WallClock::Real, false)
     }
 

@@ -13,7 +13,7 @@ use super::{
     hook::HookFault,
     judge::{Admission, Denial, Fallback, Passage, Way},
 };
-use crate::config::Settings;
+use crate::config::{RateClass, Settings};
 
 /// The longest text of a denial, in characters.
 const MAX_DENIAL_CHARS: usize = 256;
@@ -25,14 +25,14 @@ const MAX_LABEL_BYTES: usize = 1024;
 /// What a verdict is checked against.
 #[derive(Debug, Clone)]
 pub(crate) struct Terms {
-    rate_classes: Vec<String>,
+    rate_classes: BTreeMap<String, RateClass>,
     metadata_bytes: usize,
 }
 
 impl Terms {
     pub(crate) fn new(settings: &Settings) -> Self {
         Self {
-            rate_classes: settings.policies.rate_classes.keys().cloned().collect(),
+            rate_classes: settings.policies.rate_classes.clone(),
             metadata_bytes: settings.limits.metadata_bytes,
         }
     }
@@ -45,7 +45,7 @@ pub(crate) struct Fold {
     copies: Vec<AgentKey>,
     lease: Option<Duration>,
     labels: BTreeMap<String, String>,
-    rate_class: Option<String>,
+    rate_class: Option<(String, RateClass)>,
     metadata: Option<Metadata>,
     denied: Option<Denial>,
 }
@@ -64,7 +64,11 @@ enum Checked {
     Way(Way),
     Copy(AgentKey),
     Lease(Duration),
-    Set { labels: BTreeMap<String, String>, rate_class: Option<String>, metadata: Option<Metadata> },
+    Set {
+        labels: BTreeMap<String, String>,
+        rate_class: Option<(String, RateClass)>,
+        metadata: Option<Metadata>,
+    },
 }
 
 impl Fold {
@@ -197,7 +201,7 @@ impl Fold {
             parts.push(format!("extend {lease:?}"));
         }
         parts.extend(self.labels.iter().map(|(name, value)| format!("label {name}={value:?}")));
-        parts.extend(self.rate_class.iter().map(|class| format!("rate_class {class}")));
+        parts.extend(self.rate_class.iter().map(|(class, _)| format!("rate_class {class}")));
         if let Some(metadata) = &self.metadata {
             parts.push(format!("metadata {}", serde_json::json!(metadata)));
         }
@@ -236,11 +240,13 @@ fn check_set(set: &Set, terms: &Terms) -> Result<Checked, String> {
             return Err(format!("a label needs a name and at most {MAX_LABEL_BYTES} bytes"));
         }
     }
-    if let Some(class) = &set.rate_class
-        && !terms.rate_classes.contains(class)
-    {
-        return Err(format!("there is no rate_class.{class}"));
-    }
+    let rate_class = match &set.rate_class {
+        None => None,
+        Some(class) => match terms.rate_classes.get(class) {
+            Some(rates) => Some((class.clone(), *rates)),
+            None => return Err(format!("there is no rate_class.{class}")),
+        },
+    };
     let metadata = set.metadata.as_ref().map(|metadata| Metadata {
         name: metadata.name.clone(),
         capabilities: metadata.capabilities.clone(),
@@ -249,7 +255,7 @@ fn check_set(set: &Set, terms: &Terms) -> Result<Checked, String> {
     if metadata.as_ref().is_some_and(|metadata| metadata.json_len() > terms.metadata_bytes) {
         return Err("metadata is over limits.metadata_bytes".into());
     }
-    Ok(Checked::Set { labels: set.labels.clone(), rate_class: set.rate_class.clone(), metadata })
+    Ok(Checked::Set { labels: set.labels.clone(), rate_class, metadata })
 }
 
 #[cfg(test)]
@@ -257,7 +263,7 @@ mod tests {
     use super::*;
 
     fn terms() -> Terms {
-        Terms { rate_classes: vec!["gold".into()], metadata_bytes: 64 }
+        Terms { rate_classes: [("gold".into(), RateClass::default())].into(), metadata_bytes: 64 }
     }
 
     fn did(byte: u8) -> String {
@@ -329,7 +335,7 @@ mod tests {
         let expected = [("region", "us"), ("team", "a")];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(admission.labels, BTreeMap::from(expected));
-        assert_eq!(admission.rate_class.as_deref(), Some("gold"));
+        assert_eq!(admission.rate_class, Some(("gold".into(), RateClass::default())));
         assert_eq!(admission.lease, Some(Duration::from_secs(9)));
     }
 

@@ -35,6 +35,9 @@ pub trait Hook: Send + Sync + 'static {
         Ok(())
     }
 
+    /// No call will come any more. Called at least once before it is dropped.
+    fn shut_down(&self) {}
+
     /// Whether its decisions follow from the event and what it read from the gateway alone.
     fn is_replayable(&self) -> bool {
         true

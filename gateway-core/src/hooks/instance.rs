@@ -12,7 +12,7 @@ use std::{
 };
 
 use conexus_plugin_api::{
-    Point, PointSet,
+    Answer, Point, PointSet,
     host::{Event, Services},
 };
 use parking_lot::Mutex;
@@ -164,11 +164,12 @@ impl Instance {
         }
     }
 
-    /// Calls `on_stop`, once, if it was started.
+    /// Calls `on_stop`, once, if it was started, and lets the hook go.
     pub(crate) fn stop(&self) {
         if self.started.swap(false, SeqCst) {
             self.lifecycle_logged(&Event::Stop);
         }
+        self.hook.shut_down();
     }
 
     /// A tick or a timer of it is due.
@@ -228,19 +229,31 @@ impl Instance {
 impl Drop for Instance {
     fn drop(&mut self) {
         // This may be a thread that carries messages, and the hook may take its time.
-        if !self.started.swap(false, SeqCst) || !self.points.contains(Point::Stop) {
-            return;
-        }
-        let (hook, name, context) =
-            (Arc::clone(&self.hook), Arc::clone(&self.name), self.context());
+        let tell = self.started.swap(false, SeqCst) && self.points.contains(Point::Stop);
+        let (name, context) = (Arc::clone(&self.name), self.context());
+        let hook = std::mem::replace(&mut self.hook, Arc::new(Gone));
         let submitted = self.pool.submit(move || {
-            if let Err(fault) = contained(|| hook.call(&Event::Stop, &context)) {
+            if tell && let Err(fault) = contained(|| hook.call(&Event::Stop, &context)) {
                 warn!(hook = %name, kind = fault.kind(), %fault, "on_stop failed");
             }
+            hook.shut_down();
         });
-        if submitted.is_err() {
+        if submitted.is_err() && tell {
             warn!(hook = %self.name, "on_stop was skipped, too much is waiting");
         }
+    }
+}
+
+/// What is left of a hook that was handed over to be dropped.
+struct Gone;
+
+impl Hook for Gone {
+    fn points(&self) -> PointSet {
+        PointSet::EMPTY
+    }
+
+    fn call(&self, _: &Event, _: &CallContext) -> Result<Returned, HookFault> {
+        Ok(Returned::Answer(Answer::CONTINUE))
     }
 }
 

@@ -15,6 +15,8 @@ use conexus_plugin_api::{
 };
 use conexus_protocol::{AgentKey, Metadata, RefusalReason};
 
+use crate::config::RateClass;
+
 /// An answer, at once or later.
 ///
 /// Whoever answers later must bound the time it takes: the session waits for it, also when its
@@ -72,8 +74,8 @@ pub struct Admission {
     /// The length of its first lease where it is not `presence.timeout`; capped by
     /// `presence.max_extension`.
     pub lease: Option<Duration>,
-    /// One of `rate_class.*`.
-    pub rate_class: Option<String>,
+    /// The class of rates that it is in: a name of `rate_class.*`, and what is set there.
+    pub rate_class: Option<(String, RateClass)>,
     /// Shown in place of what the agent published.
     pub metadata: Option<Metadata>,
 }

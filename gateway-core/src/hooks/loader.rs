@@ -1,22 +1,171 @@
-//! Where hooks' code comes from: scripts and native plugins.
+//! Where hooks' code comes from: scripts, plugins in files, plugins that are linked in.
 
-use super::generation::{Code, Loader};
-use crate::config::{HookSettings, HookSource, Settings};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
+
+use conexus_plugin_api::{
+    Capabilities, PointSet,
+    host::{self, CallFault, Event, Services},
+};
+use parking_lot::Mutex;
+
+use super::{
+    facilities::Facilities,
+    generation::{Code, Loader, hexadecimal},
+    hook::{CallContext, Hook, HookFault, Returned},
+    instance::SourceFile,
+};
+use crate::{
+    config::{HookSettings, HookSource, PluginSettings, ScriptSettings, Settings},
+    plugin_host::{Bounds, Libraries, LoadedLibrary, NativeHook, PluginSource, linked},
+    script::Scripts,
+};
 
 /// See the [module](self).
-pub(crate) struct StockLoader;
+pub(crate) struct StockLoader {
+    libraries: Libraries,
+    /// Made anew when the limits of scripts change.
+    scripts: Mutex<(ScriptSettings, Scripts)>,
+}
 
 impl StockLoader {
-    pub(crate) fn new(_settings: &Settings) -> std::io::Result<Self> {
-        Ok(Self)
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let bounds = Bounds { libraries: settings.policy.libraries, ..Bounds::default() };
+        let scripts = Scripts::new(&settings.scripts);
+        Self {
+            libraries: Libraries::new(&linked::plugins(), Capabilities::ALL, bounds, None),
+            scripts: Mutex::new((settings.scripts.clone(), scripts)),
+        }
+    }
+
+    fn script(&self, name: &str, hook: &HookSettings, settings: &Settings) -> Result<Code, String> {
+        let script = {
+            let mut scripts = self.scripts.lock();
+            if scripts.0 != settings.scripts {
+                *scripts = (settings.scripts.clone(), Scripts::new(&settings.scripts));
+            }
+            scripts.1.compile(name).map_err(|error| error.to_string())?
+        };
+        let files = script
+            .files()
+            .iter()
+            .map(|file| SourceFile { path: file.path.clone(), sha256: hexadecimal(&file.sha256) });
+        let config = hook.config.clone().into_iter().collect();
+        Ok(Code {
+            files: files.collect(),
+            native: false,
+            make: Box::new(move |_| {
+                let hook = script.instantiate(&config).map_err(|error| error.to_string())?;
+                Ok(Arc::new(hook) as Arc<dyn Hook>)
+            }),
+        })
+    }
+
+    fn plugin(&self, name: &str, hook: &HookSettings, settings: &Settings) -> Result<Code, String> {
+        let source = match settings.policies.plugins.get(name) {
+            Some(plugin) => file_source(name, plugin),
+            None => PluginSource::Linked(name),
+        };
+        let library = self.libraries.load(&source).map_err(|error| error.to_string())?;
+        let file = |path: &Path, sha256: &str| SourceFile {
+            path: path.to_owned(),
+            sha256: sha256.to_owned(),
+        };
+        // The file that the settings name, which may be another one of the same content.
+        let files = match (&source, library.path().zip(library.sha256())) {
+            (PluginSource::File { path, .. }, Some((_, sha256))) if path.is_file() => {
+                vec![file(path, sha256)]
+            }
+            (_, Some((path, sha256))) => vec![file(path, sha256)],
+            _ => Vec::new(),
+        };
+        let config = serde_json::Value::Object(hook.config.clone());
+        Ok(Code {
+            files,
+            native: true,
+            make: Box::new(move |facilities| native(&library, &config, facilities)),
+        })
     }
 }
 
 impl Loader for StockLoader {
-    fn load(&self, hook: &HookSettings, _settings: &Settings) -> Result<Code, String> {
+    fn load(&self, hook: &HookSettings, settings: &Settings) -> Result<Code, String> {
         match &hook.source {
-            HookSource::Script(name) => Err(format!("no script {name}")),
-            HookSource::Plugin(name) => Err(format!("no plugin {name}")),
+            HookSource::Script(name) => self.script(name, hook, settings),
+            HookSource::Plugin(name) => self.plugin(name, hook, settings),
+        }
+    }
+}
+
+fn file_source<'a>(name: &'a str, plugin: &'a PluginSettings) -> PluginSource<'a> {
+    let in_folder = plugin.path.is_dir().then_some(name);
+    PluginSource::File {
+        path: &plugin.path,
+        crate_name: plugin.crate_name.as_deref().or(in_folder),
+        sha256: plugin.sha256.as_deref(),
+    }
+}
+
+fn native(
+    library: &Arc<LoadedLibrary>,
+    config: &serde_json::Value,
+    facilities: &Arc<Facilities>,
+) -> Result<Arc<dyn Hook>, String> {
+    let services = Arc::clone(facilities) as Arc<dyn Services>;
+    let instance = NativeHook::new(library, Some(config), Arc::clone(&services))
+        .map_err(|fault| HookFault::from(fault).to_string())?;
+    Ok(Arc::new(Native { instance, is_shut_down: AtomicBool::new(false), services }))
+}
+
+/// A native instance.
+struct Native {
+    instance: NativeHook,
+    is_shut_down: AtomicBool,
+    services: Arc<dyn Services>,
+}
+
+impl Hook for Native {
+    fn points(&self) -> PointSet {
+        self.instance.points()
+    }
+
+    fn call(&self, event: &Event, context: &CallContext) -> Result<Returned, HookFault> {
+        Ok(match self.instance.call(event, &context.services)? {
+            host::Returned::Answer(answer) => Returned::Answer(answer),
+            host::Returned::Deferred(token) => Returned::Deferred(token),
+        })
+    }
+
+    fn on_timer(&self, tag: u64, context: &CallContext) -> Result<(), HookFault> {
+        Ok(self.instance.timer(tag, &context.services)?)
+    }
+
+    fn shut_down(&self) {
+        if self.is_shut_down.swap(true, SeqCst) {
+            return;
+        }
+        if let Err(fault) = self.instance.shutdown(&self.services) {
+            let fault = HookFault::from(fault);
+            tracing::warn!(kind = fault.kind(), %fault, "a plugin's shutdown failed");
+        }
+    }
+
+    fn is_replayable(&self) -> bool {
+        self.instance.is_replayable()
+    }
+}
+
+impl From<CallFault> for HookFault {
+    fn from(fault: CallFault) -> Self {
+        match fault {
+            CallFault::Failed(text) => Self::Failed(text),
+            CallFault::Panicked(text) => Self::Panicked(text),
+            CallFault::BadReturn(text) => Self::BadReturn(text),
         }
     }
 }

@@ -128,7 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         let (router, session) = (Arc::clone(&core.router), Arc::clone(&registered.handle));
         wire.belongs_to(Recipient { router, session });
         Self {
-            inbound: Inbound::new(&core.settings, &registered.handle.facts()),
+            inbound: Inbound::new(&core.settings, registered.handle.rates()),
             phase: core.phase.subscribe(),
             key: KeyGuard {
                 core: Arc::clone(&core),
@@ -284,7 +284,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
     fn settle(&mut self) {
         self.pending = None;
         // It may have been a renewal.
-        self.inbound.follow(&self.core.settings, &self.handle.facts());
+        self.inbound.follow(&self.core.settings, self.handle.rates());
         let now = self.core.clock.now();
         self.handle.extend_lease(now.after(self.core.settings.presence.timeout));
         self.handle.pin_lease(false);

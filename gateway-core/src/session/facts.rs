@@ -49,13 +49,7 @@ pub(crate) fn admitted(
     let Admission { labels, lease: _, rate_class, metadata } = admission;
     let facts = Arc::make_mut(&mut agent);
     facts.labels = labels;
-    facts.rate_class = rate_class.filter(|class| {
-        let known = settings.policies.rate_classes.contains_key(class);
-        if !known {
-            warn!(agent = %facts.did, ?class, "policy names a rate class that is not configured");
-        }
-        known
-    });
+    facts.rate_class = rate_class.map(|(name, _)| name);
     if let Some(metadata) = metadata {
         let (bytes, most) = (metadata.json_len(), settings.limits.metadata_bytes);
         if bytes <= most {
@@ -87,13 +81,11 @@ mod tests {
     fn what_the_settings_do_not_allow_leaves_the_agent_as_it_is() {
         let mut settings = Settings::default();
         settings.limits.metadata_bytes = 20;
-        settings.policies.rate_classes.insert("slow".into(), RateClass::default());
         let named = |name: &str| Metadata { name: Some(name.into()), ..Metadata::default() };
         let agent = renewed(&session().facts(), named("own"));
 
         let admission = Admission {
             labels: [("a".to_owned(), "b".to_owned())].into(),
-            rate_class: Some("no such".into()),
             metadata: Some(named("far longer than that")),
             ..Admission::default()
         };
@@ -102,7 +94,7 @@ mod tests {
         assert_eq!((&facts.rate_class, facts.labels["a"].as_str()), (&None, "b"));
 
         let admission = Admission {
-            rate_class: Some("slow".into()),
+            rate_class: Some(("slow".into(), RateClass::default())),
             metadata: Some(named("new")),
             ..Admission::default()
         };

@@ -14,10 +14,11 @@ use std::{
 use arc_swap::ArcSwap;
 use conexus_plugin_api::{Agent, host::Connection};
 use conexus_protocol::{AgentId, Subprotocol};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::outbox::Outbox;
-use crate::{accounting::Accounting, clock::Moment};
+use crate::{accounting::Accounting, clock::Moment, config::RateClass};
 
 /// Tells one session from another, also of the same key, for as long as the gateway runs. A
 /// greater one was proven later.
@@ -45,6 +46,7 @@ pub(crate) struct SessionHandle {
     /// How many of its messages wait in mailboxes.
     pub(crate) held: AtomicUsize,
     facts: ArcSwap<Agent>,
+    rates: Mutex<Option<RateClass>>,
     lease_until: AtomicU64,
     last_activity: AtomicU64,
     pinned: AtomicBool,
@@ -75,6 +77,7 @@ impl SessionHandle {
             accounting,
             held: AtomicUsize::new(0),
             facts: ArcSwap::new(facts),
+            rates: Mutex::new(None),
             lease_until: AtomicU64::new(lease_until.as_millis()),
             last_activity: AtomicU64::new(now.as_millis()),
             pinned: AtomicBool::new(false),
@@ -129,6 +132,15 @@ impl SessionHandle {
     /// What policy knows of the agent.
     pub(crate) fn facts(&self) -> Arc<Agent> {
         self.facts.load_full()
+    }
+
+    /// The rates that policy gave the agent, in place of the usual ones.
+    pub(crate) fn rates(&self) -> Option<RateClass> {
+        *self.rates.lock()
+    }
+
+    pub(crate) fn set_rates(&self, rates: Option<RateClass>) {
+        *self.rates.lock() = rates;
     }
 
     /// The registration was renewed.

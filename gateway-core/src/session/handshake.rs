@@ -84,8 +84,10 @@ pub(crate) async fn register<S: AsyncRead + AsyncWrite + Unpin>(
         return Err(Unregistered::Stopping);
     }
     let lease = facts::lease(&core.settings, &admission);
+    let rates = admission.rate_class.as_ref().map(|(_, rates)| *rates);
     let known = facts::admitted(&core.settings, known, admission);
     let handle = claim(core, session, agent, known, connection, now, lease).await?;
+    handle.set_rates(rates);
     core.router.observe(Point::Registered, || {
         let (agent, connection) = (handle.facts(), Some(Arc::clone(&handle.connection)));
         Event::Registered(Arc::new(host::Registered { agent, renewal: false, connection }))

@@ -6,7 +6,7 @@
 use std::{num::NonZeroU32, sync::Arc};
 
 use conexus_plugin_api::{
-    Agent, Point,
+    Point,
     host::{self, Event},
 };
 use conexus_protocol::{
@@ -23,7 +23,7 @@ use super::{
     proof::{Proven, Rejection, prove},
 };
 use crate::{
-    config::{RoutedSignatures, Settings},
+    config::{RateClass, RoutedSignatures, Settings},
     hooks::{Admission, Decision, Ruling},
     voice::Complaint,
 };
@@ -32,8 +32,8 @@ use crate::{
 pub(crate) struct Inbound {
     bad_messages: DefaultDirectRateLimiter,
     rate: Option<DefaultDirectRateLimiter>,
-    /// The class that the rate is of.
-    rate_class: Option<String>,
+    /// What policy gave in place of the usual rate.
+    rates: Option<RateClass>,
     strikes: DefaultDirectRateLimiter,
     renewals: DefaultDirectRateLimiter,
 }
@@ -43,29 +43,28 @@ pub(crate) struct Inbound {
 const RENEWALS_PER_MINUTE: u32 = 10;
 
 impl Inbound {
-    pub(crate) fn new(settings: &Settings, agent: &Agent) -> Self {
+    pub(crate) fn new(settings: &Settings, rates: Option<RateClass>) -> Self {
         let limits = &settings.limits;
         Self {
             bad_messages: per_minute(limits.bad_messages_per_minute),
-            rate: rate(settings, agent.rate_class.as_deref()),
-            rate_class: agent.rate_class.clone(),
+            rate: rate(settings, rates),
+            rates,
             strikes: per_minute(limits.rate_strikes),
             renewals: per_minute(RENEWALS_PER_MINUTE),
         }
     }
 
-    /// Keeps to the agent's class of rates. While that is the same, what was counted stays counted.
-    pub(super) fn follow(&mut self, settings: &Settings, agent: &Agent) {
-        if self.rate_class != agent.rate_class {
-            self.rate = rate(settings, agent.rate_class.as_deref());
-            self.rate_class.clone_from(&agent.rate_class);
+    /// Keeps to the agent's rates. While they are the same, what was counted stays counted.
+    pub(super) fn follow(&mut self, settings: &Settings, rates: Option<RateClass>) {
+        if self.rates != rates {
+            self.rate = rate(settings, rates);
+            self.rates = rates;
         }
     }
 }
 
-fn rate(settings: &Settings, class: Option<&str>) -> Option<DefaultDirectRateLimiter> {
-    let (per_second, burst) = match class.and_then(|name| settings.policies.rate_classes.get(name))
-    {
+fn rate(settings: &Settings, rates: Option<RateClass>) -> Option<DefaultDirectRateLimiter> {
+    let (per_second, burst) = match rates {
         Some(class) => (class.messages_per_second, class.message_burst),
         None => (settings.limits.messages_per_second, settings.limits.message_burst),
     };
@@ -229,6 +228,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                 }
                 Ok(admission) => {
                     let lease = facts::lease(&core.settings, &admission);
+                    handle.set_rates(admission.rate_class.as_ref().map(|(_, rates)| *rates));
                     let agent = facts::admitted(&core.settings, agent, admission);
                     handle.set_facts(Arc::clone(&agent));
                     handle.extend_lease(core.clock.now().after(lease));
@@ -247,7 +247,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         match decision {
             Decision::Now(ruling) => {
                 settle(ruling);
-                self.inbound.follow(&self.core.settings, &self.handle.facts());
+                self.inbound.follow(&self.core.settings, self.handle.rates());
             }
             Decision::Later(ruling) => {
                 self.pending = Some(Box::pin(async move { settle(ruling.await) }));

@@ -416,6 +416,23 @@ mod tests {
     }
 
     #[test]
+    fn taps_take_only_room_that_there_is_and_are_counted_apart() {
+        let outbox = Outbox::new(2, 1000);
+        let original = routed("x");
+        let accounting = Arc::clone(&original.sender.accounting);
+        let refused = Tap::copies(&original, 3)
+            .map(|tap| outbox.offer_aside(Parcel::Tap(tap)))
+            .filter(|offered| matches!(offered, Err(Refused::Full(_))))
+            .count();
+        assert_eq!((refused, accounting.taps().dropped), (1, 1));
+        let Some(Parcel::Tap(tap)) = outbox.take() else { panic!("no tap") };
+        tap.delivered();
+        drop(outbox.close());
+        assert_eq!((accounting.taps().delivered, accounting.taps().dropped), (1, 2));
+        assert_eq!(accounting.snapshot().refused, 0);
+    }
+
+    #[test]
     fn only_one_order_is_taken_at_a_time() {
         let outbox = Outbox::new(9, 1000);
         let (first, mut waits) = oneshot::channel();

@@ -114,10 +114,15 @@ impl Frame {
         Some(change(&mut output))
     }
 
-    /// One reference more to the instance's own context.
-    pub(super) fn retain(&self) -> *const raw::Context {
-        let shared: *const Shared =
-            if self.shared.is_null() { ptr::from_ref(self).cast() } else { self.shared };
+    /// One reference more to the instance's own context; null for null.
+    ///
+    /// # Safety
+    /// As for [`Self::of`].
+    pub(super) unsafe fn retain(context: *const raw::Context) -> *const raw::Context {
+        // SAFETY: the caller's promise.
+        let Some(frame) = (unsafe { Self::of(context) }) else { return ptr::null() };
+        let own = frame.shared.is_null();
+        let shared: *const Shared = if own { context.cast() } else { frame.shared };
         // SAFETY: a frame without a `shared` lies at the start of one, which an `Arc` holds.
         unsafe { Arc::increment_strong_count(shared) };
         shared.cast()

@@ -62,8 +62,10 @@ type Done = Result<(), i32>;
 
 fn contained<T>(failed: T, run: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| {
-        // Its drop might panic in turn.
-        std::mem::forget(payload);
+        // Its drop might panic in turn; the payload of that is left alone.
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(again);
+        }
         failed
     })
 }
@@ -173,7 +175,7 @@ unsafe fn refused(refused: Refused, take: raw::TakeValue, receiver: *mut c_void)
 
 unsafe extern "C" fn retain(context: *const raw::Context) -> *const raw::Context {
     // SAFETY: the plugin's promise.
-    unsafe { Frame::of(context) }.map_or(std::ptr::null(), Frame::retain)
+    unsafe { Frame::retain(context) }
 }
 
 unsafe extern "C" fn release(context: *const raw::Context) {

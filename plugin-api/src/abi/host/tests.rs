@@ -1,5 +1,7 @@
 //! Wild descriptors, and plugins that break the rules.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::{
     ptr,
     sync::{
