@@ -88,13 +88,16 @@ struct Body {
     position: Position,
 }
 
+/// Whether a function of that name remains.
+pub(super) type Keep = fn(&str) -> bool;
+
 /// What policy tests add and leave out.
 #[derive(Default)]
 pub(super) struct Extra {
     /// More functions; of the same name, those of a later module are found first.
     pub(super) functions: Vec<Shared<Module>>,
     /// Which of the script's own functions remain.
-    pub(super) keep: Option<fn(&str) -> bool>,
+    pub(super) keep: Option<Keep>,
 }
 
 /// A loaded script.

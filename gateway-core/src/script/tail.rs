@@ -37,12 +37,7 @@ pub(super) fn compile(parser: &mut Engine, text: &str) -> (Result<AST, ParseErro
 }
 
 /// Makes a body's last statement give back what it should.
-pub(super) fn settle(
-    engine: &Engine,
-    body: &mut Vec<Stmt>,
-    end: Position,
-    terminated: &Terminated,
-) {
+pub(super) fn settle(engine: &Engine, body: &mut [Stmt], end: Position, terminated: &Terminated) {
     // Whatever Rhai makes of a call is what one looks like.
     let Ok(call) = engine.compile_expression(format!("{KEEP}(0)")) else { return };
     let call = match call.statements() {

@@ -25,7 +25,7 @@ pub(super) use self::world::World;
 use super::{
     bind::to_json,
     fault::{ScriptError, Trace},
-    instance::{Extra, Instance},
+    instance::{Extra, Instance, Keep},
     meter::LOAD_TIME,
     scripts::{Script, Scripts},
 };
@@ -92,7 +92,7 @@ pub fn run_tests(scripts: &Scripts, file: &Path) -> Result<Vec<TestReport>, Scri
     let tests = scripts.compile_file(file)?;
     let folder = file.parent().unwrap_or(Path::new(""));
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let (policy, keep): (_, Option<fn(&str) -> bool>) = match name.strip_suffix(BESIDE) {
+    let (policy, keep): (_, Option<Keep>) = match name.strip_suffix(BESIDE) {
         Some(name) => (scripts.compile_file(&folder.join(format!("{name}.rhai")))?, None),
         None => (tests.clone(), Some(|name| name.starts_with("test_"))),
     };
@@ -110,7 +110,7 @@ struct Suite {
     policy: Arc<Script>,
     config: Config,
     folder: PathBuf,
-    keep: Option<fn(&str) -> bool>,
+    keep: Option<Keep>,
 }
 
 impl Suite {

@@ -206,3 +206,11 @@ fn every_stock_script_passes_its_tests() {
     ];
     assert_eq!(tested, stock);
 }
+
+#[test]
+fn what_conexus_new_makes_passes_its_own_tests() {
+    let policy = include_str!("../../cli/templates/script.rhai");
+    let tests = include_str!("../../cli/templates/script.test.rhai");
+    let reports = run(policy, tests);
+    assert_eq!((failures(&reports), reports.len()), (vec![], 2));
+}
