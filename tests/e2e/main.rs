@@ -15,7 +15,6 @@ mod foreign;
 mod mailbox;
 mod observers;
 mod policy_cli;
-mod policy_cli;
 mod presence;
 mod process;
 mod registration;

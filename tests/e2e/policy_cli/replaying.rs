@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use conexus_protocol::{Identity, Subprotocol};
+use conexus_protocol::{Challenge, Envelope, Identity, Rules, Subprotocol};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
@@ -103,11 +103,14 @@ struct Recorded {
 }
 
 async fn agent(gateway: &Process, credentials: Option<&str>) -> Agent {
-    let subprotocol = Subprotocol::V1;
+    // Which alone knows credentials.
+    let subprotocol = Subprotocol::V1_1;
     let socket = TcpSocket::new_v4().unwrap();
     let (socket, _) = dial_with(gateway.addr, &[subprotocol.as_str()], socket).await.unwrap();
     let url = format!("ws://{}/ws", gateway.addr);
     let mut agent = Agent { identity: Identity::generate(), socket, subprotocol, nonce: None, url };
+    let challenge = Envelope::parse(&agent.text().await, Rules::V1_1).unwrap();
+    agent.nonce = Some(challenge.payload::<Challenge>().unwrap().nonce);
     let mut register = agent.registration();
     register.credentials = credentials.map(str::to_owned);
     agent.register_with(register).await;

@@ -15,6 +15,8 @@ use crate::support::{
 const CONFIG: &str = r#"
 [policy]
 watch = false
+# On a machine that is busy with other tests, a call may be kept waiting.
+budget = "10s"
 
 [hook.first]
 use       = "script:first"
@@ -97,6 +99,8 @@ async fn no_message_is_lost_or_judged_by_two_generations_while_scripts_are_reloa
         memory.push(resident(gateway.id()));
     }
     let took = began.elapsed();
+    let failed = gateway.log().into_iter().filter(|line| line.contains("hook failed"));
+    assert_eq!(failed.collect::<Vec<_>>(), [""; 0]);
     let sent = traffic.end().await;
 
     for (first, second) in &sent.judged {
