@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use super::{
     facilities::Facilities,
-    generation::{Code, Loader, hexadecimal},
+    generation::{Code, Loader},
     hook::{CallContext, Hook, HookFault, Returned},
     instance::SourceFile,
 };
@@ -51,13 +51,9 @@ impl StockLoader {
             }
             scripts.1.compile(name).map_err(|error| error.to_string())?
         };
-        let files = script
-            .files()
-            .iter()
-            .map(|file| SourceFile { path: file.path.clone(), sha256: hexadecimal(&file.sha256) });
         let config = hook.config.clone().into_iter().collect();
         Ok(Code {
-            files: files.collect(),
+            files: script.files().to_vec(),
             native: false,
             make: Box::new(move |_| {
                 let hook = script.instantiate(&config).map_err(|error| error.to_string())?;
