@@ -56,13 +56,9 @@ impl StockLoader {
         };
         let script = scripts.compile(name).map_err(|error| error.to_string())?;
         let path = settings.scripts.path.join(format!("{name}.rhai"));
-        let files = script
-            .files()
-            .iter()
-            .map(|file| SourceFile { path: file.path.clone(), sha256: file.sha256.clone() });
         let config = hook.config.clone().into_iter().collect();
         Ok(Code {
-            files: files.collect(),
+            files: script.files().to_vec(),
             native: false,
             make: Box::new(move |_| {
                 let hook = script.instantiate(&config).map_err(|error| error.to_string())?;
