@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Settings that are taken over by a reload, beside the tables of hooks.
-const HOT: [&str; 2] = ["policy.", "scripts."];
+const HOT: [&str; 3] = ["policy.budget", "policy.breaker_", "scripts."];
 
 /// See the [module](self).
 pub struct Reloader {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
-    http::{ClientError, client},
+    http::{ClientError, direct_client},
     terminal::{harmless, table},
 };
 use crate::config::{self, Settings, Sources};
@@ -71,7 +71,7 @@ pub(super) async fn control(
     };
     let base = options.admin.clone().map_or_else(|| configured(sources), Ok)?;
     let url = base.join(path).map_err(|_| ControlError::Url(base.clone()))?;
-    let client = client(PATIENCE)?;
+    let client = direct_client(PATIENCE)?;
     let failed = |source| ControlError::Request { url: url.clone(), source };
     let answer = client.request(method, url.clone()).send().await.map_err(failed)?;
     let status = answer.status();

@@ -15,10 +15,19 @@ pub enum ClientError {
 
 /// A client that trusts the public certificate authorities.
 pub(super) fn client(patience: Duration) -> Result<reqwest::Client, ClientError> {
+    Ok(builder(patience)?.build()?)
+}
+
+/// A client for this machine, which to a proxy would be another one.
+pub(super) fn direct_client(patience: Duration) -> Result<reqwest::Client, ClientError> {
+    Ok(builder(patience)?.no_proxy().build()?)
+}
+
+fn builder(patience: Duration) -> Result<reqwest::ClientBuilder, ClientError> {
     let roots: RootCertStore = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
     let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Ok(reqwest::Client::builder().tls_backend_preconfigured(tls).timeout(patience).build()?)
+    Ok(reqwest::Client::builder().tls_backend_preconfigured(tls).timeout(patience))
 }

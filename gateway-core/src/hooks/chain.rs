@@ -11,7 +11,7 @@ use conexus_plugin_api::{
     host::{Event, Services},
 };
 use tokio::sync::oneshot;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use super::{
     breaker::BreakerState,
@@ -232,7 +232,7 @@ impl Entry {
     fn was_slow(&self, took: Duration) {
         self.stats.was_slow();
         if let Some(more) = self.instance.lateness.open(self.instance.facilities.now_ms()) {
-            debug!(hook = %self.instance.name, point = %self.point, ?took, more, "hook is slow");
+            warn!(hook = %self.instance.name, point = %self.point, ?took, more, "hook is slow");
         }
     }
 

@@ -71,6 +71,8 @@ impl Surroundings {
 pub(crate) struct Facilities {
     pub(crate) hook: Arc<str>,
     pub(crate) around: Arc<Surroundings>,
+    /// Under which its state is kept: its own name, unless it shares it.
+    space: Box<str>,
     namespace: Namespace,
     metrics: InstanceMetrics,
     /// The newest generation that has the instance.
@@ -90,6 +92,7 @@ impl Facilities {
         Self {
             hook: hook.into(),
             metrics: around.metrics.instance(hook),
+            space: namespace.unwrap_or(hook).into(),
             namespace: around.store.namespace(namespace.unwrap_or(hook)),
             around: Arc::clone(around),
             generation: AtomicU64::new(generation),
@@ -331,14 +334,14 @@ impl Services for CallServices {
     fn connection_get(&self, key: &str) -> Result<Option<Value>, StateError> {
         self.tape.read(
             || json!(["connection_get", key]),
-            || Ok(self.connection()?.get(&self.base.hook, key)),
+            || Ok(self.connection()?.get(&self.base.space, key)),
         )
     }
 
     fn connection_set(&self, key: &str, value: Option<Value>) -> Result<(), StateError> {
         self.tape.read(
             || json!(["connection_set", key, value]),
-            || self.connection()?.set(&self.base.hook, key, value.clone()),
+            || self.connection()?.set(&self.base.space, key, value.clone()),
         )
     }
 

@@ -16,14 +16,17 @@ use parking_lot::Mutex;
 
 use super::{
     facilities::Facilities,
-    generation::{Code, Loader, hexadecimal},
+    generation::{Code, Loader},
     hook::{CallContext, Hook, HookFault, Returned},
     instance::SourceFile,
 };
 use crate::{
     config::{HookSettings, HookSource, PluginSettings, ScriptSettings, Settings},
     plugin_host::{Bounds, Libraries, LoadedLibrary, NativeHook, PluginSource, linked},
-    script::Scripts,
+    script::{
+        Scripts,
+        tests::{Outcome, run_tests},
+    },
 };
 
 /// See the [module](self).
@@ -44,23 +47,26 @@ impl StockLoader {
     }
 
     fn script(&self, name: &str, hook: &HookSettings, settings: &Settings) -> Result<Code, String> {
-        let script = {
+        let scripts = {
             let mut scripts = self.scripts.lock();
             if scripts.0 != settings.scripts {
                 *scripts = (settings.scripts.clone(), Scripts::new(&settings.scripts));
             }
-            scripts.1.compile(name).map_err(|error| error.to_string())?
+            scripts.1.clone()
         };
+        let script = scripts.compile(name).map_err(|error| error.to_string())?;
+        let path = settings.scripts.path.join(format!("{name}.rhai"));
         let files = script
             .files()
             .iter()
-            .map(|file| SourceFile { path: file.path.clone(), sha256: hexadecimal(&file.sha256) });
+            .map(|file| SourceFile { path: file.path.clone(), sha256: file.sha256.clone() });
         let config = hook.config.clone().into_iter().collect();
         Ok(Code {
             files: files.collect(),
             native: false,
             make: Box::new(move |_| {
                 let hook = script.instantiate(&config).map_err(|error| error.to_string())?;
+                self_test(&scripts, &path)?;
                 Ok(Arc::new(hook) as Arc<dyn Hook>)
             }),
         })
@@ -100,6 +106,17 @@ impl Loader for StockLoader {
             HookSource::Plugin(name) => self.plugin(name, hook, settings),
         }
     }
+}
+
+/// Runs the tests that a script brings along.
+fn self_test(scripts: &Scripts, path: &Path) -> Result<(), String> {
+    let reports = run_tests(scripts, path).map_err(|error| error.to_string())?;
+    let failed = reports.into_iter().filter_map(|report| match report.outcome {
+        Outcome::Passed => None,
+        Outcome::Failed(why) => Some(format!("its test {} failed: {why}", report.name)),
+    });
+    let failed: Vec<_> = failed.collect();
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
 }
 
 fn file_source<'a>(name: &'a str, plugin: &'a PluginSettings) -> PluginSource<'a> {

@@ -157,8 +157,9 @@ impl Stage {
                 *report.not_replayable.entry(name.to_owned()).or_default() += 1;
             }
             let (result, flow) = judge(entry, &mut fold, result, &self.generation);
-            let (said, says) = (recorded.map_or("not asked".into(), words_of), words(&result));
-            if said != says {
+            let (said, says) = (recorded.map_or(NOT_ASKED.into(), words_of), words(&result));
+            // To say nothing, and not to be asked, is the same to whoever is judged.
+            if said != says && !(said == NOT_ASKED && says == NOTHING) {
                 hooks.push((name.to_owned(), said, says));
             }
             if flow == Flow::End {
@@ -166,8 +167,9 @@ impl Stage {
             }
         }
         for step in &steps {
-            if !entries.iter().any(|entry| *entry.instance.name == *step.hook) {
-                hooks.push((step.hook.clone(), words_of(step), "not there".into()));
+            let said = words_of(step);
+            if said != NOTHING && !entries.iter().any(|entry| *entry.instance.name == *step.hook) {
+                hooks.push((step.hook.clone(), said, NOT_ASKED.into()));
             }
         }
         self.world.note(&event);
@@ -284,13 +286,16 @@ fn as_recorded(step: &StepRecord) -> Result<Answer, HookFault> {
     }
 }
 
+const NOTHING: &str = "continue";
+const NOT_ASKED: &str = "not asked";
+
 fn words_of(step: &StepRecord) -> String {
     words(&as_recorded(step))
 }
 
 fn words(result: &Result<Answer, HookFault>) -> String {
     match result {
-        Ok(answer) if answer.is_continue() => "continue".into(),
+        Ok(answer) if answer.is_continue() => NOTHING.into(),
         Ok(answer) => {
             let verdicts = answer.verdicts().iter();
             let texts = verdicts.map(|verdict| serde_json::json!(verdict).to_string());

@@ -21,8 +21,8 @@ pub(super) struct Import {
 #[derive(Debug, Default)]
 pub(super) struct Outline {
     pub(super) imports: Vec<Import>,
-    /// The names of top-level constants.
-    pub(super) constants: BTreeSet<ImmutableString>,
+    /// Top-level constants, and where they are.
+    pub(super) constants: BTreeMap<ImmutableString, Position>,
     /// The points that it has functions for.
     pub(super) points: Vec<Point>,
     pub(super) faults: Vec<ScriptFault>,
@@ -40,7 +40,7 @@ pub(super) fn outline(source: &Source, ast: &AST, known: &[&str]) -> Outline {
                     let text = format!("{name} is there already; choose another name");
                     outline.faults.push(fault(*position, text));
                 }
-                outline.constants.insert(name.clone());
+                outline.constants.insert(name.clone(), *position);
             }
             Stmt::Var(parts, _, position) => outline.faults.push(fault(
                 *position,
@@ -63,7 +63,7 @@ pub(super) fn outline(source: &Source, ast: &AST, known: &[&str]) -> Outline {
     outline.points.sort_unstable();
     let constants: BTreeSet<&str> = outline
         .constants
-        .iter()
+        .keys()
         .map(ImmutableString::as_str)
         .chain(known.iter().copied())
         .collect();
@@ -280,9 +280,9 @@ fn root(expression: &Expr) -> Option<(&str, Position)> {
 
 /// The statements of a function's body.
 pub(super) fn body(ast: &AST, name: &str, parameters: usize) -> Vec<Stmt> {
-    let only = ast.clone_functions_only_filtered(|_, _, _, function, arity| {
-        function == name && arity == parameters
-    });
+    // Filtering while cloning keeps everything, in this version of Rhai.
+    let mut only = ast.clone_functions_only();
+    only.retain_functions(|_, _, function, arity| function == name && arity == parameters);
     let mut statements = Vec::new();
     only.walk(&mut |path| {
         if let [ASTNode::Stmt(statement)] = path {

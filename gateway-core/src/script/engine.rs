@@ -11,7 +11,7 @@ use rhai::{
 
 use super::{
     bind::{self, Bindings},
-    meter,
+    meter, tail,
 };
 use crate::config::ScriptSettings;
 
@@ -32,6 +32,7 @@ static HOST: LazyLock<Shared<Module>> = LazyLock::new(|| {
     let mut bindings = Bindings::default();
     bind::all(&mut bindings);
     tamed(&mut bindings);
+    tail::bind(&mut bindings);
     bindings.into_module()
 });
 

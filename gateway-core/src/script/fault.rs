@@ -160,6 +160,11 @@ impl Trace {
         }
     }
 
+    /// What was thrown or went wrong, without its place.
+    pub(super) fn into_reason(self) -> String {
+        self.fault.text
+    }
+
     /// For a policy test: the text whatever the kind.
     pub(super) fn into_text(self) -> String {
         self.text()

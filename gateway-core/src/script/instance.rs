@@ -15,8 +15,8 @@ use conexus_plugin_api::{
 };
 use rhai::{
     AST, ASTNode, Caches, CallFnOptions, Dynamic, Engine, EvalAltResult, Expr, FnCallExpr,
-    ImmutableString, Module, ModuleResolver, Position, Scope, Shared, Stmt, StmtBlock,
-    module_resolvers::DummyModuleResolver,
+    ImmutableString, Module, ModuleResolver, OptimizationLevel, Position, Scope, Shared, Stmt,
+    StmtBlock, module_resolvers::DummyModuleResolver,
 };
 use serde_json::{Map as Config, Value as Json};
 
@@ -24,12 +24,12 @@ use super::{
     bind::{self, Call, Held},
     check::body,
     engine,
-    fault::{ScriptError, ScriptFault, Trace},
+    fault::{BadVerdict, ScriptError, ScriptFault, Trace},
     meter::{self, LOAD_TIME},
     scripts::{CONFIG, Script, Unit},
-    sources::SourceFile,
+    tail,
 };
-use crate::hooks::{CallContext, Hook, HookFault, Returned};
+use crate::hooks::{CallContext, Hook, HookFault, Returned, SourceFile};
 
 type Evaluated<T> = Result<T, Box<EvalAltResult>>;
 
@@ -88,6 +88,18 @@ struct Body {
     position: Position,
 }
 
+/// Whether a function of that name remains.
+pub(super) type Keep = fn(&str) -> bool;
+
+/// What policy tests add and leave out.
+#[derive(Default)]
+pub(super) struct Extra {
+    /// More functions; of the same name, those of a later module are found first.
+    pub(super) functions: Vec<Shared<Module>>,
+    /// Which of the script's own functions remain.
+    pub(super) keep: Option<Keep>,
+}
+
 /// A loaded script.
 pub(super) struct Instance {
     engine: Engine,
@@ -101,33 +113,40 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    /// Loads a script. `extra` registers more functions, for policy tests.
+    /// Loads a script.
     pub(super) fn load(
         script: &Script,
         config: &Config<String, Json>,
-        extra: Option<Shared<Module>>,
+        extra: Extra,
     ) -> Result<Self, ScriptError> {
         let settings = script.scripts().settings();
         let (lists, list_files) = bind::configured(config)?;
         let held = Arc::new(Held { lines: lists.into_iter().collect(), ..Held::default() });
         let mut engine = engine::engine(settings);
-        if let Some(extra) = extra {
-            engine.register_global_module(extra);
+        for module in extra.functions {
+            engine.register_global_module(module);
         }
+        let config = bind::from_json(&Json::Object(config.clone()));
+        let mut named = Module::new();
+        named.set_var(CONFIG, config.clone());
+        engine.register_global_module(named.into());
         let mut loading = Loading {
             engine,
             modules: BTreeMap::new(),
-            config: bind::from_json(&Json::Object(config.clone())),
+            config,
             held: held.clone(),
             max_operations: settings.max_operations as u64,
         };
         for unit in script.modules() {
-            let ast = loading.compile(unit)?;
+            let (ast, _) = loading.compile(unit)?;
             let module = loading.module(unit, &ast)?;
             loading.modules.insert(unit_path(unit), module.into());
         }
         let main = script.main();
-        let ast = loading.compile(main)?;
+        let (mut ast, constants) = loading.compile(main)?;
+        if let Some(keep) = extra.keep {
+            ast.retain_functions(|_, _, name, _| keep(name) || name.starts_with("anon$"));
+        }
         let Loading { mut engine, modules, .. } = loading;
         for import in &main.imports {
             if let Some(module) = modules.get(import.path.as_str()) {
@@ -135,9 +154,13 @@ impl Instance {
             }
         }
         engine.set_module_resolver(DummyModuleResolver::new());
-        let bodies = script.points().iter().map(|point| (point, Body::of(point, &ast))).collect();
+        let bodies = script
+            .points()
+            .iter()
+            .map(|point| (point, Body::of(point, main, &ast, &engine, &constants)))
+            .collect();
         let mut files = [script.files(), &list_files].concat();
-        files.sort();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
         files.dedup();
         Ok(Self {
             engine,
@@ -159,17 +182,17 @@ impl Instance {
         deadline: Instant,
     ) -> Result<Answer, HookFault> {
         let point = event.point();
-        let returned = self
-            .hook(point, bind::argument(event), services, deadline)
-            .map_err(|error| Trace::of(*error, &self.source, point.name()).into_hook_fault())?;
-        self.meaning(point, returned).map_err(HookFault::BadReturn)
+        self.hook(point, bind::argument(event), services, deadline)
+            .and_then(|returned| self.meaning(point, returned))
+            .map_err(|error| Trace::of(*error, &self.source, point.name()).into_hook_fault())
     }
 
-    /// What a hook's return value means; else what is wrong with it, with the hook's place.
-    pub(super) fn meaning(&self, point: Point, returned: Dynamic) -> Result<Answer, String> {
+    /// What a hook's return value means; else what is wrong with it, at the hook's place.
+    pub(super) fn meaning(&self, point: Point, returned: Dynamic) -> Evaluated<Answer> {
         bind::answer(point, returned).map_err(|text| {
             let position = self.bodies.get(&point).map_or(Position::NONE, |body| body.position);
-            ScriptFault::new(&self.source, position, text).to_string()
+            let thrown = Dynamic::from(BadVerdict(text));
+            EvalAltResult::ErrorRuntime(thrown, position).into()
         })
     }
 
@@ -221,21 +244,48 @@ impl Instance {
         &self.source
     }
 
-    pub(super) const fn points(&self) -> PointSet {
-        self.points
+    /// The value of one top-level constant, for which nothing else of the script is run.
+    pub(super) fn constant(script: &Script, name: &str) -> Result<Option<Dynamic>, ScriptError> {
+        let main = script.main();
+        let defined =
+            main.ast.statements().iter().find(
+                |statement| matches!(statement, Stmt::Var(parts, ..) if parts.0.name == name),
+            );
+        let Some(defined) = defined else { return Ok(None) };
+        let mut only = AST::new([defined.clone()], main.ast.shared_lib().clone());
+        only.set_source(&*main.source.name);
+        let settings = script.scripts().settings();
+        let mut loading = Loading {
+            engine: engine::engine(settings),
+            modules: BTreeMap::new(),
+            config: Dynamic::UNIT,
+            held: Arc::default(),
+            max_operations: settings.max_operations as u64,
+        };
+        let mut scope = loading.scope();
+        loading
+            .run(|engine, scope| engine.run_ast_with_scope(scope, &only), &mut scope)
+            .map_err(|error| ScriptError::run(&main.source.name, *error))?;
+        Ok(scope.get(name).cloned())
     }
 }
 
 impl Body {
-    fn of(point: Point, ast: &AST) -> Self {
+    fn of(point: Point, unit: &Unit, ast: &AST, engine: &Engine, constants: &Scope<'_>) -> Self {
         let function = ast.iter_fn_def().find(|function| function.name == point.name());
-        let (parameter, position) = function.map_or((None, Position::NONE), |function| {
-            (function.params.first().cloned(), function.body.start_position())
-        });
-        let statements = body(ast, point.name(), usize::from(parameter.is_some()));
+        let (parameter, start, end) =
+            function.map_or((None, Position::NONE, Position::NONE), |function| {
+                let body = &function.body;
+                (function.params.first().cloned(), body.start_position(), body.end_position())
+            });
+        // As it was written; then optimized as the rest is.
+        let mut written = body(&unit.ast, point.name(), usize::from(parameter.is_some()));
+        tail::settle(engine, &mut written, end, &unit.terminated);
         // A block of their own, so that a `const` in them is local.
-        let block = StmtBlock::new(statements, position, Position::NONE);
-        Self { parameter, statements: vec![Stmt::Block(block.into())], position }
+        let block = Stmt::Block(StmtBlock::new(written, start, end).into());
+        let alone = AST::new([block], ast.shared_lib().clone());
+        let optimized = engine.optimize_ast(constants, alone, OptimizationLevel::Simple);
+        Self { parameter, statements: optimized.statements().to_vec(), position: start }
     }
 }
 
@@ -254,26 +304,29 @@ struct Loading {
 
 impl Loading {
     /// Runs the top level once; then compiles with its constants in place of their names.
-    fn compile(&mut self, unit: &Unit) -> Result<AST, ScriptError> {
+    fn compile(&mut self, unit: &Unit) -> Result<(AST, Scope<'static>), ScriptError> {
         let name = &unit.source.name;
         let mut first = unit.ast.clone();
         first.set_source(name.as_ref());
         let mut ran = self.scope();
         self.run(|engine, scope| engine.run_ast_with_scope(scope, &first), &mut ran)
             .map_err(|error| ScriptError::run(name, *error))?;
-        let mut constants = self.scope();
+        let (mut constants, mut named) = (self.scope(), Module::new());
         for constant in &unit.constants {
             if let Some(value) = ran.get(constant) {
                 constants.push_constant_dynamic(constant.clone(), value.clone());
+                named.set_var(constant.clone(), value.clone());
             }
         }
+        // Where Rhai does not put the value in place, it finds it by its name.
+        self.engine.register_global_module(named.into());
         let mut ast = self
             .engine
             .compile_with_scope(&constants, &*unit.source.text)
             .map_err(|error| ScriptError::parse(name, &error))?;
         ast.set_source(name.as_ref());
         self.patterns(unit, &ast)?;
-        Ok(ast)
+        Ok((ast, constants))
     }
 
     /// A module that scripts import. Its functions keep what it imports itself.

@@ -10,6 +10,7 @@
 //! | `scripts`, `sources` | reading: names, the folder `lib`, who imports whom |
 //! | `check` | what a script must look like, before anything of it runs |
 //! | `instance` | its top level, run once; its hooks, called |
+//! | `tail` | what a last statement with a semicolon gives back |
 //! | `meter` | what one call may use: operations, time, memory |
 //! | `engine` | the language: packages, limits, what is left out |
 //! | `bind` | what scripts see: events, verdicts, host functions |
@@ -24,6 +25,7 @@ mod instance;
 mod meter;
 mod scripts;
 mod sources;
+mod tail;
 pub mod tests;
 #[cfg(test)]
 mod unit;
@@ -32,4 +34,3 @@ pub use fault::{ScriptError, ScriptFault};
 pub use instance::ScriptHook;
 pub use meter::STACK_BYTES;
 pub use scripts::{Script, Scripts};
-pub use sources::SourceFile;

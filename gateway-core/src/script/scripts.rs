@@ -1,8 +1,9 @@
 //! From a name to a checked script: it and every module that it imports, read once.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -15,10 +16,11 @@ use super::{
     check::{Import, Outline, outline},
     engine::{self, MAX_MODULES},
     fault::{ScriptError, ScriptFault},
-    instance::{Instance, ScriptHook},
-    sources::{Source, SourceFile, locate},
+    instance::{Extra, Instance, ScriptHook},
+    sources::{Source, locate},
+    tail::{self, Terminated},
 };
-use crate::config::ScriptSettings;
+use crate::{config::ScriptSettings, hooks::SourceFile};
 
 /// What every script finds beside its own constants.
 pub(super) const CONFIG: &str = "config";
@@ -80,11 +82,15 @@ impl Scripts {
         let mut reading = Reading {
             scripts: self,
             units: Vec::new(),
-            known: BTreeMap::new(),
+            known: BTreeSet::new(),
+            constants: BTreeMap::new(),
             chain: Vec::new(),
             faults: Vec::new(),
         };
-        let main = reading.unit(source);
+        let name = source.name.clone();
+        // A parser that gives up on a text may do it in any way.
+        let main = catch_unwind(AssertUnwindSafe(|| reading.unit(source)))
+            .map_err(|_| ScriptFault::new(&name, Position::NONE, "makes the parser panic"))?;
         let Reading { units: modules, faults, .. } = reading;
         ScriptError::all(faults)?;
         let main = main.ok_or_else(|| {
@@ -93,7 +99,7 @@ impl Scripts {
         let points = main.points;
         let mut files: Vec<_> =
             modules.iter().chain([&main]).filter_map(|unit| unit.source.file.clone()).collect();
-        files.sort();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Arc::new(Script { scripts: self.clone(), main, modules, points, files }))
     }
 }
@@ -103,6 +109,7 @@ impl Scripts {
 pub(super) struct Unit {
     pub(super) source: Source,
     pub(super) ast: AST,
+    pub(super) terminated: Terminated,
     pub(super) imports: Vec<Import>,
     pub(super) constants: Vec<ImmutableString>,
     points: PointSet,
@@ -152,6 +159,12 @@ impl Script {
         tests.into_iter().map(|(_, name)| name).collect()
     }
 
+    /// Its functions with their numbers of parameters, without closures.
+    pub(super) fn functions(&self) -> Vec<(String, usize)> {
+        let named = self.main.ast.iter_fn_def().filter(|it| !it.name.starts_with("anon$"));
+        named.map(|function| (function.name.to_string(), function.params.len())).collect()
+    }
+
     /// Runs the top level with this configuration, and compiles what the hooks will run. Also reads
     /// the lists that the configuration names.
     ///
@@ -162,12 +175,7 @@ impl Script {
             let text = "no function of it is a hook (on_connect, on_register, on_route, …)";
             return Err(ScriptFault::new(self.name(), Position::NONE, text).into());
         }
-        Ok(ScriptHook::new(self.instance(config)?))
-    }
-
-    /// As [`Self::instantiate`], also where there is no hook.
-    pub(super) fn instance(&self, config: &Config<String, Json>) -> Result<Instance, ScriptError> {
-        Instance::load(self, config, None)
+        Ok(ScriptHook::new(Instance::load(self, config, Extra::default())?))
     }
 
     pub(super) const fn scripts(&self) -> &Scripts {
@@ -187,7 +195,9 @@ impl Script {
 struct Reading<'a> {
     scripts: &'a Scripts,
     units: Vec<Unit>,
-    known: BTreeMap<String, ()>,
+    known: BTreeSet<String>,
+    /// Constants by name, each with the file that has it.
+    constants: BTreeMap<ImmutableString, Arc<str>>,
     /// What is being read, from the script to the module at hand.
     chain: Vec<String>,
     faults: Vec<ScriptFault>,
@@ -195,8 +205,9 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     fn unit(&mut self, source: Source) -> Option<Unit> {
-        let parser = engine::parser(&self.scripts.settings);
-        let ast = match parser.compile(&*source.text) {
+        let mut parser = engine::parser(&self.scripts.settings);
+        let (parsed, terminated) = tail::compile(&mut parser, &source.text);
+        let ast = match parsed {
             Ok(ast) => ast,
             Err(error) => {
                 self.faults.extend_from_slice(ScriptError::parse(&source.name, &error).faults());
@@ -209,11 +220,22 @@ impl Reading<'_> {
         for import in &imports {
             self.import(&source, import);
         }
-        let constants: Vec<_> = constants.into_iter().collect();
+        for (name, position) in &constants {
+            self.unique(&source, name, *position);
+        }
+        let constants: Vec<_> = constants.into_keys().collect();
         if sound {
             self.names(&source, &constants);
         }
-        Some(Unit { source, ast, imports, constants, points: PointSet::of(&points) })
+        Some(Unit { source, ast, terminated, imports, constants, points: PointSet::of(&points) })
+    }
+
+    /// At run time Rhai finds constants by their names alone, whatever file a function is in.
+    fn unique(&mut self, source: &Source, name: &ImmutableString, position: Position) {
+        if let Some(other) = self.constants.insert(name.clone(), source.name.clone()) {
+            let text = format!("{name} is a constant of {other} as well; choose another name");
+            self.faults.push(ScriptFault::new(&source.name, position, text));
+        }
     }
 
     /// Whether every variable is defined somewhere.
@@ -237,13 +259,13 @@ impl Reading<'_> {
             let circle = self.chain.join(" imports ");
             return self.faults.push(fault(format!("{circle} imports {path}: a circle")));
         }
-        if self.known.contains_key(path) {
+        if self.known.contains(path) {
             return;
         }
         if self.known.len() >= MAX_MODULES {
             return self.faults.push(fault(format!("more than {MAX_MODULES} modules")));
         }
-        self.known.insert(path.to_owned(), ());
+        self.known.insert(path.to_owned());
         match self.module(path) {
             Ok(source) => {
                 self.chain.push(path.to_owned());

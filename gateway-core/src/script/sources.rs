@@ -11,20 +11,13 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
+use crate::hooks::SourceFile;
+
 /// The largest script.
 const MAX_SOURCE_BYTES: u64 = 1 << 20;
 
 /// The largest list that a configuration names.
 const MAX_LIST_BYTES: u64 = 64 << 20;
-
-/// A file that a hook was made from.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SourceFile {
-    /// Where it is.
-    pub path: PathBuf,
-    /// The SHA-256 of what was read.
-    pub sha256: [u8; 32],
-}
 
 /// A text that was read, under the name that errors give it.
 #[derive(Debug, Clone)]
@@ -56,7 +49,7 @@ fn read_text(path: &Path, max_bytes: u64) -> io::Result<(String, SourceFile)> {
     if bytes.len() as u64 > max_bytes {
         return Err(io::Error::other(format!("larger than {} MiB", max_bytes >> 20)));
     }
-    let sha256 = Sha256::digest(&bytes).into();
+    let sha256 = hex(&Sha256::digest(&bytes));
     let text = String::from_utf8(bytes).map_err(|_| io::Error::other("is not UTF-8"))?;
     Ok((text, SourceFile { path: path.to_owned(), sha256 }))
 }
@@ -77,4 +70,13 @@ pub(super) fn locate(root: &Path, below: &Path, name: &str) -> io::Result<PathBu
         return Err(io::Error::other("leads out of the folder"));
     }
     Ok(path)
+}
+
+/// Lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -6,10 +6,8 @@ use rhai::{Dynamic, ImmutableString, NativeCallContext};
 use serde_json::{Map as Config, Value as Json};
 
 use super::{Bindings, Fallible, with_call};
-use crate::script::{
-    fault::ScriptError,
-    sources::{SourceFile, read_list},
-};
+use crate::hooks::SourceFile;
+use crate::script::{fault::ScriptError, sources::read_list};
 
 /// The lines of a file, or the texts of an array.
 #[derive(Debug, Clone)]
@@ -58,12 +56,13 @@ impl Iterator for LinesIter {
     }
 }
 
+/// Lists by their keys, with the files that they were read from.
+pub(crate) type Configured = (Vec<(String, Lines)>, Vec<SourceFile>);
+
 /// Reads every list that a configuration names: the text at a key `file` or `…_file`, at any depth,
 /// is a path. Arrays of texts at other keys are lists too, without a file. By their keys with dots
 /// between them.
-pub(crate) fn configured(
-    config: &Config<String, Json>,
-) -> Result<(Vec<(String, Lines)>, Vec<SourceFile>), ScriptError> {
+pub(crate) fn configured(config: &Config<String, Json>) -> Result<Configured, ScriptError> {
     let (mut lists, mut files) = (Vec::new(), Vec::new());
     walk("", config, &mut lists, &mut files)?;
     Ok((lists, files))

@@ -25,7 +25,7 @@ pub(super) use self::{
     lines::{Lines, configured},
     text::{Patterns, compile_pattern},
     time::{duration, instant_ms},
-    values::{from_json, to_json},
+    values::{from_json, parse_json, to_json},
     verdicts::{VerdictValue, answer},
 };
 
@@ -85,6 +85,9 @@ pub(super) fn all(bindings: &mut Bindings) {
     text::bind(bindings);
     time::bind(bindings);
     verdicts::bind(bindings);
+    #[cfg(test)]
+    bindings
+        .function("panic_for_a_test", |_anything: rhai::Dynamic| -> () { panic!("for a test") });
 }
 
 /// A module in the making.
@@ -95,7 +98,7 @@ impl Bindings {
     /// A function, also callable as a method of its first argument.
     pub(super) fn function<A: 'static, const N: usize, const X: bool, R, const F: bool>(
         &mut self,
-        name: &'static str,
+        name: &str,
         function: impl RhaiNativeFunc<A, N, X, R, F> + Send + Sync + 'static,
     ) where
         R: Variant + Clone,

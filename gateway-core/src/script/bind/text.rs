@@ -8,6 +8,8 @@ use regex::{Regex, RegexBuilder};
 use rhai::{Array, Blob, Dynamic, ImmutableString, NativeCallContext};
 use sha2::{Digest, Sha256};
 
+use crate::script::sources::hex;
+
 use super::{
     Bindings, Fallible,
     values::{parse_json, to_json},
@@ -94,14 +96,6 @@ fn each_text(array: &Array) -> impl Iterator<Item = Fallible<ImmutableString>> {
         item.clone()
             .into_immutable_string()
             .map_err(|kind| format!("{kind} in place of a text").into())
-    })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
     })
 }
 

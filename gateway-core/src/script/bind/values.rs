@@ -70,7 +70,7 @@ pub(super) fn from_state(value: Option<Value>) -> Fallible<Dynamic> {
     }
 }
 
-pub(super) fn parse_json(text: &str) -> Fallible<Dynamic> {
+pub(crate) fn parse_json(text: &str) -> Fallible<Dynamic> {
     let json: Json = serde_json::from_str(text).map_err(|error| format!("no JSON: {error}"))?;
     Ok(from_json(&json))
 }

@@ -18,7 +18,8 @@ const MAX_SET_BYTES: usize = 16 << 10;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct VerdictValue(pub(crate) Verdict);
 
-/// What a hook's return value means at its point.
+/// What a hook's return value means at its point. Observers decide nothing, so only a verdict is
+/// a mistake there.
 ///
 /// # Errors
 /// Says what is wrong with it.
@@ -33,6 +34,9 @@ pub(crate) fn answer(point: Point, returned: Dynamic) -> Result<Answer, String> 
     let mut answer = Answer::CONTINUE;
     for returned in verdicts {
         let kind = returned.type_name();
+        if !point.is_verdict() && returned.read_lock::<VerdictValue>().is_none() {
+            continue;
+        }
         let verdict = returned
             .try_cast::<VerdictValue>()
             .ok_or_else(|| format!("{point} returned {}, which is no verdict", named(kind)))?;
