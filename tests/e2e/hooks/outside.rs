@@ -72,8 +72,8 @@ impl Outside {
         let mut command = Command::new(cargo);
         command
             .current_dir(self.plugin())
-            .args(arguments)
             .args(["--offline", "--quiet"])
+            .args(arguments)
             .env("CARGO_TARGET_DIR", TARGET)
             .env("CARGO_PROFILE_DEV_DEBUG", "0")
             .env("CARGO_INCREMENTAL", "0")

@@ -18,7 +18,7 @@ use crate::support::{
 /// A short lease for who asks for it; held messages and further leases.
 const GRANT: &str = r#"
     fn on_register(e) { if e.agent.name == "brief" { extend("100ms") } }
-    fn on_route(e) { hold(5) }
+    fn on_route(e) { if e.target != () { hold(5) } }
     fn on_undeliverable(e) { hold(5) }
     fn on_expire(e) { extend(300) }
 "#;

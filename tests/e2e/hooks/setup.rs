@@ -43,7 +43,6 @@ impl Setup {
     /// No hooks so far; ample budgets, and a breaker that stays closed.
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).try_init(); //DEBUG
         let mut settings = Settings::default();
         settings.scripts.path = folder.path().into();
         settings.scripts.max_operations = 1_000_000_000;
