@@ -36,6 +36,8 @@ pub(super) struct Options {
 pub enum ReplayCommandError {
     #[error("{} cannot be read", path.display())]
     Open { path: PathBuf, source: io::Error },
+    #[error("the policy is faulty:\n{0}")]
+    Policy(String),
     #[error("{}", path.display())]
     Replay { path: PathBuf, source: ReplayError },
     #[error("cannot print")]
@@ -53,8 +55,10 @@ pub(super) fn replay(options: &Options, sources: &Sources) -> Result<ExitCode, R
     let path = options.log.clone();
     let log = File::open(&path)
         .map_err(|source| ReplayCommandError::Open { path: path.clone(), source })?;
-    let report = hooks::replay(BufReader::new(log), &settings)
-        .map_err(|source| ReplayCommandError::Replay { path, source })?;
+    let report = hooks::replay(BufReader::new(log), &settings).map_err(|error| match error {
+        ReplayError::Policy(error) => ReplayCommandError::Policy(error.to_string()),
+        source => ReplayCommandError::Replay { path, source },
+    })?;
     let mut out = io::stdout().lock();
     if options.json {
         writeln!(out, "{:#}", serde_json::json!(report))?;

@@ -34,8 +34,10 @@ pub enum RunError {
     Logging(#[from] LoggingError),
     #[error(transparent)]
     Identity(#[from] KeyFileError),
-    #[error("the hooks are faulty:\n{0}")]
-    Hooks(#[from] ReloadError),
+    #[error("the policy is faulty:\n{0}")]
+    Policy(String),
+    #[error(transparent)]
+    Hooks(ReloadError),
     #[error("cannot listen on {address} (admin.listen)")]
     Admin { address: SocketAddr, source: io::Error },
     #[error(transparent)]
@@ -44,6 +46,15 @@ pub enum RunError {
     Signals(#[source] io::Error),
     #[error("cannot print")]
     Print(#[source] io::Error),
+}
+
+impl From<ReloadError> for RunError {
+    fn from(error: ReloadError) -> Self {
+        match error {
+            ReloadError::Faulty(faults) => Self::Policy(faults.join("\n")),
+            other => Self::Hooks(other),
+        }
+    }
 }
 
 pub(super) async fn run(sources: &Sources) -> Result<ExitCode, RunError> {

@@ -93,30 +93,37 @@ impl Engine {
         Self::start_with(settings, Box::new(loader), WallClock::Real, false)
     }
 
+    /// Loads and configures all that a start would, without starting it: no `on_start`, no tick, no
+    /// decision log.
+    ///
+    /// # Errors
+    /// [`ReloadError`]: all that is wrong with hooks and chains.
+    pub fn check(settings: &Settings) -> Result<Vec<CheckedHook>, ReloadError> {
+        let loader = Box::new(StockLoader::new(settings));
+        let shared = shared(settings, loader, WallClock::Real, true)?;
+        let checked = Generation::load(&shared, 1, settings, None).map_err(ReloadError::Faulty)?;
+        let hooks = checked.instances.values().map(|instance| {
+            let uses = |point: &Point| {
+                let mut entries = checked.chain(*point).iter();
+                let entry = entries.find(|entry| Arc::ptr_eq(&entry.instance, instance))?;
+                Some((point.name(), entry.mode))
+            };
+            CheckedHook {
+                hook: instance.name.to_string(),
+                source: instance.source.clone(),
+                asked: Point::ALL.iter().filter_map(uses).collect(),
+            }
+        });
+        Ok(hooks.collect())
+    }
+
     pub(crate) fn start_with(
         settings: &Settings,
         loader: Box<dyn Loader>,
         clock: WallClock,
         inline: bool,
     ) -> Result<Self, ReloadError> {
-        let around = Arc::new(Surroundings {
-            store: Store::new(&settings.state),
-            metrics: Metrics::default(),
-            clock,
-            world: OnceLock::new(),
-            deferrals: Deferrals::new(settings.policy.deferred),
-            timers: Timers::default(),
-        });
-        let recorder = if inline { None } else { Recorder::open(&settings.telemetry)? };
-        let shared = Arc::new(Shared {
-            around,
-            pool: Arc::new(Pool::new(&settings.policy)),
-            observers: Observers::start(settings.policy.observer_queue)?,
-            recorder,
-            loader,
-            alive: AtomicUsize::new(0),
-            inline,
-        });
+        let shared = shared(settings, loader, clock, inline)?;
         let first = Generation::build(&shared, 1, settings, None).map_err(ReloadError::Faulty)?;
         activate(&first, None);
         Ok(Self {
@@ -251,6 +258,32 @@ impl Policy for Engine {
     }
 }
 
+fn shared(
+    settings: &Settings,
+    loader: Box<dyn Loader>,
+    clock: WallClock,
+    inline: bool,
+) -> Result<Arc<Shared>, ReloadError> {
+    let around = Arc::new(Surroundings {
+        store: Store::new(&settings.state),
+        metrics: Metrics::default(),
+        clock,
+        world: OnceLock::new(),
+        deferrals: Deferrals::new(settings.policy.deferred),
+        timers: Timers::default(),
+    });
+    let recorder = if inline { None } else { Recorder::open(&settings.telemetry)? };
+    Ok(Arc::new(Shared {
+        around,
+        pool: Arc::new(Pool::new(&settings.policy)),
+        observers: Observers::start(settings.policy.observer_queue)?,
+        recorder,
+        loader,
+        alive: AtomicUsize::new(0),
+        inline,
+    }))
+}
+
 /// From now on the instances of one generation tick, and no others.
 fn activate(next: &Generation, current: Option<&Generation>) {
     for instance in current.iter().flat_map(|current| current.instances.values()) {
@@ -263,6 +296,17 @@ fn activate(next: &Generation, current: Option<&Generation>) {
             instance.carried_over();
         }
     }
+}
+
+/// A hook that [`Engine::check`] found nothing wrong with.
+#[derive(Debug, Clone)]
+pub struct CheckedHook {
+    /// The instance.
+    pub hook: String,
+    /// `script:NAME` or `plugin:NAME`.
+    pub source: String,
+    /// The points at which a chain asks it, unless it is off there.
+    pub asked: Vec<(&'static str, Mode)>,
 }
 
 /// What [`Engine::status`] tells.

@@ -90,6 +90,24 @@ impl Generation {
         settings: &Settings,
         former: Option<&Self>,
     ) -> Result<Arc<Self>, Vec<String>> {
+        let built = Self::load(shared, number, settings, former)?;
+        let fresh = |instance: &&Arc<Instance>| former.is_none_or(|former| !former.has(instance));
+        let mut faults = Vec::new();
+        for instance in built.instances.values().filter(fresh) {
+            if let Err(fault) = instance.start() {
+                faults.push(format!("hook.{}: on_start: {fault}", instance.name));
+            }
+        }
+        if faults.is_empty() { Ok(built) } else { Err(faults) }
+    }
+
+    /// As [`Self::build`], without `on_start`.
+    pub(crate) fn load(
+        shared: &Arc<Shared>,
+        number: u64,
+        settings: &Settings,
+        former: Option<&Self>,
+    ) -> Result<Arc<Self>, Vec<String>> {
         let mut faults = Vec::new();
         let mut instances = BTreeMap::new();
         for (name, hook) in &settings.policies.hooks {
@@ -99,15 +117,6 @@ impl Generation {
             }
         }
         let chains = chains(shared, settings, &instances, &mut faults);
-        if !faults.is_empty() {
-            return Err(faults);
-        }
-        let fresh = |instance: &&Arc<Instance>| former.is_none_or(|former| !former.has(instance));
-        for instance in instances.values().filter(fresh) {
-            if let Err(fault) = instance.start() {
-                faults.push(format!("hook.{}: on_start: {fault}", instance.name));
-            }
-        }
         if !faults.is_empty() {
             return Err(faults);
         }
