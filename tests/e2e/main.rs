@@ -12,6 +12,7 @@ mod crowd;
 mod decisions;
 mod delivery;
 mod foreign;
+mod hooks;
 mod mailbox;
 mod observers;
 mod policy_cli;

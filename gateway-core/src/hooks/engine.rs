@@ -15,7 +15,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use conexus_plugin_api::Point;
+use conexus_plugin_api::{Point, StaticPlugin};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tracing::{info, warn};
@@ -89,7 +89,19 @@ impl Engine {
     /// # Errors
     /// [`ReloadError`]: all that is wrong with hooks and chains.
     pub fn start(settings: &Settings) -> Result<Self, ReloadError> {
-        let loader = StockLoader::new(settings);
+        Self::start_with_linked(settings, &[])
+    }
+
+    /// The same with plugins of the program that the gateway is part of. Under its name such a
+    /// plugin is used like one of the gateway's own: `plugin:NAME`, without `[plugins.NAME]`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with_linked(
+        settings: &Settings,
+        plugins: &[(&str, StaticPlugin)],
+    ) -> Result<Self, ReloadError> {
+        let loader = StockLoader::with_linked(settings, plugins);
         Self::start_with(settings, Box::new(loader), WallClock::Real, false)
     }
 

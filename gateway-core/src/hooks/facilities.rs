@@ -27,8 +27,8 @@ use crate::state::{InstanceMetrics, Metrics, Namespace, Store};
 
 /// Timers that one instance may have set at once.
 const MAX_TIMERS: usize = 1000;
-/// Bytes of one line that a hook writes to the log.
-const MAX_LOG_BYTES: usize = 4096;
+/// Characters of one line that a hook writes to the log.
+const MAX_LOG_CHARS: usize = 4096;
 
 /// The wall clock, or in tests and replay one that is set by hand.
 #[derive(Debug, Clone, Default)]
@@ -112,8 +112,8 @@ impl Services for Facilities {
     }
 
     fn log(&self, level: Level, text: &str) {
-        let cut = text.floor_char_boundary(MAX_LOG_BYTES.min(text.len()));
-        let (hook, text) = (&*self.hook, text[..cut].escape_debug());
+        let text: String = text.chars().take(MAX_LOG_CHARS).collect();
+        let (hook, text) = (&*self.hook, text.escape_debug());
         match level {
             Level::Trace => tracing::trace!(target: "conexus_gateway::hook", hook, "{text}"),
             Level::Debug => tracing::debug!(target: "conexus_gateway::hook", hook, "{text}"),

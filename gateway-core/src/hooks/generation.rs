@@ -61,8 +61,11 @@ pub(crate) struct Code {
     /// Whether it is native code, of which is not known what it looked at.
     pub(crate) native: bool,
     /// Makes an instance.
-    pub(crate) make: Box<dyn FnOnce(&Arc<Facilities>) -> Result<Arc<dyn Hook>, String>>,
+    pub(crate) make: Box<Make>,
 }
+
+/// Makes an instance of a hook.
+type Make = dyn FnOnce(&Arc<Facilities>) -> Result<Arc<dyn Hook>, String>;
 
 /// See the [module](self).
 pub(crate) struct Generation {
@@ -184,27 +187,27 @@ impl Judge for Generation {
     }
 
     fn on_connect(self: Arc<Self>, event: Arc<Connect>) -> Decision<Ruling<()>> {
-        self.decide(Event::Connect(event), Fold::as_permission)
+        self.decide(Event::Connect(event), Fold::into_permission)
     }
 
     fn on_register(self: Arc<Self>, event: Arc<Register>) -> Decision<Ruling<Admission>> {
-        self.decide(Event::Register(event), Fold::as_admission)
+        self.decide(Event::Register(event), Fold::into_admission)
     }
 
     fn on_route(self: Arc<Self>, event: Arc<Route>) -> Decision<Ruling<Passage>> {
-        self.decide(Event::Route(event), Fold::as_passage)
+        self.decide(Event::Route(event), Fold::into_passage)
     }
 
     fn on_undeliverable(self: Arc<Self>, event: Arc<Route>) -> Decision<Ruling<Fallback>> {
-        self.decide(Event::Undeliverable(event), Fold::as_fallback)
+        self.decide(Event::Undeliverable(event), Fold::into_fallback)
     }
 
     fn on_watch(self: Arc<Self>, event: Arc<Watch>) -> Decision<Ruling<()>> {
-        self.decide(Event::Watch(event), Fold::as_permission)
+        self.decide(Event::Watch(event), Fold::into_permission)
     }
 
     fn on_expire(self: Arc<Self>, event: Arc<Expire>) -> Decision<Option<Duration>> {
-        self.decide(Event::Expire(event), Fold::as_lease)
+        self.decide(Event::Expire(event), Fold::into_lease)
     }
 
     fn observe(self: Arc<Self>, event: Event) {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use conexus_plugin_api::{
-    Capabilities, PointSet,
+    Capabilities, PointSet, StaticPlugin,
     host::{self, CallFault, Event, Services},
 };
 use parking_lot::Mutex;
@@ -38,10 +38,17 @@ pub(crate) struct StockLoader {
 
 impl StockLoader {
     pub(crate) fn new(settings: &Settings) -> Self {
+        Self::with_linked(settings, &[])
+    }
+
+    /// Knows these plugins as well, under these names; one that is named like one of the
+    /// gateway's own takes its place.
+    pub(crate) fn with_linked(settings: &Settings, linked: &[(&str, StaticPlugin)]) -> Self {
         let bounds = Bounds { libraries: settings.policy.libraries, ..Bounds::default() };
         let scripts = Scripts::new(&settings.scripts);
+        let linked = [linked, &linked::plugins()].concat();
         Self {
-            libraries: Libraries::new(&linked::plugins(), Capabilities::ALL, bounds, None),
+            libraries: Libraries::new(&linked, Capabilities::ALL, bounds, None),
             scripts: Mutex::new((settings.scripts.clone(), scripts)),
         }
     }
@@ -56,13 +63,9 @@ impl StockLoader {
         };
         let script = scripts.compile(name).map_err(|error| error.to_string())?;
         let path = settings.scripts.path.join(format!("{name}.rhai"));
-        let files = script
-            .files()
-            .iter()
-            .map(|file| SourceFile { path: file.path.clone(), sha256: file.sha256.clone() });
         let config = hook.config.clone().into_iter().collect();
         Ok(Code {
-            files: files.collect(),
+            files: script.files().to_vec(),
             native: false,
             make: Box::new(move |_| {
                 let hook = script.instantiate(&config).map_err(|error| error.to_string())?;

@@ -46,5 +46,6 @@ pub use judge::{
     World,
 };
 pub use pool::PoolUsage;
+pub(crate) use record::PUBLIC_HEADERS;
 pub use replay::{Change, ReplayError, Report, replay};
 pub use stats::HookCounts;

@@ -30,16 +30,10 @@ use crate::config::{Mode, TelemetrySettings};
 /// What stands in place of a value that is left out.
 pub(crate) const REDACTED: &str = "<redacted>";
 
-/// Headers whose values say nothing secret. All others are left out.
-pub(crate) const PUBLIC_HEADERS: [&str; 7] = [
-    "connection",
-    "host",
-    "origin",
-    "sec-websocket-protocol",
-    "sec-websocket-version",
-    "upgrade",
-    "user-agent",
-];
+/// Headers whose values say nothing secret. All others are left out; so is the list of subprotocols,
+/// since browsers have no other place for a token.
+pub(crate) const PUBLIC_HEADERS: [&str; 6] =
+    ["connection", "host", "origin", "sec-websocket-version", "upgrade", "user-agent"];
 
 /// Decisions that may wait to be written.
 const QUEUE: usize = 8192;
@@ -234,11 +228,8 @@ mod tests {
     fn records_are_lines_of_json_and_full_files_are_put_aside() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("decisions.jsonl");
-        let settings = TelemetrySettings {
-            decision_log: Some(path.clone()),
-            decision_log_bytes: 200,
-            ..TelemetrySettings::default()
-        };
+        let settings =
+            TelemetrySettings { decision_log: Some(path.clone()), decision_log_bytes: 200 };
         let recorder = Recorder::open(&settings).unwrap().unwrap();
         for n in 0..4 {
             recorder.record(record(n));

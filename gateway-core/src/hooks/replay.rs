@@ -323,11 +323,12 @@ impl Seen {
             Event::Registered(event) => {
                 agents.insert(key(&event.agent), Arc::clone(&event.agent));
             }
-            Event::Disconnect(event) => {
-                if agents.get(&key(&event.agent)).is_some_and(|a| a.session == event.agent.session)
-                {
-                    agents.remove(&key(&event.agent));
-                }
+            Event::Disconnect(event)
+                if agents
+                    .get(&key(&event.agent))
+                    .is_some_and(|agent| agent.session == event.agent.session) =>
+            {
+                agents.remove(&key(&event.agent));
             }
             Event::Route(event) | Event::Undeliverable(event) => {
                 agents.insert(key(&event.from), Arc::clone(&event.from));

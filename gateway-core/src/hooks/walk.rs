@@ -3,7 +3,7 @@
 //! As long as hooks answer at once all of it happens within the call; from the first one that
 //! takes its time it is a future. A hook in shadow mode is asked, recorded and never waited for.
 
-use std::{pin::Pin, sync::Arc};
+use std::{ops::ControlFlow, pin::Pin, sync::Arc};
 
 use conexus_plugin_api::{
     Answer, Point,
@@ -57,8 +57,8 @@ impl Walk {
                 let (mut walk, mut outcome) = (walk, outcome);
                 loop {
                     let fold = match walk.take(outcome.await) {
-                        Err(fold) => fold,
-                        Ok(further) => match further.proceed() {
+                        ControlFlow::Break(fold) => fold,
+                        ControlFlow::Continue(further) => match further.proceed() {
                             Progress::Done(fold) => fold,
                             Progress::Waiting { walk: waiting, outcome: next } => {
                                 (walk, outcome) = (waiting, next);
@@ -81,8 +81,8 @@ impl Walk {
             let tape = if self.trace.is_some() { Tape::recording() } else { Tape::Off };
             match entry.ask(&self.event, self.generation.number, tape) {
                 Asked::Now(outcome) => match self.take(outcome) {
-                    Ok(further) => self = further,
-                    Err(fold) => return Progress::Done(fold),
+                    ControlFlow::Continue(further) => self = further,
+                    ControlFlow::Break(fold) => return Progress::Done(fold),
                 },
                 Asked::Later(outcome) if entry.mode == Mode::Shadow => {
                     self.watch_aside(entry, outcome);
@@ -94,9 +94,9 @@ impl Walk {
         Progress::Done(self.finish())
     }
 
-    /// Takes the outcome of the hook that was asked last. `Err` is the end.
-    fn take(mut self, outcome: Outcome) -> Result<Self, Fold> {
-        let Some(entry) = self.entry() else { return Err(self.finish()) };
+    /// Takes the outcome of the hook that was asked last.
+    fn take(mut self, outcome: Outcome) -> ControlFlow<Fold, Self> {
+        let Some(entry) = self.entry() else { return ControlFlow::Break(self.finish()) };
         self.next += 1;
         let point = self.event.point();
         let (result, flow) = judge(&entry, &mut self.fold, outcome.result, &self.generation);
@@ -108,8 +108,8 @@ impl Walk {
             steps.push(step(&entry, &self.event, outcome));
         }
         match flow {
-            Flow::Next => Ok(self),
-            Flow::End => Err(self.finish()),
+            Flow::Next => ControlFlow::Continue(self),
+            Flow::End => ControlFlow::Break(self.finish()),
         }
     }
 
