@@ -47,8 +47,10 @@ async fn check_builds_what_a_start_would_and_starts_nothing() {
     assert_eq!(left.len(), 3, "nothing was made: {left:?}");
 }
 
-/// Files, and what has to be said of them.
-const FAULTY: [(&str, &[(&str, &str)], &[&str]); 5] = [
+/// What is wrong, the files of it, and what has to be said.
+type Faulty = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
+
+const FAULTY: [Faulty; 6] = [
     (
         "scripts and chains",
         &[
@@ -91,6 +93,11 @@ const FAULTY: [(&str, &[(&str, &str)], &[&str]); 5] = [
             ("p.so", "no library"),
         ],
         &["hook.a: ", "p.so"],
+    ),
+    (
+        "a plugin's configuration",
+        &[("gateway.toml", "[hook.a]\nuse = \"plugin:quota\"\nconfig = { defalt = {} }\n")],
+        &["hook.a: ", "defalt"],
     ),
     (
         "the configuration itself",

