@@ -325,8 +325,7 @@ fn no_libraries(folder: &Path, good: &Path) -> Vec<Refused> {
     let pinned = "0".repeat(64);
     vec![
         Refused::new(text, "not a library"),
-        // In its second half are the section headers, without which it is not even parsed.
-        Refused::new(cut, ""),
+        Refused::new(cut, "truncated"),
         Refused::new(folder.join("missing.so"), "No such file"),
         Refused {
             sha256: Some(pinned.clone()),
