@@ -238,7 +238,9 @@ pub async fn watch(reloader: Arc<Reloader>) {
     };
     let mut watched = BTreeSet::new();
     loop {
-        watch_folders(&mut watcher, &mut watched, &reloader.files());
+        let looking = Arc::clone(&reloader);
+        let files = tokio::task::spawn_blocking(move || looking.files()).await;
+        watch_folders(&mut watcher, &mut watched, &files.unwrap_or_default());
         // What happened before a folder was watched is not missed either.
         let reloading = Arc::clone(&reloader);
         if tokio::task::spawn_blocking(move || reloading.reload_if_changed()).await.is_err() {

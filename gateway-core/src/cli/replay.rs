@@ -65,7 +65,7 @@ pub(super) fn replay(options: &Options, sources: &Sources) -> Result<ExitCode, R
     } else {
         out.write_all(pretty(&report, options.show).as_bytes())?;
     }
-    let differs = options.expect_same && report.changed > 0;
+    let differs = options.expect_same && (report.changed > 0 || !report.unreadable.is_empty());
     Ok(if differs { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -91,6 +91,9 @@ fn pretty(report: &Report, show: usize) -> String {
         for (change, count) in changes {
             text += &format!("  {hook}: {change}: {count}\n");
         }
+    }
+    for line in &report.unreadable {
+        text += &format!("  line {line} is no record of a decision and was left out\n");
     }
     for (hook, count) in &report.not_replayable {
         text += &format!("  {hook}: {count} steps cannot be repeated and were taken as recorded\n");

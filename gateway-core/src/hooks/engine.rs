@@ -64,7 +64,9 @@ pub struct Engine {
     shared: Arc<Shared>,
     current: ArcSwap<Generation>,
     /// One reload at a time.
-    changing: Mutex<Changing>,
+    changing: Mutex<()>,
+    /// Never held for long.
+    shown: Mutex<Changing>,
     newest: AtomicU64,
     max_alive: usize,
 }
@@ -141,7 +143,8 @@ impl Engine {
         Ok(Self {
             shared,
             current: ArcSwap::new(first),
-            changing: Mutex::new(Changing { former: None, refusal: None }),
+            changing: Mutex::new(()),
+            shown: Mutex::new(Changing { former: None, refusal: None }),
             newest: AtomicU64::new(1),
             max_alive: settings.policy.generations,
         })
@@ -153,33 +156,35 @@ impl Engine {
     /// # Errors
     /// [`ReloadError`]; then the running generation runs on.
     pub fn reload(&self, settings: &Settings) -> Result<u64, ReloadError> {
-        let mut changing = self.changing.lock();
-        let reloaded = self.build_next(settings, &mut changing);
+        let _one_at_a_time = self.changing.lock();
+        let reloaded = self.build_next(settings);
         match &reloaded {
             Ok(number) => {
-                changing.refusal = None;
+                self.shown.lock().refusal = None;
                 info!(generation = number, "hooks reloaded");
             }
-            Err(error) => self.note_refusal(&mut changing, error.to_string()),
+            Err(error) => self.note_refusal(error.to_string()),
         }
         reloaded
     }
 
     /// A candidate was refused before it came to hooks: its configuration is faulty.
     pub fn refuse(&self, reasons: &str) {
-        self.note_refusal(&mut self.changing.lock(), reasons.to_owned());
+        self.note_refusal(reasons.to_owned());
     }
 
-    fn note_refusal(&self, changing: &mut Changing, reasons: String) {
+    fn note_refusal(&self, reasons: String) {
         warn!(%reasons, generation = self.current.load().number, "not reloaded, the old generation runs on");
         let reasons = reasons.lines().map(str::to_owned).collect();
-        changing.refusal = Some(Refusal { at_ms: self.shared.around.clock.now_ms(), reasons });
+        self.shown.lock().refusal =
+            Some(Refusal { at_ms: self.shared.around.clock.now_ms(), reasons });
     }
 
-    fn build_next(&self, settings: &Settings, changing: &mut Changing) -> Result<u64, ReloadError> {
+    fn build_next(&self, settings: &Settings) -> Result<u64, ReloadError> {
         // The former one makes room for the present one.
-        let spare =
-            usize::from(changing.former.as_ref().is_some_and(|f| Arc::strong_count(f) == 1));
+        let spare = usize::from(
+            self.shown.lock().former.as_ref().is_some_and(|f| Arc::strong_count(f) == 1),
+        );
         let alive = self.shared.alive.load(SeqCst) - spare;
         if alive >= self.max_alive {
             return Err(ReloadError::TooManyAlive(alive));
@@ -192,14 +197,15 @@ impl Engine {
         let next = Generation::build(&self.shared, number, settings, Some(&current))
             .map_err(ReloadError::Faulty)?;
         self.newest.store(number, SeqCst);
-        self.swap(next, current, changing);
+        self.swap(next, current);
         Ok(number)
     }
 
-    fn swap(&self, next: Arc<Generation>, current: Arc<Generation>, changing: &mut Changing) {
+    fn swap(&self, next: Arc<Generation>, current: Arc<Generation>) {
         activate(&next, Some(&current));
         self.current.store(next);
-        changing.former = Some(current);
+        let gone = self.shown.lock().former.replace(current);
+        drop(gone);
     }
 
     /// Brings the former generation back, with its instances as they were; its number. The one that
@@ -208,17 +214,17 @@ impl Engine {
     /// # Errors
     /// [`ReloadError::NoFormer`].
     pub fn roll_back(&self) -> Result<u64, ReloadError> {
-        let mut changing = self.changing.lock();
-        let former = changing.former.take().ok_or(ReloadError::NoFormer)?;
+        let _one_at_a_time = self.changing.lock();
+        let former = self.shown.lock().former.take().ok_or(ReloadError::NoFormer)?;
         let (number, current) = (former.number, self.current.load_full());
         info!(generation = number, instead_of = current.number, "hooks rolled back");
-        self.swap(former, current, &mut changing);
+        self.swap(former, current);
         Ok(number)
     }
 
     /// What runs, and how it fares.
     pub fn status(&self) -> Status {
-        let changing = self.changing.lock();
+        let changing = self.shown.lock();
         let current = self.current.load_full();
         Status {
             generation: about(&current),
@@ -241,13 +247,31 @@ impl Engine {
     }
 
     /// Lets observers hear what is still to be told, then stops every instance. Blocks, for at
-    /// most `patience` and what an instance's `on_stop` takes.
+    /// most twice `patience`.
     pub fn stop(&self, patience: Duration) {
         if !self.shared.observers.flush(patience) {
             warn!("observers were not told everything");
         }
-        for instance in self.current.load().instances.values() {
-            instance.stop();
+        let former = self.shown.lock().former.take();
+        let generations = [Some(self.current.load_full()), former];
+        let mut stopping = Vec::new();
+        for instance in generations.iter().flatten().flat_map(|kept| kept.instances.values()) {
+            let (done, is_done) = std::sync::mpsc::sync_channel(1);
+            let hook = Arc::clone(instance);
+            let submitted = self.shared.chores.submit(move || {
+                hook.stop();
+                let _ = done.send(());
+            });
+            if submitted.is_ok() {
+                stopping.push((Arc::clone(&instance.name), is_done));
+            }
+        }
+        let deadline = std::time::Instant::now() + patience;
+        for (hook, is_done) in stopping {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            if is_done.recv_timeout(left).is_err() {
+                warn!(%hook, "the hook's end takes too long, it is left behind");
+            }
         }
     }
 
@@ -288,6 +312,7 @@ fn shared(
     Ok(Arc::new(Shared {
         around,
         pool: Arc::new(Pool::new(&settings.policy)),
+        chores: Arc::new(Pool::new(&settings.policy)),
         observers: Observers::start(settings.policy.observer_queue)?,
         recorder,
         loader,

@@ -219,6 +219,8 @@ pub(crate) struct CallServices {
     now_ms: OnceLock<i64>,
     connection: Option<Arc<Connection>>,
     may_defer: bool,
+    /// In shadow mode agents are to notice nothing.
+    shadow: bool,
     deferred: Mutex<Option<(u64, oneshot::Receiver<Completed>)>>,
     secret: AtomicBool,
     tape: Tape,
@@ -230,6 +232,7 @@ impl CallServices {
         generation: u64,
         connection: Option<&Arc<Connection>>,
         may_defer: bool,
+        shadow: bool,
         tape: Tape,
     ) -> Self {
         Self {
@@ -238,6 +241,7 @@ impl CallServices {
             now_ms: OnceLock::new(),
             connection: connection.cloned(),
             may_defer,
+            shadow,
             deferred: Mutex::new(None),
             secret: AtomicBool::new(false),
             tape,
@@ -259,6 +263,17 @@ impl CallServices {
 
     pub(crate) fn take_reads(&self) -> Vec<Read> {
         self.tape.take_reads()
+    }
+
+    fn send_now(&self, did: &str, kind: &str, payload: &str) -> Result<(), Refused> {
+        if !self.shadow {
+            return self.base.send(did, kind, payload);
+        }
+        self.base.agent(did).map(|_| ()).ok_or(Refused::Absent)
+    }
+
+    fn disconnect_now(&self, did: &str, reason: &str) -> bool {
+        if self.shadow { self.base.agent(did).is_some() } else { self.base.disconnect(did, reason) }
     }
 
     fn connection(&self) -> Result<&Connection, StateError> {
@@ -354,12 +369,11 @@ impl Services for CallServices {
     }
 
     fn send(&self, did: &str, kind: &str, payload: &str) -> Result<(), Refused> {
-        self.tape
-            .read(|| json!(["send", did, kind, payload]), || self.base.send(did, kind, payload))
+        self.tape.read(|| json!(["send", did, kind, payload]), || self.send_now(did, kind, payload))
     }
 
     fn disconnect(&self, did: &str, reason: &str) -> bool {
-        self.tape.read(|| json!(["disconnect", did, reason]), || self.base.disconnect(did, reason))
+        self.tape.read(|| json!(["disconnect", did, reason]), || self.disconnect_now(did, reason))
     }
 
     fn metric(&self, name: &str, add: i64) -> Result<(), StateError> {

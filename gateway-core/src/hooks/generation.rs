@@ -36,6 +36,8 @@ use crate::config::{HookSettings, HookSource, Mode, Settings};
 pub(crate) struct Shared {
     pub(crate) around: Arc<Surroundings>,
     pub(crate) pool: Arc<Pool>,
+    /// Ticks, timers, ends of instances: one that hangs is not to keep decisions waiting.
+    pub(crate) chores: Arc<Pool>,
     pub(crate) observers: Observers,
     pub(crate) recorder: Option<Recorder>,
     pub(crate) loader: Box<dyn Loader>,
@@ -249,7 +251,7 @@ fn instance(
         native,
         key,
         files,
-        &shared.pool,
+        &shared.chores,
     );
     if let Some(every) = hook.tick
         && instance.points().contains(Point::Tick)
@@ -308,7 +310,11 @@ fn key(hook: &HookSettings, files: &[SourceFile], settings: &Settings) -> [u8; 3
         hook.tick,
         hook.namespace,
         files,
-        limits
+        limits,
+        // An instance has its breaker for life.
+        settings.policy.breaker_errors,
+        settings.policy.breaker_window,
+        settings.policy.breaker_cooldown
     ]);
     Sha256::digest(parts.to_string()).into()
 }

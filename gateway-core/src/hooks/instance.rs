@@ -22,7 +22,7 @@ use super::{
     breaker::Breaker,
     facilities::{CallServices, Facilities},
     hook::{CallContext, Hook, HookFault, Returned},
-    pool::Pool,
+    pool::{Pool, PoolFull},
     stats::LogGate,
     tape::Tape,
     timers::Due,
@@ -34,6 +34,9 @@ const SLOW_CALL: Duration = Duration::from_millis(5);
 const SLOW_FOR_MS: i64 = 10_000;
 /// Calls of the instance's own life (start, stop, reload, ticks, timers) may take this long.
 const LIFECYCLE_BUDGET: Duration = Duration::from_secs(5);
+
+/// When a timer of an instance that does not serve is looked at again.
+const LATER: Duration = Duration::from_secs(1);
 
 /// A file that something was made from.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -150,10 +153,20 @@ impl Instance {
         i64::try_from(now.saturating_duration_since(self.origin).as_millis()).unwrap_or(i64::MAX)
     }
 
-    /// Calls `on_start`.
-    pub(crate) fn start(&self) -> Result<(), HookFault> {
+    /// Calls `on_start`, and waits for it as long as such a call may take.
+    pub(crate) fn start(self: &Arc<Self>) -> Result<(), HookFault> {
         self.started.store(true, SeqCst);
-        self.lifecycle(&Event::Start)
+        if !self.points.contains(Point::Start) {
+            return Ok(());
+        }
+        let (done, is_done) = std::sync::mpsc::sync_channel(1);
+        let this = Arc::clone(self);
+        let submitted = self.pool.submit(move || drop(done.send(this.lifecycle(&Event::Start))));
+        let ticket = submitted.map_err(|PoolFull| HookFault::Overloaded)?;
+        is_done.recv_timeout(LIFECYCLE_BUDGET).unwrap_or_else(|_| {
+            ticket.give_up();
+            Err(HookFault::TimedOut)
+        })
     }
 
     /// Calls `on_reload` on the pool: a newer generation has it, too.
@@ -183,11 +196,16 @@ impl Instance {
                     this.lifecycle_logged(&Event::Tick);
                 }
             }
+            // Kept for a rollback; its timers wait as long.
+            Due::Timer(tag) if !this.active.load(SeqCst) => {
+                let again = Arc::downgrade(&this);
+                this.facilities.around.timers.after(LATER, again, tag);
+            }
             Due::Timer(tag) => {
                 this.facilities.timers_set.fetch_sub(1, SeqCst);
                 let context = this.context();
                 if let Err(fault) = contained(|| this.hook.on_timer(tag, &context)) {
-                    warn!(hook = %this.name, tag, kind = fault.kind(), %fault, "timer failed");
+                    warn!(hook = %this.name, tag, kind = fault.kind(), fault = %fault.to_string().escape_debug(), "timer failed");
                 }
             }
         });
@@ -201,7 +219,8 @@ impl Instance {
 
     fn context(&self) -> CallContext {
         let generation = self.facilities.generation.load(SeqCst);
-        let services = CallServices::new(&self.facilities, generation, None, false, Tape::Off);
+        let services =
+            CallServices::new(&self.facilities, generation, None, false, false, Tape::Off);
         CallContext {
             services: Arc::new(services) as Arc<dyn Services>,
             deadline: Instant::now() + LIFECYCLE_BUDGET,
@@ -221,7 +240,7 @@ impl Instance {
     fn lifecycle_logged(&self, event: &Event) {
         debug!(hook = %self.name, point = %event.point(), "lifecycle");
         if let Err(fault) = self.lifecycle(event) {
-            warn!(hook = %self.name, point = %event.point(), kind = fault.kind(), %fault, "hook failed");
+            warn!(hook = %self.name, point = %event.point(), kind = fault.kind(), fault = %fault.to_string().escape_debug(), "hook failed");
         }
     }
 }
@@ -234,7 +253,7 @@ impl Drop for Instance {
         let hook = std::mem::replace(&mut self.hook, Arc::new(Gone));
         let submitted = self.pool.submit(move || {
             if tell && let Err(fault) = contained(|| hook.call(&Event::Stop, &context)) {
-                warn!(hook = %name, kind = fault.kind(), %fault, "on_stop failed");
+                warn!(hook = %name, kind = fault.kind(), fault = %fault.to_string().escape_debug(), "on_stop failed");
             }
             hook.shut_down();
         });

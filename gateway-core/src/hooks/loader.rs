@@ -1,6 +1,7 @@
 //! Where hooks' code comes from: scripts, plugins in files, plugins that are linked in.
 
 use std::{
+    env::consts::{DLL_PREFIX, DLL_SUFFIX},
     path::Path,
     sync::{
         Arc,
@@ -87,9 +88,13 @@ impl StockLoader {
         };
         // The file that the settings name, which may be another one of the same content.
         let files = match (&source, library.path().zip(library.sha256())) {
-            (PluginSource::File { path, .. }, Some((_, sha256))) if path.is_file() => {
-                vec![file(path, sha256)]
+            (PluginSource::File { path, crate_name: Some(name), .. }, Some((_, sha256)))
+                if path.is_dir() =>
+            {
+                let name = name.replace('-', "_");
+                vec![file(&path.join(format!("{DLL_PREFIX}{name}{DLL_SUFFIX}")), sha256)]
             }
+            (PluginSource::File { path, .. }, Some((_, sha256))) => vec![file(path, sha256)],
             (_, Some((path, sha256))) => vec![file(path, sha256)],
             _ => Vec::new(),
         };

@@ -36,7 +36,7 @@ pub(crate) const PUBLIC_HEADERS: [&str; 6] =
     ["connection", "host", "origin", "sec-websocket-version", "upgrade", "user-agent"];
 
 /// Decisions that may wait to be written.
-const QUEUE: usize = 8192;
+const QUEUE: usize = 2048;
 /// A quiet file is flushed after this.
 const FLUSH_AFTER: Duration = Duration::from_millis(200);
 
@@ -69,6 +69,21 @@ pub(crate) struct StepRecord {
     pub(crate) reads: Vec<Read>,
     /// Whether the same hook would say the same again, given the event and the reads.
     pub(crate) replayable: bool,
+}
+
+impl StepRecord {
+    /// Of a hook in shadow mode whose answer was not waited for.
+    pub(crate) fn aside(entry: &super::chain::Entry) -> Self {
+        Self {
+            hook: entry.instance.name.to_string(),
+            mode: entry.mode,
+            answer: None,
+            fault: None,
+            micros: 0,
+            reads: Vec::new(),
+            replayable: false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,8 +183,12 @@ struct LogFile {
 
 impl LogFile {
     fn open(path: &Path, max_bytes: u64) -> io::Result<Self> {
-        let file = append_to(path)?;
+        let mut file = append_to(path)?;
         let bytes = file.metadata()?.len();
+        // The last line may have been cut short, by a crash or a full disk.
+        if bytes > 0 {
+            file.write_all(b"\n")?;
+        }
         let (path, out) = (path.to_owned(), BufWriter::new(file));
         Ok(Self { path, max_bytes, bytes, dirty: false, out })
     }

@@ -17,7 +17,7 @@ use super::{
     generation::Generation,
     hook::HookFault,
     judge::Decision,
-    record::{DecisionRecord, FaultRecord, StepRecord, redacted},
+    record::{DecisionRecord, FaultRecord, REDACTED, StepRecord, redacted},
     replay::ASIDE,
     tape::Tape,
 };
@@ -85,6 +85,10 @@ impl Walk {
                     ControlFlow::Break(fold) => return Progress::Done(fold),
                 },
                 Asked::Later(outcome) if entry.mode == Mode::Shadow => {
+                    if let Some((_, steps)) = &mut self.trace {
+                        // What it says comes too late for this record, and has one of its own.
+                        steps.push(StepRecord::aside(&entry));
+                    }
                     self.watch_aside(entry, outcome);
                     self.next += 1;
                 }
@@ -189,7 +193,9 @@ pub(crate) fn step(entry: &Entry, event: &Event, outcome: Outcome) -> StepRecord
     let (answer, fault) = match outcome.result {
         Ok(answer) => (Some(answer), None),
         Err(fault) => {
-            (None, Some(FaultRecord { kind: fault.kind().into(), message: fault.to_string() }))
+            // Both may tell what it looked at, and are of no use to a replay.
+            let message = if secret { REDACTED.into() } else { fault.to_string() };
+            (None, Some(FaultRecord { kind: fault.kind().into(), message }))
         }
     };
     StepRecord {
@@ -198,7 +204,7 @@ pub(crate) fn step(entry: &Entry, event: &Event, outcome: Outcome) -> StepRecord
         answer,
         fault,
         micros: u64::try_from(outcome.took.as_micros()).unwrap_or(u64::MAX),
-        reads: outcome.reads,
+        reads: if secret { Vec::new() } else { outcome.reads },
         replayable: !secret && entry.instance.is_replayable(),
     }
 }

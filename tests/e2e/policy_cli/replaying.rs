@@ -279,8 +279,10 @@ async fn a_log_that_is_none_is_an_error_that_names_the_line() {
         (log[..log.len() - 10].to_owned(), lines),
     ] {
         fs::write(&path, bad).unwrap();
-        let ended = failed(folder.path(), &["replay", "decisions.jsonl"]).await;
-        says(&ended.err, &["decisions.jsonl", &format!("line {at} is no record of a decision")]);
+        let ended = failed(folder.path(), &["replay", "decisions.jsonl", "--expect-same"]).await;
+        // A log may be cut short; one whose first line is wrong is none.
+        let told = if at == 1 { &ended.err } else { &ended.out };
+        says(told, &[&format!("line {at} is no record of a decision")]);
     }
     let ended = failed(folder.path(), &["replay", "gone.jsonl"]).await;
     says(&ended.err, &["gone.jsonl cannot be read"]);
