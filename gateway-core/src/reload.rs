@@ -137,6 +137,7 @@ impl Reloader {
     fn reload_if_changed(&self) {
         let mut seen = self.seen.lock();
         if hashes(&self.sources, &seen, &self.engine) == seen.hashes {
+            debug!("no file that matters has changed");
             return;
         }
         debug!("files have changed");

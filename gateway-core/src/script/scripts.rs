@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
@@ -17,7 +17,7 @@ use super::{
     engine::{self, MAX_MODULES},
     fault::{ScriptError, ScriptFault},
     instance::{Extra, Instance, ScriptHook},
-    sources::{Source, locate},
+    sources::{Source, locate, locate_module},
     tail::{self, Terminated},
 };
 use crate::{config::ScriptSettings, hooks::SourceFile};
@@ -44,7 +44,7 @@ impl Scripts {
     /// [`ScriptError`]: everything that is wrong with it and its modules, each with its place.
     pub fn compile(&self, name: &str) -> Result<Arc<Script>, ScriptError> {
         let root = &self.settings.path;
-        let path = locate(root, Path::new(""), name)
+        let path = locate(root, name)
             .map_err(|error| ScriptError::unreadable(&root.join(format!("{name}.rhai")), &error))?;
         self.compile_as(&path, &format!("{name}.rhai"))
     }
@@ -278,7 +278,7 @@ impl Reading<'_> {
     }
 
     fn module(&self, path: &str) -> io::Result<Source> {
-        let file: PathBuf = locate(&self.scripts.settings.path, Path::new("lib"), path)?;
+        let file = locate_module(&self.scripts.settings.path, path)?;
         Source::read(&file, &format!("{path}.rhai"))
     }
 }

@@ -54,19 +54,27 @@ fn read_text(path: &Path, max_bytes: u64) -> io::Result<(String, SourceFile)> {
     Ok((text, SourceFile { path: path.to_owned(), sha256 }))
 }
 
-/// The file of a name: only plain parts, below `root`, also when its links are followed.
-pub(super) fn locate(root: &Path, below: &Path, name: &str) -> io::Result<PathBuf> {
+/// The folder of modules, below that of scripts.
+const MODULES: &str = "lib";
+
+/// The file of a script. Where links in the folder lead is up to the operator.
+pub(super) fn locate(root: &Path, name: &str) -> io::Result<PathBuf> {
     let relative = PathBuf::from(format!("{name}.rhai"));
     let plain = relative.components().all(|part| matches!(part, Component::Normal(_)));
     if !plain || name.is_empty() || name.contains(['\\', '\0']) {
         return Err(io::Error::other("is not a plain name"));
     }
-    let path = root.join(&relative);
-    if !relative.starts_with(below) {
-        return Err(io::Error::other(format!("is not in the folder {}", below.display())));
+    Ok(root.join(relative))
+}
+
+/// The file of a module, which a script names: in the folder `lib`, also when links are followed.
+pub(super) fn locate_module(root: &Path, name: &str) -> io::Result<PathBuf> {
+    let path = locate(root, name)?;
+    let folder = root.join(MODULES);
+    if !path.starts_with(&folder) {
+        return Err(io::Error::other(format!("is not in the folder {MODULES}")));
     }
-    let folder = root.join(below).canonicalize()?;
-    if !path.canonicalize()?.starts_with(folder) {
+    if !path.canonicalize()?.starts_with(folder.canonicalize()?) {
         return Err(io::Error::other("leads out of the folder"));
     }
     Ok(path)

@@ -47,8 +47,10 @@ async fn check_builds_what_a_start_would_and_starts_nothing() {
     assert_eq!(left.len(), 3, "nothing was made: {left:?}");
 }
 
-/// Files, and what has to be said of them.
-const FAULTY: [(&str, &[(&str, &str)], &[&str]); 5] = [
+/// What is wrong, the files of it, and what has to be said.
+type Faulty = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
+
+const FAULTY: [Faulty; 6] = [
     (
         "scripts and chains",
         &[
@@ -93,6 +95,11 @@ const FAULTY: [(&str, &[(&str, &str)], &[&str]); 5] = [
         &["hook.a: ", "p.so"],
     ),
     (
+        "a plugin's configuration",
+        &[("gateway.toml", "[hook.a]\nuse = \"plugin:quota\"\nconfig = { defalt = {} }\n")],
+        &["hook.a: ", "defalt"],
+    ),
+    (
         "the configuration itself",
         &[("gateway.toml", "[hook.a]\nuse = \"script:a\"\nbloking = true\n")],
         &["gateway.toml:3:1", "blocking"],
@@ -111,7 +118,7 @@ async fn check_and_a_start_name_every_fault_with_its_place() {
         says(&started.err, &["error: the "]);
         assert_eq!(started.out, "", "{what}");
         // Each of them once.
-        let place = parts[0];
-        assert_eq!(started.err.matches(place).count(), 1, "{what}: {}", started.err);
+        let error = started.err.split("error: the ").nth(1).unwrap();
+        assert_eq!(error.matches(parts[0]).count(), 1, "{what}: {}", started.err);
     }
 }

@@ -14,6 +14,11 @@ const CONFIG: &str = r#"
 [policy]
 watch = false
 libraries = 2
+# On a machine that is busy with other tests, calls and agents are kept waiting.
+budget = "10s"
+
+[limits]
+outbox_messages = 10_000
 
 [plugins.quota]
 path = "libquota.so"
@@ -89,6 +94,8 @@ async fn no_message_is_lost_while_a_plugin_is_swapped_and_equal_content_is_loade
     assert_eq!(status, 409, "{refused}");
     assert!(refused["reasons"].to_string().contains("libquota.so"), "{refused}");
     let took = began.elapsed();
+    let failed = gateway.log().into_iter().filter(|line| line.contains("hook failed"));
+    assert_eq!(failed.collect::<Vec<_>>(), [""; 0]);
     let sent = traffic.end().await;
     println!("{swaps} swaps in {took:?} under {} messages", sent.to_somebody + sent.to_nobody);
     assert_eq!(gateway.hooks().await["alive"], 2, "the running one and the former one");

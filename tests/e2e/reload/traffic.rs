@@ -73,7 +73,7 @@ async fn send(mut me: Agent, to: String, pace: Duration, over: Arc<AtomicBool>) 
     let nobody = Identity::generate().did().to_owned();
     let mut sent = Sent::default();
     let mut ticks = interval(pace);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     while !over.load(SeqCst) {
         tokio::select! {
             _ = ticks.tick() => {

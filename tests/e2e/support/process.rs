@@ -72,8 +72,6 @@ pub(crate) fn write(path: &Path, content: &str) {
 pub(crate) struct Process {
     pub(crate) addr: SocketAddr,
     pub(crate) admin: SocketAddr,
-    /// The line that said that agents may come.
-    pub(crate) line: String,
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
 }
@@ -89,13 +87,8 @@ impl Process {
             panic!("it did not start: {:#?}", log.lock().unwrap());
         };
         let listening = line.split("ws://").nth(1).unwrap().split('/').next().unwrap();
-        let mut process = Self {
-            addr: listening.parse().unwrap(),
-            admin: ([0, 0, 0, 0], 0).into(),
-            line: line.clone(),
-            child,
-            log,
-        };
+        let mut process =
+            Self { addr: listening.parse().unwrap(), admin: ([0, 0, 0, 0], 0).into(), child, log };
         let said = process.logged("admin listening").await;
         let address = said.split("address=").nth(1).unwrap().split(' ').next().unwrap();
         process.admin = address.parse().unwrap();
