@@ -35,7 +35,7 @@ const WATCHER: &str = r#"
 "#;
 
 /// Too short for a hook that never answers, and long enough that it is asked at all.
-const SHORT: Duration = Duration::from_millis(20);
+const SHORT: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
