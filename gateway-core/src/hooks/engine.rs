@@ -234,6 +234,7 @@ impl Engine {
             chains: chains(&current),
             metrics: self.shared.around.metrics.snapshot(),
             pool: self.shared.pool.usage(),
+            chores: self.shared.chores.usage(),
             deferred: self.shared.around.deferrals.len(),
             observers_dropped: self.shared.observers.dropped(),
             decisions_dropped: self.shared.recorder.as_ref().map_or(0, Recorder::dropped),
@@ -363,6 +364,8 @@ pub struct Status {
     pub metrics: Vec<crate::state::Counter>,
     /// Threads for calls that may block.
     pub pool: PoolUsage,
+    /// Threads for ticks, timers, and the beginnings and ends of instances.
+    pub chores: PoolUsage,
     /// Verdicts that plugins have put off.
     pub deferred: usize,
     /// Events that observers were not told, for want of room.

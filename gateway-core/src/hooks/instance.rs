@@ -28,9 +28,12 @@ use super::{
     timers::Due,
 };
 
-/// A hook that took this long is asked on the pool for a while, so that it does not hold up the
-/// threads that carry messages.
+/// A hook that took this long, or [`SLOW_CALLS`] times [`SLOW_CALL`] within a second, is asked on
+/// the pool for a while, so that it does not hold up the threads that carry messages. Once a little
+/// late says nothing: the thread may have been the one that had to wait.
+const VERY_SLOW_CALL: Duration = Duration::from_millis(20);
 const SLOW_CALL: Duration = Duration::from_millis(5);
+const SLOW_CALLS: u32 = 3;
 const SLOW_FOR_MS: i64 = 10_000;
 /// Calls of the instance's own life (start, stop, reload, ticks, timers) may take this long.
 const LIFECYCLE_BUDGET: Duration = Duration::from_secs(5);
@@ -68,6 +71,8 @@ pub(crate) struct Instance {
     started: AtomicBool,
     origin: Instant,
     slow_until_ms: AtomicI64,
+    /// Since when they are counted, and how many.
+    slow_calls: Mutex<(Option<Instant>, u32)>,
     /// A tick does not begin before the last one has ended.
     ticking: Mutex<()>,
 }
@@ -102,6 +107,7 @@ impl Instance {
             started: AtomicBool::new(false),
             origin: Instant::now(),
             slow_until_ms: AtomicI64::new(i64::MIN),
+            slow_calls: Mutex::default(),
             ticking: Mutex::new(()),
             facilities,
         });
@@ -144,8 +150,18 @@ impl Instance {
 
     /// A call took so long.
     pub(crate) fn note_time(&self, took: Duration) {
-        if took >= SLOW_CALL {
-            self.slow_until_ms.store(self.millis(Instant::now()) + SLOW_FOR_MS, SeqCst);
+        if took < SLOW_CALL {
+            return;
+        }
+        let now = Instant::now();
+        let often = {
+            let mut slow = self.slow_calls.lock();
+            let fresh = slow.0.is_some_and(|since| now - since < Duration::from_secs(1));
+            *slow = if fresh { (slow.0, slow.1 + 1) } else { (Some(now), 1) };
+            slow.1 >= SLOW_CALLS
+        };
+        if often || took >= VERY_SLOW_CALL {
+            self.slow_until_ms.store(self.millis(now) + SLOW_FOR_MS, SeqCst);
         }
     }
 

@@ -191,5 +191,5 @@ async fn panics_in_ticks_timers_and_at_the_end_are_contained() {
         told(place, 1).await;
     }
     assert_eq!(engine.status().pool.lost, 0);
-    assert!(engine.status().pool.threads > 0, "the pool's threads live");
+    assert!(engine.status().chores.threads > 0, "the pool's threads live");
 }
