@@ -10,7 +10,7 @@ use conexus_gateway::{
 use conexus_plugin_api::Point;
 use divan::Bencher;
 
-use super::policies::{Message, gateway, gateway_without_hooks, judged};
+use super::policies::{Judging, Message, gateway, gateway_without_hooks};
 
 /// What every message costs where no hook is at `on_route`: the router's question.
 #[divan::bench]
@@ -33,10 +33,9 @@ fn event(bencher: Bencher<'_, '_>) {
     "script:no_op", "script:three_conditions", "script:increment", "script:rate_limit",
 ])]
 fn hook(bencher: Bencher<'_, '_>, source: &str) {
-    let (engine, message) = (gateway(source), Message::new());
-    let event = message.event(message.parts());
-    assert!(judged(&engine, Arc::clone(&event)).is_ok());
-    bencher.bench_local(|| judged(&engine, Arc::clone(black_box(&event))));
+    let source = source.to_owned();
+    let mut judging = Judging::new(move || Arc::new(gateway(&source)));
+    bencher.bench_local(|| judging.judge());
 }
 
 /// The state that hooks keep, by itself. The time is handed in.

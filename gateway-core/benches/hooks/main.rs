@@ -13,11 +13,21 @@ mod policies;
 mod recording;
 mod scaling;
 
+use conexus_gateway::script::STACK_BYTES;
+
 #[cfg(all(feature = "jemalloc", target_os = "linux"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() {
+    // As the threads of the gateway are: on others each call of a script gets a stack of its own.
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(run).unwrap();
+    if thread.join().is_err() {
+        std::process::exit(1);
+    }
+}
+
+fn run() {
     divan::main();
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     // Without it this is a test run, which only looks whether it works.

@@ -1,10 +1,10 @@
 //! Gateways with one policy at `on_route`, and the message that they judge.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, hint::black_box, path::Path, sync::Arc, time::Duration};
 
 use conexus_gateway::{
     config::{Chain, ChainEntry, HookSettings, HookSource, Mode, Settings},
-    hooks::{Decision, Engine, Passage, Policy, Ruling},
+    hooks::{Decision, Engine, Policy as _},
 };
 use conexus_plugin_api::{
     Agent, CONTINUE, Call, DenyCode, Error, Host, Metadata, NoConfig, Outcome, Plugin, Point,
@@ -30,8 +30,13 @@ const SCRIPTS: [(&str, &str); 5] = [
             }
         }"#,
     ),
-    ("increment", r#"fn on_route(event) { incr("messages"); }"#),
-    ("rate_limit", r#"fn on_route(event) { rate_limit("messages", 1_000_000_000, "1s"); }"#),
+    ("increment", r#"fn on_route(event) { if incr("messages") < 0 { return deny(); } }"#),
+    (
+        "rate_limit",
+        r#"fn on_route(event) {
+            if !rate_limit("messages", 1_000_000_000, "1s") { return deny("rate_limited"); }
+        }"#,
+    ),
     ("runaway", "fn on_route(event) { loop { } }"),
 ];
 
@@ -197,10 +202,34 @@ fn agent(number: u8) -> Arc<Agent> {
     })
 }
 
-/// Judges a message as the router does. Nothing here takes its time.
-pub(crate) fn judged(engine: &Engine, event: Arc<host::Route>) -> Ruling<Passage> {
-    match engine.judge().on_route(event) {
-        Decision::Now(ruling) => ruling,
-        Decision::Later(_) => unreachable!("the hook was found slow"),
+/// A gateway that judges the same message over and over.
+pub(crate) struct Judging {
+    make: Box<dyn Fn() -> Arc<Engine> + Send>,
+    pub(crate) engine: Arc<Engine>,
+    event: Arc<host::Route>,
+}
+
+impl Judging {
+    pub(crate) fn new(make: impl Fn() -> Arc<Engine> + Send + 'static) -> Self {
+        let message = Message::new();
+        let event = message.event(message.parts());
+        Self { engine: make(), make: Box::new(make), event }
+    }
+
+    /// Judges it as the router does.
+    pub(crate) fn judge(&mut self) {
+        loop {
+            match self.engine.judge().on_route(black_box(Arc::clone(&self.event))) {
+                Decision::Now(ruling) => {
+                    assert!(black_box(ruling).is_ok());
+                    return;
+                }
+                // It was taken for slow, since the machine gave its thread no time for a while.
+                Decision::Later(ruling) => {
+                    drop(ruling);
+                    self.engine = (self.make)();
+                }
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::policies::{Message, gateway_with, judged};
+use super::policies::{Judging, gateway_with};
 
 const BURST: u32 = 4000;
 const BURSTS: usize = 15;
@@ -19,16 +19,17 @@ pub(crate) fn report() {
     println!("\nrecording: one call while decisions are recorded, median of {BURSTS} bursts");
     for source in ["plugin:no_op", "script:no_op", "script:three_conditions", "script:increment"] {
         let folder = tempfile::tempdir().unwrap();
-        let engine = gateway_with(source, |settings| {
-            settings.telemetry.decision_log = Some(folder.path().join("decisions.jsonl"));
+        let path = folder.path().join("decisions.jsonl");
+        let mut judging = Judging::new(move || {
+            Arc::new(gateway_with(source, |settings| {
+                settings.telemetry.decision_log = Some(path.clone());
+            }))
         });
-        let message = Message::new();
-        let event = message.event(message.parts());
         let mut bursts: Vec<_> = (0..BURSTS)
             .map(|_| {
                 let started = Instant::now();
                 for _ in 0..BURST {
-                    assert!(judged(&engine, Arc::clone(&event)).is_ok());
+                    judging.judge();
                 }
                 let took = started.elapsed() / BURST;
                 thread::sleep(PAUSE);
@@ -36,7 +37,7 @@ pub(crate) fn report() {
             })
             .collect();
         bursts.sort_unstable();
-        let dropped = engine.status().decisions_dropped;
+        let dropped = judging.engine.status().decisions_dropped;
         println!(
             "  {source:24} {:?}, fastest {:?} ({dropped} not recorded)",
             bursts[BURSTS / 2],

@@ -79,6 +79,11 @@ impl Breaker {
         Self::new(&PolicySettings { breaker_errors: u32::MAX, ..PolicySettings::default() })
     }
 
+    /// Whether a success has nothing to tell it.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.calm.load(SeqCst)
+    }
+
     /// Whether the hook may be asked now. Who asks must tell what came of it.
     pub(crate) fn admits(&self, now: Instant) -> bool {
         if self.calm.load(SeqCst) {

@@ -232,7 +232,6 @@ impl Entry {
             }
             _ => self.stats.took(took),
         }
-        let now = Instant::now();
         let (kind, message) = match result {
             Ok(answer) => {
                 self.stats.answered(answer);
@@ -240,7 +239,9 @@ impl Entry {
                     if took > self.warn {
                         self.was_slow(took);
                     }
-                    if self.the_breaker().succeeded(now) {
+                    // Reading the clock costs as much as all the counting.
+                    let breaker = self.the_breaker();
+                    if !breaker.is_calm() && breaker.succeeded(Instant::now()) {
                         info!(hook = %self.instance.name, point = %self.point, "hook works again");
                     }
                     return Noticed::Nothing;
@@ -255,7 +256,7 @@ impl Entry {
         };
         // What takes too long harms everybody, however seldom it happens.
         let always = matches!(kind, "overrun" | "timeout");
-        let opened = self.the_breaker().failed(now, always);
+        let opened = self.the_breaker().failed(Instant::now(), always);
         self.log_failure(kind, &message, about);
         if opened {
             error!(

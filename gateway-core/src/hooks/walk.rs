@@ -3,7 +3,7 @@
 //! As long as hooks answer at once all of it happens within the call; from the first one that
 //! takes its time it is a future. A hook in shadow mode is asked, recorded and never waited for.
 
-use std::{ops::ControlFlow, pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc};
 
 use conexus_plugin_api::{
     Answer, Point,
@@ -57,8 +57,8 @@ impl Walk {
                 let (mut walk, mut outcome) = (walk, outcome);
                 loop {
                     let fold = match walk.take(outcome.await) {
-                        ControlFlow::Break(fold) => fold,
-                        ControlFlow::Continue(further) => match further.proceed() {
+                        Flow::End => walk.finish(),
+                        Flow::Next => match walk.proceed() {
                             Progress::Done(fold) => fold,
                             Progress::Waiting { walk: waiting, outcome: next } => {
                                 (walk, outcome) = (waiting, next);
@@ -72,19 +72,19 @@ impl Walk {
         }
     }
 
-    fn entry(&self) -> Option<Arc<Entry>> {
-        self.generation.chain(self.event.point()).get(self.next).cloned()
-    }
-
     fn proceed(mut self) -> Progress {
-        while let Some(entry) = self.entry() {
+        loop {
+            let Some(entry) = self.generation.chain(self.event.point()).get(self.next) else {
+                return Progress::Done(self.finish());
+            };
             let tape = if self.trace.is_some() { Tape::recording() } else { Tape::Off };
             match entry.ask(&self.event, self.generation.number, tape) {
                 Asked::Now(outcome) => match self.take(outcome) {
-                    ControlFlow::Continue(further) => self = further,
-                    ControlFlow::Break(fold) => return Progress::Done(fold),
+                    Flow::Next => {}
+                    Flow::End => return Progress::Done(self.finish()),
                 },
                 Asked::Later(outcome) if entry.mode == Mode::Shadow => {
+                    let entry = Arc::clone(entry);
                     if let Some((_, steps)) = &mut self.trace {
                         // What it says comes too late for this record, and has one of its own.
                         steps.push(StepRecord::aside(&entry));
@@ -95,26 +95,20 @@ impl Walk {
                 Asked::Later(outcome) => return Progress::Waiting { walk: self, outcome },
             }
         }
-        Progress::Done(self.finish())
     }
 
     /// Takes the outcome of the hook that was asked last.
-    fn take(mut self, outcome: Outcome) -> ControlFlow<Fold, Self> {
-        let Some(entry) = self.entry() else { return ControlFlow::Break(self.finish()) };
-        self.next += 1;
-        let point = self.event.point();
-        let (result, flow) = judge(&entry, &mut self.fold, outcome.result, &self.generation);
-        let noticed =
-            entry.settle(&result, outcome.took, self.event.agent().map(|agent| &*agent.did));
-        self.generation.tell_of_fault(&entry, point, &self.event, noticed);
-        if let Some((_, steps)) = &mut self.trace {
-            let outcome = Outcome { result, ..outcome };
-            steps.push(step(&entry, &self.event, outcome));
+    fn take(&mut self, outcome: Outcome) -> Flow {
+        let Self { generation, event, fold, next, trace } = self;
+        let Some(entry) = generation.chain(event.point()).get(*next) else { return Flow::End };
+        *next += 1;
+        let (result, flow) = judge(entry, fold, outcome.result, generation);
+        let noticed = entry.settle(&result, outcome.took, event.agent().map(|agent| &*agent.did));
+        generation.tell_of_fault(entry, event.point(), event, noticed);
+        if let Some((_, steps)) = trace {
+            steps.push(step(entry, event, Outcome { result, ..outcome }));
         }
-        match flow {
-            Flow::Next => ControlFlow::Continue(self),
-            Flow::End => ControlFlow::Break(self.finish()),
-        }
+        flow
     }
 
     /// A hook in shadow mode takes its time: nobody waits for it.
