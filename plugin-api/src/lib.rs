@@ -48,7 +48,7 @@
 //!
 //!     fn on_route(&self, event: &Route<'_>, call: &Call<'_>) -> Outcome {
 //!         let cap = self.config.messages_per_second;
-//!         if call.rate_limit(event.from().did(), cap, Duration::from_secs(1))? {
+//!         if call.rate_limit(&event.from().key_text(), cap, Duration::from_secs(1))? {
 //!             Ok(CONTINUE)
 //!         } else {
 //!             Ok(deny(DenyCode::RateLimited, "too fast"))

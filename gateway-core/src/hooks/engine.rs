@@ -203,9 +203,13 @@ impl Engine {
 
     fn swap(&self, next: Arc<Generation>, current: Arc<Generation>) {
         activate(&next, Some(&current));
+        // One that is like its successor is none to go back to: the one before it stays that.
+        let kept = (!next.is_like(&current)).then_some(current);
         self.current.store(next);
-        let gone = self.shown.lock().former.replace(current);
-        drop(gone);
+        if let Some(kept) = kept {
+            let gone = self.shown.lock().former.replace(kept);
+            drop(gone);
+        }
     }
 
     /// Brings the former generation back, with its instances as they were; its number. The one that

@@ -485,12 +485,28 @@ async fn a_reload_swaps_all_or_nothing_and_carries_over_what_is_unchanged() {
     assert_eq!(engine.roll_back().unwrap(), 1);
     assert!(Arc::ptr_eq(&engine.judge(), &before));
     assert_eq!(engine.reload(&settings).unwrap(), 3, "numbers are never used twice");
+    scripts.set("changing", watched("newest"));
     assert_eq!(engine.reload(&settings).unwrap(), 4);
+    scripts.set("changing", watched("newest"));
+    assert_eq!(engine.reload(&settings).unwrap(), 5);
     drop(before);
     // Generation 1 is gone now, and 2 went when 1 came back and was replaced.
     while !happened(("old", Point::Stop)) {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn a_reload_of_nothing_new_keeps_the_generation_to_go_back_to() {
+    let scripts = Scripts::default();
+    scripts.set("a", |_, _| continues());
+    let settings = chain(Point::Route, &["a"]);
+    let engine = engine(&settings, &scripts);
+    scripts.set("a", silent_but(Point::Route, || Ok(Returned::Answer(deny().into()))));
+    assert_eq!(engine.reload(&settings).unwrap(), 2);
+    assert_eq!(engine.reload(&settings).unwrap(), 3);
+    assert_eq!(engine.roll_back().unwrap(), 1);
+    assert_eq!(routed(&engine).await, Ok(Passage::default()));
 }
 
 #[tokio::test]

@@ -77,6 +77,8 @@ pub(crate) struct Generation {
     pub(crate) instances: BTreeMap<String, Arc<Instance>>,
     chains: [Vec<Arc<Entry>>; Point::COUNT],
     asks: PointSet,
+    /// What chains and verdicts were made from, beside the instances.
+    made_from: String,
     shared: Arc<Shared>,
 }
 
@@ -132,8 +134,16 @@ impl Generation {
             instances,
             chains,
             asks,
+            made_from: made_from(settings),
             shared: Arc::clone(shared),
         }))
+    }
+
+    /// Whether it judges as `other` does: the same instances in the same chains.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.made_from == other.made_from
+            && self.instances.len() == other.instances.len()
+            && self.instances.values().all(|instance| other.has(instance))
     }
 
     /// Whether this very instance is in it.
@@ -290,6 +300,12 @@ fn chains(
         }
     }
     chains
+}
+
+fn made_from(settings: &Settings) -> String {
+    let policies = &settings.policies;
+    let (budget, metadata) = (settings.policy.budget, settings.limits.metadata_bytes);
+    format!("{:?} {:?} {budget:?} {metadata}", policies.chains, policies.rate_classes)
 }
 
 fn names(points: PointSet) -> String {

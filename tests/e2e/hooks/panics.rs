@@ -184,8 +184,9 @@ async fn panics_in_ticks_timers_and_at_the_end_are_contained() {
     engine.reload(&setup.settings).unwrap();
     told("on_reload", 1).await;
     // Twice without it, so that nobody can go back to it, and it goes.
-    let calm = Setup::new();
+    let mut calm = Setup::new();
     engine.reload(&calm.settings).unwrap();
+    calm.settings.policy.budget *= 2;
     engine.reload(&calm.settings).unwrap();
     for place in ["on_stop", "shutdown", "drop"] {
         told(place, 1).await;

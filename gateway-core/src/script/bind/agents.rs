@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use conexus_plugin_api::{Agent, AgentFilter, host::Refused};
+use conexus_protocol::AgentKey;
 use rhai::{Array, Dynamic, Map, NativeCallContext};
 
 use super::{Bindings, Fallible, ask, values::to_json};
@@ -27,9 +28,15 @@ fn texts<'a>(map: impl IntoIterator<Item = (&'a String, &'a String)>) -> Map {
     map.into_iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect()
 }
 
+fn key(agent: &AgentRef) -> AgentKey {
+    AgentKey::from_bytes(agent.0.key)
+}
+
 fn fields(bindings: &mut Bindings) {
     bindings.named::<AgentRef>("agent");
     bindings.field("did", |agent: &mut AgentRef| agent.0.did.clone());
+    bindings.field("key", |agent: &mut AgentRef| key(agent).did());
+    bindings.field("legacy_did", |agent: &mut AgentRef| key(agent).legacy_did());
     bindings.field("session", |agent: &mut AgentRef| agent.0.session.cast_signed());
     bindings.field("address", |agent: &mut AgentRef| agent.0.address.to_string());
     bindings.field("ip", |agent: &mut AgentRef| agent.0.address.ip().to_canonical().to_string());

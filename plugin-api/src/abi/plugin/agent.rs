@@ -81,6 +81,17 @@ impl<'a> AgentView<'a> {
         self.text(raw::AGENT_DID).unwrap_or_default()
     }
 
+    /// Its public key in hexadecimal digits: the same for both spellings of its DID, so that what is
+    /// kept or counted under it cannot be evaded by the other one.
+    #[must_use]
+    pub fn key_text(self) -> String {
+        use std::fmt::Write as _;
+        self.key().iter().fold(String::with_capacity(64), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+
     /// The 32 bytes of its public key: the same for both spellings of its DID.
     #[must_use]
     pub fn key(self) -> [u8; 32] {
