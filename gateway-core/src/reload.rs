@@ -57,6 +57,7 @@ impl Reloader {
         let candidate = loaded.settings.clone();
         let mut seen = Seen { config_files, candidate, hashes: BTreeMap::new() };
         seen.hashes = hashes(&sources, &seen, &engine);
+        seen.note_what_was_read(&engine);
         Self { sources, engine, running: loaded.settings.clone(), seen: Mutex::new(seen) }
     }
 
@@ -70,18 +71,41 @@ impl Reloader {
     /// # Errors
     /// What is wrong, a line each; then everything runs on as it was.
     pub fn reload(&self) -> Result<Reloaded, Vec<String>> {
+        self.reload_over(&mut self.seen.lock())
+    }
+
+    /// Brings the former generation back; its number. The files stay as they are: what they say
+    /// counts again once one of them changes, or at the next reload.
+    ///
+    /// # Errors
+    /// [`ReloadError::NoFormer`].
+    pub fn roll_back(&self) -> Result<u64, ReloadError> {
         let mut seen = self.seen.lock();
+        let generation = self.engine.roll_back()?;
+        let known = std::mem::take(&mut seen.hashes);
+        self.look_again(&mut seen, known);
+        Ok(generation)
+    }
+
+    fn reload_over(&self, seen: &mut Seen) -> Result<Reloaded, Vec<String>> {
         // Before anything is read: what changes meanwhile is a change.
-        let before = hashes(&self.sources, &seen, &self.engine);
-        let done = self.reload_now(&mut seen);
-        // Which files matter may be another matter now.
-        seen.hashes = hashes(&self.sources, &seen, &self.engine);
-        for (path, hash) in &mut seen.hashes {
-            if let Some(before) = before.get(path) {
-                hash.clone_from(before);
-            }
+        let before = hashes(&self.sources, seen, &self.engine);
+        let done = self.reload_now(seen);
+        self.look_again(seen, before);
+        if done.is_ok() {
+            seen.note_what_was_read(&self.engine);
         }
         done
+    }
+
+    /// Which files matter may be another matter now. What is known of one stays.
+    fn look_again(&self, seen: &mut Seen, known: BTreeMap<PathBuf, String>) {
+        seen.hashes = hashes(&self.sources, seen, &self.engine);
+        for (path, hash) in &mut seen.hashes {
+            if let Some(known) = known.get(path) {
+                hash.clone_from(known);
+            }
+        }
     }
 
     fn reload_now(&self, seen: &mut Seen) -> Result<Reloaded, Vec<String>> {
@@ -111,15 +135,14 @@ impl Reloader {
 
     /// Reloads if a file has changed since the last attempt.
     fn reload_if_changed(&self) {
-        {
-            let seen = self.seen.lock();
-            if hashes(&self.sources, &seen, &self.engine) == seen.hashes {
-                return;
-            }
+        let mut seen = self.seen.lock();
+        if hashes(&self.sources, &seen, &self.engine) == seen.hashes {
+            debug!("no file that matters has changed");
+            return;
         }
         debug!("files have changed");
         // It says itself what came of it.
-        let _ = self.reload();
+        let _ = self.reload_over(&mut seen);
     }
 
     /// All files whose change matters.
@@ -132,6 +155,16 @@ impl Reloader {
         files.insert(scripts.join("any.rhai"));
         files.insert(scripts.join("lib").join("any.rhai"));
         files
+    }
+}
+
+impl Seen {
+    /// Of what the running generation was made, its own word counts: a file may have changed
+    /// between that and the first look at it here.
+    fn note_what_was_read(&mut self, engine: &Engine) {
+        for file in engine.files() {
+            self.hashes.insert(file.path, file.sha256);
+        }
     }
 }
 
@@ -205,7 +238,9 @@ pub async fn watch(reloader: Arc<Reloader>) {
     };
     let mut watched = BTreeSet::new();
     loop {
-        watch_folders(&mut watcher, &mut watched, &reloader.files());
+        let looking = Arc::clone(&reloader);
+        let files = tokio::task::spawn_blocking(move || looking.files()).await;
+        watch_folders(&mut watcher, &mut watched, &files.unwrap_or_default());
         // What happened before a folder was watched is not missed either.
         let reloading = Arc::clone(&reloader);
         if tokio::task::spawn_blocking(move || reloading.reload_if_changed()).await.is_err() {

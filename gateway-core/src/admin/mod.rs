@@ -89,7 +89,7 @@ async fn reload(State(reloader): State<Arc<Reloader>>) -> Response {
 }
 
 async fn roll_back(State(reloader): State<Arc<Reloader>>) -> Response {
-    match tokio::task::spawn_blocking(move || reloader.engine().roll_back()).await {
+    match tokio::task::spawn_blocking(move || reloader.roll_back()).await {
         Ok(Ok(generation)) => Json(json!({ "generation": generation })).into_response(),
         Ok(Err(error)) => refused(&[error.to_string()]),
         Err(_) => fault(StatusCode::INTERNAL_SERVER_ERROR, "the rollback panicked"),

@@ -1,11 +1,14 @@
-//! `conexus check`: the configuration is judged and nothing is started.
+//! `conexus check`: the configuration and the policy are judged and nothing is started.
 
 use std::{
     io::{self, Write},
     process::ExitCode,
 };
 
-use crate::config::{self, Policies, Sources};
+use crate::{
+    config::{self, Mode, Policies, Sources},
+    hooks::{CheckedHook, Engine},
+};
 
 pub(super) fn check(sources: &Sources) -> io::Result<ExitCode> {
     let mut out = io::stdout().lock();
@@ -23,13 +26,35 @@ pub(super) fn check(sources: &Sources) -> io::Result<ExitCode> {
             for warning in &loaded.warnings {
                 writeln!(out, "warning: {warning}")?;
             }
-            Ok(ExitCode::SUCCESS)
+            match Engine::check(&loaded.settings) {
+                Ok(hooks) => {
+                    for hook in &hooks {
+                        writeln!(out, "{}", line(hook))?;
+                    }
+                    Ok(ExitCode::SUCCESS)
+                }
+                Err(error) => {
+                    writeln!(out, "the policy is faulty:\n{}", error)?;
+                    Ok(ExitCode::FAILURE)
+                }
+            }
         }
         Err(errors) => {
             writeln!(out, "{errors}")?;
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// `hook.members: script:allowlist, asked at on_register (shadow)`.
+fn line(hook: &CheckedHook) -> String {
+    let uses = hook.asked.iter().map(|(point, mode)| match mode {
+        Mode::Shadow => format!("{point} (shadow)"),
+        Mode::Enforce | Mode::Off => (*point).to_owned(),
+    });
+    let uses = uses.collect::<Vec<_>>().join(", ");
+    let uses = if uses.is_empty() { "in no chain".to_owned() } else { format!("asked at {uses}") };
+    format!("hook.{}: {}, {uses}", hook.hook, hook.source)
 }
 
 /// How much policy there is. Chains without a hook count for nothing.

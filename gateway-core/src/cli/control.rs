@@ -143,7 +143,21 @@ fn hooks(status: &Value) -> String {
         text += &format!("last candidate refused {}:\n", when(&status["refusal"]["at_ms"]));
         text.extend(reasons.iter().map(|reason| format!("  {}\n", text_of(reason))));
     }
+    text += &trouble(status);
     text + "\n" + table(&rows(status)).as_str()
+}
+
+/// What should be nothing and is not.
+fn trouble(status: &Value) -> String {
+    let counts = [
+        ("threads lost to calls that did not return", &status["pool"]["lost"]),
+        ("calls waiting for a thread", &status["pool"]["waiting"]),
+        ("events that observers were not told", &status["observers_dropped"]),
+        ("decisions that were not recorded", &status["decisions_dropped"]),
+        ("refusals since the state is full", &status["state"]["refusals"]),
+    ];
+    let counted = counts.iter().filter_map(|(what, count)| Some((what, count.as_u64()?)));
+    counted.filter(|(_, count)| *count > 0).map(|(what, n)| format!("{n} {what}\n")).collect()
 }
 
 fn about(what: &str, generation: &Value) -> String {

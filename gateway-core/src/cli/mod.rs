@@ -18,6 +18,7 @@ mod run;
 mod send;
 mod signals;
 mod terminal;
+mod test;
 
 use std::{io, path::PathBuf, process::ExitCode};
 
@@ -53,7 +54,7 @@ struct Overrides {
 enum Command {
     /// Run the gateway
     Run(Overrides),
-    /// Check the configuration and print all that is wrong with it
+    /// Check the configuration and the policy and print all that is wrong with them
     Check(Overrides),
     /// Print the settings in effect and where each was set
     Config {
@@ -89,6 +90,16 @@ enum Command {
         overrides: Overrides,
         #[command(flatten)]
         options: replay::Options,
+    },
+    /// Run the tests of scripts: every function whose name begins with test_
+    ///
+    /// Tests of NAME.rhai lie beside it in NAME.test.rhai, or in the script itself. Exits with
+    /// status 1 if a test fails, a file is no script, or there is no test at all.
+    Test {
+        #[command(flatten)]
+        overrides: Overrides,
+        #[command(flatten)]
+        options: test::Options,
     },
     /// Make a script or a plugin to begin with
     New {
@@ -128,6 +139,9 @@ pub enum CliError {
     /// `replay`: nothing could be replayed.
     #[error(transparent)]
     Replay(#[from] replay::ReplayCommandError),
+    /// `test`: no test was run, or the results are lost.
+    #[error(transparent)]
+    Test(#[from] test::TestCommandError),
     /// `new`: nothing was made.
     #[error(transparent)]
     New(#[from] new::NewError),
@@ -164,6 +178,9 @@ impl Cli {
             }
             Command::Replay { overrides: more, options } => {
                 Ok(replay::replay(&options, &overrides.then(more).sources()?)?)
+            }
+            Command::Test { overrides: more, options } => {
+                Ok(test::test(&options, &overrides.then(more).sources()?)?)
             }
             Command::New { overrides: more, new } => {
                 Ok(new::new(&new, &overrides.then(more).sources()?)?)

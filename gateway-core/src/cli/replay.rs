@@ -36,6 +36,8 @@ pub(super) struct Options {
 pub enum ReplayCommandError {
     #[error("{} cannot be read", path.display())]
     Open { path: PathBuf, source: io::Error },
+    #[error("the policy is faulty:\n{0}")]
+    Policy(String),
     #[error("{}", path.display())]
     Replay { path: PathBuf, source: ReplayError },
     #[error("cannot print")]
@@ -53,15 +55,17 @@ pub(super) fn replay(options: &Options, sources: &Sources) -> Result<ExitCode, R
     let path = options.log.clone();
     let log = File::open(&path)
         .map_err(|source| ReplayCommandError::Open { path: path.clone(), source })?;
-    let report = hooks::replay(BufReader::new(log), &settings)
-        .map_err(|source| ReplayCommandError::Replay { path, source })?;
+    let report = hooks::replay(BufReader::new(log), &settings).map_err(|error| match error {
+        ReplayError::Policy(error) => ReplayCommandError::Policy(error.to_string()),
+        source => ReplayCommandError::Replay { path, source },
+    })?;
     let mut out = io::stdout().lock();
     if options.json {
         writeln!(out, "{:#}", serde_json::json!(report))?;
     } else {
         out.write_all(pretty(&report, options.show).as_bytes())?;
     }
-    let differs = options.expect_same && report.changed > 0;
+    let differs = options.expect_same && (report.changed > 0 || !report.unreadable.is_empty());
     Ok(if differs { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -87,6 +91,9 @@ fn pretty(report: &Report, show: usize) -> String {
         for (change, count) in changes {
             text += &format!("  {hook}: {change}: {count}\n");
         }
+    }
+    for line in &report.unreadable {
+        text += &format!("  line {line} is no record of a decision and was left out\n");
     }
     for (hook, count) in &report.not_replayable {
         text += &format!("  {hook}: {count} steps cannot be repeated and were taken as recorded\n");

@@ -34,8 +34,10 @@ pub enum RunError {
     Logging(#[from] LoggingError),
     #[error(transparent)]
     Identity(#[from] KeyFileError),
-    #[error("the hooks are faulty:\n{0}")]
-    Hooks(#[from] ReloadError),
+    #[error("the policy is faulty:\n{0}")]
+    Policy(String),
+    #[error(transparent)]
+    Hooks(ReloadError),
     #[error("cannot listen on {address} (admin.listen)")]
     Admin { address: SocketAddr, source: io::Error },
     #[error(transparent)]
@@ -44,6 +46,15 @@ pub enum RunError {
     Signals(#[source] io::Error),
     #[error("cannot print")]
     Print(#[source] io::Error),
+}
+
+impl From<ReloadError> for RunError {
+    fn from(error: ReloadError) -> Self {
+        match error {
+            ReloadError::Faulty(faults) => Self::Policy(faults.join("\n")),
+            other => Self::Hooks(other),
+        }
+    }
 }
 
 pub(super) async fn run(sources: &Sources) -> Result<ExitCode, RunError> {
@@ -62,19 +73,21 @@ pub(super) async fn run(sources: &Sources) -> Result<ExitCode, RunError> {
     let policy = Arc::clone(&engine) as Arc<dyn crate::hooks::Policy>;
     let gateway = Gateway::bind_with_policy(Arc::clone(&settings), identity, policy).await?;
     let admin = bind_admin(&loaded, &reloader).await?;
+    let hangups = Signals::hangups().map_err(RunError::Signals)?;
     announce(&gateway).map_err(RunError::Print)?;
 
     let _admin = admin.map(|admin| AbortOnDropHandle::new(tokio::spawn(admin.run())));
-    let _watch = settings
+    let watching = settings
         .policy
         .watch
         .then(|| AbortOnDropHandle::new(tokio::spawn(reload::watch(Arc::clone(&reloader)))));
-    let hangups = Signals::hangups().map_err(RunError::Signals)?;
-    let _hangups = AbortOnDropHandle::new(tokio::spawn(reload_on(hangups, reloader)));
+    let hangups = AbortOnDropHandle::new(tokio::spawn(reload_on(hangups, reloader)));
 
     gateway.run(signals.stop_requested()).await;
+    // No further generation begins.
+    drop((watching, hangups));
     let stopping = tokio::task::spawn_blocking(move || engine.stop(STOP_PATIENCE));
-    if tokio::time::timeout(2 * STOP_PATIENCE, stopping).await.is_err() {
+    if tokio::time::timeout(3 * STOP_PATIENCE, stopping).await.is_err() {
         tracing::warn!("a hook's on_stop does not end");
     }
     Ok(ExitCode::SUCCESS)

@@ -13,6 +13,9 @@ use parking_lot::Mutex;
 
 use crate::config::PolicySettings;
 
+/// Failures that are remembered while more calls work than fail.
+const MOST_FAILURES: usize = 1000;
+
 #[derive(Debug)]
 enum State {
     Closed,
@@ -40,6 +43,8 @@ pub(crate) struct Breaker {
 struct Inner {
     state: State,
     failures: VecDeque<Instant>,
+    /// Since the oldest of the failures.
+    successes: usize,
 }
 
 /// What a breaker shows of itself.
@@ -61,13 +66,22 @@ impl Breaker {
             window: settings.breaker_window,
             cooldown: settings.breaker_cooldown,
             calm: AtomicBool::new(true),
-            inner: Mutex::new(Inner { state: State::Closed, failures: VecDeque::new() }),
+            inner: Mutex::new(Inner {
+                state: State::Closed,
+                failures: VecDeque::new(),
+                successes: 0,
+            }),
         }
     }
 
     /// One that never opens.
     pub(crate) fn never() -> Self {
         Self::new(&PolicySettings { breaker_errors: u32::MAX, ..PolicySettings::default() })
+    }
+
+    /// Whether a success has nothing to tell it.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.calm.load(SeqCst)
     }
 
     /// Whether the hook may be asked now. Who asks must tell what came of it.
@@ -94,6 +108,7 @@ impl Breaker {
         }
         let mut inner = self.inner.lock();
         let probed = matches!(inner.state, State::Probing { .. });
+        inner.successes = inner.successes.saturating_add(1);
         if probed {
             inner.state = State::Closed;
             inner.failures.clear();
@@ -105,8 +120,9 @@ impl Breaker {
         probed
     }
 
-    /// A call failed; true if that opened the breaker.
-    pub(crate) fn failed(&self, now: Instant) -> bool {
+    /// A call failed; true if that opened the breaker. Unless it is to count `always`, it does not
+    /// while more calls work than fail: one agent's odd messages are not to close a hook to all.
+    pub(crate) fn failed(&self, now: Instant, always: bool) -> bool {
         let mut inner = self.inner.lock();
         self.calm.store(false, SeqCst);
         match inner.state {
@@ -116,8 +132,19 @@ impl Breaker {
             State::Closed => {
                 let window = self.window;
                 inner.failures.retain(|failure| now.saturating_duration_since(*failure) < window);
+                if inner.failures.is_empty() {
+                    inner.successes = 0;
+                }
                 inner.failures.push_back(now);
                 if inner.failures.len() < self.errors {
+                    return false;
+                }
+                if !always && inner.failures.len() < inner.successes {
+                    // As many as are needed to see that they have come to be the most.
+                    let most = self.errors.max(MOST_FAILURES);
+                    let spare = inner.failures.len().saturating_sub(most);
+                    inner.failures.drain(..spare);
+                    inner.successes = inner.successes.min(most + 1);
                     return false;
                 }
             }
@@ -125,6 +152,17 @@ impl Breaker {
         inner.failures.clear();
         inner.state = State::Open { until: now + self.cooldown };
         true
+    }
+
+    /// A call was given up by whoever asked: if it was the probe, the next call is one.
+    pub(crate) fn unsettled(&self, now: Instant) {
+        if self.calm.load(SeqCst) {
+            return;
+        }
+        let mut inner = self.inner.lock();
+        if matches!(inner.state, State::Probing { .. }) {
+            inner.state = State::Open { until: now };
+        }
     }
 
     pub(crate) fn state(&self) -> BreakerState {
@@ -147,14 +185,14 @@ mod tests {
     #[test]
     fn it_opens_at_the_last_failure_that_is_tolerated_and_lets_one_call_probe() {
         let (breaker, start) = (breaker(), Instant::now());
-        assert!(!breaker.failed(start) && !breaker.failed(start));
+        assert!(!breaker.failed(start, false) && !breaker.failed(start, false));
         breaker.succeeded(start);
-        assert!(breaker.failed(start), "successes in between do not count");
+        assert!(breaker.failed(start, false), "most calls fail");
         assert!(!breaker.admits(start));
         let later = start + Duration::from_secs(30);
         assert!(breaker.admits(later));
         assert!(!breaker.admits(later), "one probe at a time");
-        assert!(breaker.failed(later), "a failed probe opens it again");
+        assert!(breaker.failed(later, false), "a failed probe opens it again");
         let again = later + Duration::from_secs(30);
         assert!(breaker.admits(again));
         assert!(breaker.succeeded(again));
@@ -166,7 +204,7 @@ mod tests {
     fn failures_outside_of_the_window_are_forgotten() {
         let (breaker, start) = (breaker(), Instant::now());
         for n in 0..10 {
-            assert!(!breaker.failed(start + Duration::from_secs(20 * n)));
+            assert!(!breaker.failed(start + Duration::from_secs(20 * n), false));
         }
     }
 
@@ -174,10 +212,34 @@ mod tests {
     fn a_probe_that_never_ends_does_not_keep_it_open_for_good() {
         let (breaker, start) = (breaker(), Instant::now());
         for _ in 0..3 {
-            breaker.failed(start);
+            breaker.failed(start, false);
         }
         let probe = start + Duration::from_secs(30);
         assert!(breaker.admits(probe));
         assert!(breaker.admits(probe + Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn a_few_failures_among_many_successes_do_not_open_it_unless_they_take_too_long() {
+        let (breaker, start) = (breaker(), Instant::now());
+        for _ in 0..100 {
+            assert!(!breaker.failed(start, false));
+            for _ in 0..9 {
+                breaker.succeeded(start);
+            }
+        }
+        assert!(breaker.failed(start, true));
+    }
+
+    #[test]
+    fn a_probe_that_was_given_up_makes_way_for_the_next() {
+        let (breaker, start) = (breaker(), Instant::now());
+        for _ in 0..3 {
+            breaker.failed(start, false);
+        }
+        let probe = start + Duration::from_secs(30);
+        assert!(breaker.admits(probe) && !breaker.admits(probe));
+        breaker.unsettled(probe);
+        assert!(breaker.admits(probe));
     }
 }

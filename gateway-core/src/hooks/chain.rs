@@ -2,7 +2,10 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -14,7 +17,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use super::{
-    breaker::BreakerState,
+    breaker::{Breaker, BreakerState},
     facilities::CallServices,
     hook::{CallContext, HookFault, Returned},
     instance::Instance,
@@ -38,6 +41,10 @@ pub(crate) struct Entry {
     pub(crate) budget: Duration,
     pub(crate) warn: Duration,
     pub(crate) stats: Stats,
+    /// In shadow mode its own: its failures are not to close what others obey.
+    shadow: Option<Breaker>,
+    /// Calls in shadow mode that are in the pool.
+    aside: Arc<AtomicUsize>,
     pool: Arc<Pool>,
     /// Everything on the calling thread: there is no traffic to hold up.
     inline: bool,
@@ -83,6 +90,8 @@ impl Entry {
         inline: bool,
     ) -> Self {
         let budget = settings.budget.unwrap_or(policy.budget);
+        // In a replay time is nobody's concern, but a script may still be one that does not end.
+        let budget = if inline { budget * PATIENCE } else { budget };
         Self {
             instance,
             point,
@@ -91,6 +100,8 @@ impl Entry {
             budget,
             warn: settings.warn.unwrap_or(budget / 2),
             stats: Stats::default(),
+            aside: Arc::default(),
+            shadow: (settings.mode == Mode::Shadow && !inline).then(|| Breaker::new(policy)),
             pool: Arc::clone(pool),
             inline,
         }
@@ -99,7 +110,7 @@ impl Entry {
     /// Asks the hook.
     pub(crate) fn ask(&self, event: &Event, generation: u64, tape: Tape) -> Asked {
         let started = Instant::now();
-        if !self.instance.breaker.admits(started) {
+        if !self.the_breaker().admits(started) {
             return Asked::Now(Outcome::failed(HookFault::Quarantined));
         }
         let may_defer = matches!(self.point, Point::Connect | Point::Register);
@@ -108,6 +119,7 @@ impl Entry {
             generation,
             event.connection(),
             may_defer,
+            self.mode == Mode::Shadow,
             tape,
         ));
         let context = CallContext {
@@ -135,10 +147,21 @@ impl Entry {
         services: Arc<CallServices>,
         started: Instant,
     ) -> Asked {
+        let aside = (self.mode == Mode::Shadow).then(|| Aside::enter(&self.aside));
+        if aside.as_ref().is_some_and(|aside| aside.1 >= MAX_ASIDE) {
+            return Asked::Now(Outcome::failed(HookFault::Overloaded));
+        }
         let (answer, answered) = oneshot::channel();
         let instance = Arc::clone(&self.instance);
+        let (blocking, budget) = (self.instance.blocking, self.budget);
+        let mut context = context;
         let submitted = self.pool.submit(move || {
+            let _aside = aside;
             let began = Instant::now();
+            // The time in the queue is not the hook's.
+            if !blocking {
+                context.deadline = began + budget;
+            }
             let returned = instance.invoke(&event, &context);
             instance.note_time(began.elapsed());
             let _ = answer.send(returned);
@@ -152,6 +175,7 @@ impl Entry {
             (self.budget * PATIENCE).max(LEAST_PATIENCE)
         };
         let mut ticket = GiveUp(Some(ticket));
+        let mut asked = self.unsettled();
         let budget = self.budget;
         Asked::Later(Box::pin(async move {
             let returned = tokio::time::timeout_at((started + patience).into(), answered).await;
@@ -172,14 +196,17 @@ impl Entry {
                     Err(if began { HookFault::TimedOut } else { HookFault::Overloaded })
                 }
             };
+            asked.is_settled();
             Outcome::of(result, started.elapsed(), &services)
         }))
     }
 
     fn await_deferred(&self, services: Arc<CallServices>, started: Instant) -> Asked {
         let deadline = started + self.budget;
+        let mut asked = self.unsettled();
         Asked::Later(Box::pin(async move {
             let result = deferred(&services, deadline.into()).await;
+            asked.is_settled();
             Outcome::of(result, started.elapsed(), &services)
         }))
     }
@@ -191,12 +218,20 @@ impl Entry {
         took: Duration,
         about: Option<&str>,
     ) -> Noticed {
-        if matches!(result, Err(HookFault::Quarantined)) {
-            self.stats.failed(&HookFault::Quarantined);
-            return Noticed::Nothing;
+        match result {
+            Err(HookFault::Quarantined) => {
+                self.stats.failed(&HookFault::Quarantined);
+                return Noticed::Nothing;
+            }
+            // Not the hook's own fault, and no reason not to ask it.
+            Err(fault @ HookFault::Overloaded) => {
+                self.stats.failed(fault);
+                self.the_breaker().unsettled(Instant::now());
+                self.log_failure(fault.kind(), &fault.to_string(), about);
+                return Noticed::Fault { kind: fault.kind(), message: fault.to_string() };
+            }
+            _ => self.stats.took(took),
         }
-        self.stats.took(took);
-        let now = Instant::now();
         let (kind, message) = match result {
             Ok(answer) => {
                 self.stats.answered(answer);
@@ -204,7 +239,9 @@ impl Entry {
                     if took > self.warn {
                         self.was_slow(took);
                     }
-                    if self.instance.breaker.succeeded(now) {
+                    // Reading the clock costs as much as all the counting.
+                    let breaker = self.the_breaker();
+                    if !breaker.is_calm() && breaker.succeeded(Instant::now()) {
                         info!(hook = %self.instance.name, point = %self.point, "hook works again");
                     }
                     return Noticed::Nothing;
@@ -217,7 +254,9 @@ impl Entry {
                 (fault.kind(), fault.to_string())
             }
         };
-        let opened = self.instance.breaker.failed(now);
+        // What takes too long harms everybody, however seldom it happens.
+        let always = matches!(kind, "overrun" | "timeout");
+        let opened = self.the_breaker().failed(Instant::now(), always);
         self.log_failure(kind, &message, about);
         if opened {
             error!(
@@ -243,14 +282,23 @@ impl Entry {
                 FailMode::Open => "open",
             };
             warn!(
-                hook = %self.instance.name, point = %self.point, kind, %message, agent = about,
+                hook = %self.instance.name, point = %self.point, kind,
+                message = %message.escape_debug(), agent = about,
                 on_error, mode = ?self.mode, more, "hook failed"
             );
         }
     }
 
+    fn unsettled(&self) -> Unsettled {
+        Unsettled(self.shadow.is_none().then(|| Arc::clone(&self.instance)))
+    }
+
+    fn the_breaker(&self) -> &Breaker {
+        self.shadow.as_ref().unwrap_or(&self.instance.breaker)
+    }
+
     pub(crate) fn breaker(&self) -> BreakerState {
-        self.instance.breaker.state()
+        self.the_breaker().state()
     }
 }
 
@@ -261,6 +309,25 @@ impl Outcome {
 
     fn failed(fault: HookFault) -> Self {
         Self { result: Err(fault), took: Duration::ZERO, reads: Vec::new(), secret: false }
+    }
+}
+
+/// Calls of one entry in shadow mode that may be in the pool at once: nobody waits for them, so
+/// nothing else keeps them from filling it.
+const MAX_ASIDE: usize = 2;
+
+/// A call in shadow mode, and how many there were before it.
+struct Aside(Arc<AtomicUsize>, usize);
+
+impl Aside {
+    fn enter(count: &Arc<AtomicUsize>) -> Self {
+        Self(Arc::clone(count), count.fetch_add(1, Ordering::SeqCst))
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -277,6 +344,23 @@ impl Drop for GiveUp {
     fn drop(&mut self) {
         if let Some(ticket) = self.0.take() {
             ticket.give_up();
+        }
+    }
+}
+
+/// A call whose waiter went away says nothing about the hook: another one may probe.
+struct Unsettled(Option<Arc<Instance>>);
+
+impl Unsettled {
+    fn is_settled(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        if let Some(instance) = self.0.take() {
+            instance.breaker.unsettled(Instant::now());
         }
     }
 }

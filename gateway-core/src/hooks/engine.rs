@@ -15,7 +15,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use conexus_plugin_api::Point;
+use conexus_plugin_api::{Point, StaticPlugin};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tracing::{info, warn};
@@ -64,7 +64,9 @@ pub struct Engine {
     shared: Arc<Shared>,
     current: ArcSwap<Generation>,
     /// One reload at a time.
-    changing: Mutex<Changing>,
+    changing: Mutex<()>,
+    /// Never held for long.
+    shown: Mutex<Changing>,
     newest: AtomicU64,
     max_alive: usize,
 }
@@ -89,8 +91,44 @@ impl Engine {
     /// # Errors
     /// [`ReloadError`]: all that is wrong with hooks and chains.
     pub fn start(settings: &Settings) -> Result<Self, ReloadError> {
-        let loader = StockLoader::new(settings);
+        Self::start_with_linked(settings, &[])
+    }
+
+    /// The same with plugins of the program that the gateway is part of. Under its name such a
+    /// plugin is used like one of the gateway's own: `plugin:NAME`, without `[plugins.NAME]`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with_linked(
+        settings: &Settings,
+        plugins: &[(&str, StaticPlugin)],
+    ) -> Result<Self, ReloadError> {
+        let loader = StockLoader::with_linked(settings, plugins);
         Self::start_with(settings, Box::new(loader), WallClock::Real, false)
+    }
+
+    /// Loads and configures all that a start would, without starting it: no `on_start`, no tick, no
+    /// decision log.
+    ///
+    /// # Errors
+    /// [`ReloadError`]: all that is wrong with hooks and chains.
+    pub fn check(settings: &Settings) -> Result<Vec<CheckedHook>, ReloadError> {
+        let loader = Box::new(StockLoader::new(settings));
+        let shared = shared(settings, loader, WallClock::Real, true)?;
+        let checked = Generation::load(&shared, 1, settings, None).map_err(ReloadError::Faulty)?;
+        let hooks = checked.instances.values().map(|instance| {
+            let uses = |point: &Point| {
+                let mut entries = checked.chain(*point).iter();
+                let entry = entries.find(|entry| Arc::ptr_eq(&entry.instance, instance))?;
+                Some((point.name(), entry.mode))
+            };
+            CheckedHook {
+                hook: instance.name.to_string(),
+                source: instance.source.clone(),
+                asked: Point::ALL.iter().filter_map(uses).collect(),
+            }
+        });
+        Ok(hooks.collect())
     }
 
     pub(crate) fn start_with(
@@ -99,30 +137,14 @@ impl Engine {
         clock: WallClock,
         inline: bool,
     ) -> Result<Self, ReloadError> {
-        let around = Arc::new(Surroundings {
-            store: Store::new(&settings.state),
-            metrics: Metrics::default(),
-            clock,
-            world: OnceLock::new(),
-            deferrals: Deferrals::new(settings.policy.deferred),
-            timers: Timers::default(),
-        });
-        let recorder = if inline { None } else { Recorder::open(&settings.telemetry)? };
-        let shared = Arc::new(Shared {
-            around,
-            pool: Arc::new(Pool::new(&settings.policy)),
-            observers: Observers::start(settings.policy.observer_queue)?,
-            recorder,
-            loader,
-            alive: AtomicUsize::new(0),
-            inline,
-        });
+        let shared = shared(settings, loader, clock, inline)?;
         let first = Generation::build(&shared, 1, settings, None).map_err(ReloadError::Faulty)?;
         activate(&first, None);
         Ok(Self {
             shared,
             current: ArcSwap::new(first),
-            changing: Mutex::new(Changing { former: None, refusal: None }),
+            changing: Mutex::new(()),
+            shown: Mutex::new(Changing { former: None, refusal: None }),
             newest: AtomicU64::new(1),
             max_alive: settings.policy.generations,
         })
@@ -134,33 +156,35 @@ impl Engine {
     /// # Errors
     /// [`ReloadError`]; then the running generation runs on.
     pub fn reload(&self, settings: &Settings) -> Result<u64, ReloadError> {
-        let mut changing = self.changing.lock();
-        let reloaded = self.build_next(settings, &mut changing);
+        let _one_at_a_time = self.changing.lock();
+        let reloaded = self.build_next(settings);
         match &reloaded {
             Ok(number) => {
-                changing.refusal = None;
+                self.shown.lock().refusal = None;
                 info!(generation = number, "hooks reloaded");
             }
-            Err(error) => self.note_refusal(&mut changing, error.to_string()),
+            Err(error) => self.note_refusal(error.to_string()),
         }
         reloaded
     }
 
     /// A candidate was refused before it came to hooks: its configuration is faulty.
     pub fn refuse(&self, reasons: &str) {
-        self.note_refusal(&mut self.changing.lock(), reasons.to_owned());
+        self.note_refusal(reasons.to_owned());
     }
 
-    fn note_refusal(&self, changing: &mut Changing, reasons: String) {
+    fn note_refusal(&self, reasons: String) {
         warn!(%reasons, generation = self.current.load().number, "not reloaded, the old generation runs on");
         let reasons = reasons.lines().map(str::to_owned).collect();
-        changing.refusal = Some(Refusal { at_ms: self.shared.around.clock.now_ms(), reasons });
+        self.shown.lock().refusal =
+            Some(Refusal { at_ms: self.shared.around.clock.now_ms(), reasons });
     }
 
-    fn build_next(&self, settings: &Settings, changing: &mut Changing) -> Result<u64, ReloadError> {
+    fn build_next(&self, settings: &Settings) -> Result<u64, ReloadError> {
         // The former one makes room for the present one.
-        let spare =
-            usize::from(changing.former.as_ref().is_some_and(|f| Arc::strong_count(f) == 1));
+        let spare = usize::from(
+            self.shown.lock().former.as_ref().is_some_and(|f| Arc::strong_count(f) == 1),
+        );
         let alive = self.shared.alive.load(SeqCst) - spare;
         if alive >= self.max_alive {
             return Err(ReloadError::TooManyAlive(alive));
@@ -173,14 +197,15 @@ impl Engine {
         let next = Generation::build(&self.shared, number, settings, Some(&current))
             .map_err(ReloadError::Faulty)?;
         self.newest.store(number, SeqCst);
-        self.swap(next, current, changing);
+        self.swap(next, current);
         Ok(number)
     }
 
-    fn swap(&self, next: Arc<Generation>, current: Arc<Generation>, changing: &mut Changing) {
+    fn swap(&self, next: Arc<Generation>, current: Arc<Generation>) {
         activate(&next, Some(&current));
         self.current.store(next);
-        changing.former = Some(current);
+        let gone = self.shown.lock().former.replace(current);
+        drop(gone);
     }
 
     /// Brings the former generation back, with its instances as they were; its number. The one that
@@ -189,17 +214,17 @@ impl Engine {
     /// # Errors
     /// [`ReloadError::NoFormer`].
     pub fn roll_back(&self) -> Result<u64, ReloadError> {
-        let mut changing = self.changing.lock();
-        let former = changing.former.take().ok_or(ReloadError::NoFormer)?;
+        let _one_at_a_time = self.changing.lock();
+        let former = self.shown.lock().former.take().ok_or(ReloadError::NoFormer)?;
         let (number, current) = (former.number, self.current.load_full());
         info!(generation = number, instead_of = current.number, "hooks rolled back");
-        self.swap(former, current, &mut changing);
+        self.swap(former, current);
         Ok(number)
     }
 
     /// What runs, and how it fares.
     pub fn status(&self) -> Status {
-        let changing = self.changing.lock();
+        let changing = self.shown.lock();
         let current = self.current.load_full();
         Status {
             generation: about(&current),
@@ -209,6 +234,7 @@ impl Engine {
             chains: chains(&current),
             metrics: self.shared.around.metrics.snapshot(),
             pool: self.shared.pool.usage(),
+            chores: self.shared.chores.usage(),
             deferred: self.shared.around.deferrals.len(),
             observers_dropped: self.shared.observers.dropped(),
             decisions_dropped: self.shared.recorder.as_ref().map_or(0, Recorder::dropped),
@@ -222,13 +248,31 @@ impl Engine {
     }
 
     /// Lets observers hear what is still to be told, then stops every instance. Blocks, for at
-    /// most `patience` and what an instance's `on_stop` takes.
+    /// most twice `patience`.
     pub fn stop(&self, patience: Duration) {
         if !self.shared.observers.flush(patience) {
             warn!("observers were not told everything");
         }
-        for instance in self.current.load().instances.values() {
-            instance.stop();
+        let former = self.shown.lock().former.take();
+        let generations = [Some(self.current.load_full()), former];
+        let mut stopping = Vec::new();
+        for instance in generations.iter().flatten().flat_map(|kept| kept.instances.values()) {
+            let (done, is_done) = std::sync::mpsc::sync_channel(1);
+            let hook = Arc::clone(instance);
+            let submitted = self.shared.chores.submit(move || {
+                hook.stop();
+                let _ = done.send(());
+            });
+            if submitted.is_ok() {
+                stopping.push((Arc::clone(&instance.name), is_done));
+            }
+        }
+        let deadline = std::time::Instant::now() + patience;
+        for (hook, is_done) in stopping {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            if is_done.recv_timeout(left).is_err() {
+                warn!(%hook, "the hook's end takes too long, it is left behind");
+            }
         }
     }
 
@@ -251,6 +295,33 @@ impl Policy for Engine {
     }
 }
 
+fn shared(
+    settings: &Settings,
+    loader: Box<dyn Loader>,
+    clock: WallClock,
+    inline: bool,
+) -> Result<Arc<Shared>, ReloadError> {
+    let around = Arc::new(Surroundings {
+        store: Store::new(&settings.state),
+        metrics: Metrics::default(),
+        clock,
+        world: OnceLock::new(),
+        deferrals: Deferrals::new(settings.policy.deferred),
+        timers: Timers::default(),
+    });
+    let recorder = if inline { None } else { Recorder::open(&settings.telemetry)? };
+    Ok(Arc::new(Shared {
+        around,
+        pool: Arc::new(Pool::new(&settings.policy)),
+        chores: Arc::new(Pool::new(&settings.policy)),
+        observers: Observers::start(settings.policy.observer_queue)?,
+        recorder,
+        loader,
+        alive: AtomicUsize::new(0),
+        inline,
+    }))
+}
+
 /// From now on the instances of one generation tick, and no others.
 fn activate(next: &Generation, current: Option<&Generation>) {
     for instance in current.iter().flat_map(|current| current.instances.values()) {
@@ -263,6 +334,17 @@ fn activate(next: &Generation, current: Option<&Generation>) {
             instance.carried_over();
         }
     }
+}
+
+/// A hook that [`Engine::check`] found nothing wrong with.
+#[derive(Debug, Clone)]
+pub struct CheckedHook {
+    /// The instance.
+    pub hook: String,
+    /// `script:NAME` or `plugin:NAME`.
+    pub source: String,
+    /// The points at which a chain asks it, unless it is off there.
+    pub asked: Vec<(&'static str, Mode)>,
 }
 
 /// What [`Engine::status`] tells.
@@ -282,6 +364,8 @@ pub struct Status {
     pub metrics: Vec<crate::state::Counter>,
     /// Threads for calls that may block.
     pub pool: PoolUsage,
+    /// Threads for ticks, timers, and the beginnings and ends of instances.
+    pub chores: PoolUsage,
     /// Verdicts that plugins have put off.
     pub deferred: usize,
     /// Events that observers were not told, for want of room.

@@ -27,8 +27,8 @@ use crate::state::{InstanceMetrics, Metrics, Namespace, Store};
 
 /// Timers that one instance may have set at once.
 const MAX_TIMERS: usize = 1000;
-/// Bytes of one line that a hook writes to the log.
-const MAX_LOG_BYTES: usize = 4096;
+/// Characters of one line that a hook writes to the log.
+const MAX_LOG_CHARS: usize = 4096;
 
 /// The wall clock, or in tests and replay one that is set by hand.
 #[derive(Debug, Clone, Default)]
@@ -71,6 +71,8 @@ impl Surroundings {
 pub(crate) struct Facilities {
     pub(crate) hook: Arc<str>,
     pub(crate) around: Arc<Surroundings>,
+    /// Under which its state is kept: its own name, unless it shares it.
+    space: Box<str>,
     namespace: Namespace,
     metrics: InstanceMetrics,
     /// The newest generation that has the instance.
@@ -90,6 +92,7 @@ impl Facilities {
         Self {
             hook: hook.into(),
             metrics: around.metrics.instance(hook),
+            space: namespace.unwrap_or(hook).into(),
             namespace: around.store.namespace(namespace.unwrap_or(hook)),
             around: Arc::clone(around),
             generation: AtomicU64::new(generation),
@@ -109,8 +112,8 @@ impl Services for Facilities {
     }
 
     fn log(&self, level: Level, text: &str) {
-        let cut = text.floor_char_boundary(MAX_LOG_BYTES.min(text.len()));
-        let (hook, text) = (&*self.hook, text[..cut].escape_debug());
+        let text: String = text.chars().take(MAX_LOG_CHARS).collect();
+        let (hook, text) = (&*self.hook, text.escape_debug());
         match level {
             Level::Trace => tracing::trace!(target: "conexus_gateway::hook", hook, "{text}"),
             Level::Debug => tracing::debug!(target: "conexus_gateway::hook", hook, "{text}"),
@@ -216,6 +219,8 @@ pub(crate) struct CallServices {
     now_ms: OnceLock<i64>,
     connection: Option<Arc<Connection>>,
     may_defer: bool,
+    /// In shadow mode agents are to notice nothing.
+    shadow: bool,
     deferred: Mutex<Option<(u64, oneshot::Receiver<Completed>)>>,
     secret: AtomicBool,
     tape: Tape,
@@ -227,6 +232,7 @@ impl CallServices {
         generation: u64,
         connection: Option<&Arc<Connection>>,
         may_defer: bool,
+        shadow: bool,
         tape: Tape,
     ) -> Self {
         Self {
@@ -235,6 +241,7 @@ impl CallServices {
             now_ms: OnceLock::new(),
             connection: connection.cloned(),
             may_defer,
+            shadow,
             deferred: Mutex::new(None),
             secret: AtomicBool::new(false),
             tape,
@@ -256,6 +263,17 @@ impl CallServices {
 
     pub(crate) fn take_reads(&self) -> Vec<Read> {
         self.tape.take_reads()
+    }
+
+    fn send_now(&self, did: &str, kind: &str, payload: &str) -> Result<(), Refused> {
+        if !self.shadow {
+            return self.base.send(did, kind, payload);
+        }
+        self.base.agent(did).map(|_| ()).ok_or(Refused::Absent)
+    }
+
+    fn disconnect_now(&self, did: &str, reason: &str) -> bool {
+        if self.shadow { self.base.agent(did).is_some() } else { self.base.disconnect(did, reason) }
     }
 
     fn connection(&self) -> Result<&Connection, StateError> {
@@ -331,14 +349,14 @@ impl Services for CallServices {
     fn connection_get(&self, key: &str) -> Result<Option<Value>, StateError> {
         self.tape.read(
             || json!(["connection_get", key]),
-            || Ok(self.connection()?.get(&self.base.hook, key)),
+            || Ok(self.connection()?.get(&self.base.space, key)),
         )
     }
 
     fn connection_set(&self, key: &str, value: Option<Value>) -> Result<(), StateError> {
         self.tape.read(
             || json!(["connection_set", key, value]),
-            || self.connection()?.set(&self.base.hook, key, value.clone()),
+            || self.connection()?.set(&self.base.space, key, value.clone()),
         )
     }
 
@@ -351,12 +369,11 @@ impl Services for CallServices {
     }
 
     fn send(&self, did: &str, kind: &str, payload: &str) -> Result<(), Refused> {
-        self.tape
-            .read(|| json!(["send", did, kind, payload]), || self.base.send(did, kind, payload))
+        self.tape.read(|| json!(["send", did, kind, payload]), || self.send_now(did, kind, payload))
     }
 
     fn disconnect(&self, did: &str, reason: &str) -> bool {
-        self.tape.read(|| json!(["disconnect", did, reason]), || self.base.disconnect(did, reason))
+        self.tape.read(|| json!(["disconnect", did, reason]), || self.disconnect_now(did, reason))
     }
 
     fn metric(&self, name: &str, add: i64) -> Result<(), StateError> {

@@ -146,7 +146,7 @@ impl Fold {
         Ok(checked)
     }
 
-    pub(crate) fn as_admission(self) -> Result<Admission, Denial> {
+    pub(crate) fn into_admission(self) -> Result<Admission, Denial> {
         match self.denied {
             Some(denial) => Err(denial),
             None => Ok(Admission {
@@ -158,14 +158,14 @@ impl Fold {
         }
     }
 
-    pub(crate) fn as_passage(self) -> Result<Passage, Denial> {
+    pub(crate) fn into_passage(self) -> Result<Passage, Denial> {
         match self.denied {
             Some(denial) => Err(denial),
             None => Ok(Passage { way: self.way, copies: self.copies }),
         }
     }
 
-    pub(crate) fn as_fallback(self) -> Result<Fallback, Denial> {
+    pub(crate) fn into_fallback(self) -> Result<Fallback, Denial> {
         match self.denied {
             Some(denial) => Err(denial),
             None => Ok(match self.way {
@@ -176,11 +176,11 @@ impl Fold {
         }
     }
 
-    pub(crate) fn as_permission(self) -> Result<(), Denial> {
+    pub(crate) fn into_permission(self) -> Result<(), Denial> {
         self.denied.map_or(Ok(()), Err)
     }
 
-    pub(crate) fn as_lease(self) -> Option<Duration> {
+    pub(crate) fn into_lease(self) -> Option<Duration> {
         self.lease
     }
 
@@ -295,7 +295,7 @@ mod tests {
             Answer::from(Verdict::Copy(did(9))),
             Answer::from(Verdict::Hold(Duration::from_secs(3))),
         ];
-        let passage = fold(Point::Route, &answers).unwrap().as_passage().unwrap();
+        let passage = fold(Point::Route, &answers).unwrap().into_passage().unwrap();
         assert_eq!(passage.way, Way::Hold(Duration::from_secs(3)));
         assert_eq!(passage.copies, [key(8), key(9)]);
     }
@@ -304,7 +304,7 @@ mod tests {
     fn a_denial_ends_the_chain_and_discards_what_was_collected() {
         let answers =
             [Answer::from(Verdict::Redirect(did(1))), deny().into(), Verdict::Allow.into()];
-        let denial = fold(Point::Route, &answers).unwrap().as_passage().unwrap_err();
+        let denial = fold(Point::Route, &answers).unwrap().into_passage().unwrap_err();
         assert_eq!(denial.reason, RefusalReason::RateLimited);
         assert_eq!(&*denial.text, "toofast");
     }
@@ -313,7 +313,7 @@ mod tests {
     fn allow_ends_the_chain_and_keeps_what_was_collected() {
         let answers =
             [Answer::from(Verdict::Redirect(did(1))).and(Verdict::Allow), Answer::from(deny())];
-        let passage = fold(Point::Route, &answers).unwrap().as_passage().unwrap();
+        let passage = fold(Point::Route, &answers).unwrap().into_passage().unwrap();
         assert_eq!(passage.way, Way::Redirect(key(1)));
     }
 
@@ -331,7 +331,7 @@ mod tests {
             set("region", "us", None),
             set("team", "a", None).and(Verdict::Extend(Duration::from_secs(9))),
         ];
-        let admission = fold(Point::Register, &answers).unwrap().as_admission().unwrap();
+        let admission = fold(Point::Register, &answers).unwrap().into_admission().unwrap();
         let expected = [("region", "us"), ("team", "a")];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(admission.labels, BTreeMap::from(expected));

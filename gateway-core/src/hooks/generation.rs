@@ -36,6 +36,8 @@ use crate::config::{HookSettings, HookSource, Mode, Settings};
 pub(crate) struct Shared {
     pub(crate) around: Arc<Surroundings>,
     pub(crate) pool: Arc<Pool>,
+    /// Ticks, timers, ends of instances: one that hangs is not to keep decisions waiting.
+    pub(crate) chores: Arc<Pool>,
     pub(crate) observers: Observers,
     pub(crate) recorder: Option<Recorder>,
     pub(crate) loader: Box<dyn Loader>,
@@ -61,8 +63,11 @@ pub(crate) struct Code {
     /// Whether it is native code, of which is not known what it looked at.
     pub(crate) native: bool,
     /// Makes an instance.
-    pub(crate) make: Box<dyn FnOnce(&Arc<Facilities>) -> Result<Arc<dyn Hook>, String>>,
+    pub(crate) make: Box<Make>,
 }
+
+/// Makes an instance of a hook.
+type Make = dyn FnOnce(&Arc<Facilities>) -> Result<Arc<dyn Hook>, String>;
 
 /// See the [module](self).
 pub(crate) struct Generation {
@@ -87,6 +92,24 @@ impl Generation {
         settings: &Settings,
         former: Option<&Self>,
     ) -> Result<Arc<Self>, Vec<String>> {
+        let built = Self::load(shared, number, settings, former)?;
+        let fresh = |instance: &&Arc<Instance>| former.is_none_or(|former| !former.has(instance));
+        let mut faults = Vec::new();
+        for instance in built.instances.values().filter(fresh) {
+            if let Err(fault) = instance.start() {
+                faults.push(format!("hook.{}: on_start: {fault}", instance.name));
+            }
+        }
+        if faults.is_empty() { Ok(built) } else { Err(faults) }
+    }
+
+    /// As [`Self::build`], without `on_start`.
+    pub(crate) fn load(
+        shared: &Arc<Shared>,
+        number: u64,
+        settings: &Settings,
+        former: Option<&Self>,
+    ) -> Result<Arc<Self>, Vec<String>> {
         let mut faults = Vec::new();
         let mut instances = BTreeMap::new();
         for (name, hook) in &settings.policies.hooks {
@@ -96,15 +119,6 @@ impl Generation {
             }
         }
         let chains = chains(shared, settings, &instances, &mut faults);
-        if !faults.is_empty() {
-            return Err(faults);
-        }
-        let fresh = |instance: &&Arc<Instance>| former.is_none_or(|former| !former.has(instance));
-        for instance in instances.values().filter(fresh) {
-            if let Err(fault) = instance.start() {
-                faults.push(format!("hook.{}: on_start: {fault}", instance.name));
-            }
-        }
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -175,27 +189,27 @@ impl Judge for Generation {
     }
 
     fn on_connect(self: Arc<Self>, event: Arc<Connect>) -> Decision<Ruling<()>> {
-        self.decide(Event::Connect(event), Fold::as_permission)
+        self.decide(Event::Connect(event), Fold::into_permission)
     }
 
     fn on_register(self: Arc<Self>, event: Arc<Register>) -> Decision<Ruling<Admission>> {
-        self.decide(Event::Register(event), Fold::as_admission)
+        self.decide(Event::Register(event), Fold::into_admission)
     }
 
     fn on_route(self: Arc<Self>, event: Arc<Route>) -> Decision<Ruling<Passage>> {
-        self.decide(Event::Route(event), Fold::as_passage)
+        self.decide(Event::Route(event), Fold::into_passage)
     }
 
     fn on_undeliverable(self: Arc<Self>, event: Arc<Route>) -> Decision<Ruling<Fallback>> {
-        self.decide(Event::Undeliverable(event), Fold::as_fallback)
+        self.decide(Event::Undeliverable(event), Fold::into_fallback)
     }
 
     fn on_watch(self: Arc<Self>, event: Arc<Watch>) -> Decision<Ruling<()>> {
-        self.decide(Event::Watch(event), Fold::as_permission)
+        self.decide(Event::Watch(event), Fold::into_permission)
     }
 
     fn on_expire(self: Arc<Self>, event: Arc<Expire>) -> Decision<Option<Duration>> {
-        self.decide(Event::Expire(event), Fold::as_lease)
+        self.decide(Event::Expire(event), Fold::into_lease)
     }
 
     fn observe(self: Arc<Self>, event: Event) {
@@ -237,7 +251,7 @@ fn instance(
         native,
         key,
         files,
-        &shared.pool,
+        &shared.chores,
     );
     if let Some(every) = hook.tick
         && instance.points().contains(Point::Tick)
@@ -296,7 +310,11 @@ fn key(hook: &HookSettings, files: &[SourceFile], settings: &Settings) -> [u8; 3
         hook.tick,
         hook.namespace,
         files,
-        limits
+        limits,
+        // An instance has its breaker for life.
+        settings.policy.breaker_errors,
+        settings.policy.breaker_window,
+        settings.policy.breaker_cooldown
     ]);
     Sha256::digest(parts.to_string()).into()
 }

@@ -22,18 +22,24 @@ use super::{
     breaker::Breaker,
     facilities::{CallServices, Facilities},
     hook::{CallContext, Hook, HookFault, Returned},
-    pool::Pool,
+    pool::{Pool, PoolFull},
     stats::LogGate,
     tape::Tape,
     timers::Due,
 };
 
-/// A hook that took this long is asked on the pool for a while, so that it does not hold up the
-/// threads that carry messages.
+/// A hook that took this long, or [`SLOW_CALLS`] times [`SLOW_CALL`] within a second, is asked on
+/// the pool for a while, so that it does not hold up the threads that carry messages. Once a little
+/// late says nothing: the thread may have been the one that had to wait.
+const VERY_SLOW_CALL: Duration = Duration::from_millis(20);
 const SLOW_CALL: Duration = Duration::from_millis(5);
+const SLOW_CALLS: u32 = 3;
 const SLOW_FOR_MS: i64 = 10_000;
 /// Calls of the instance's own life (start, stop, reload, ticks, timers) may take this long.
 const LIFECYCLE_BUDGET: Duration = Duration::from_secs(5);
+
+/// When a timer of an instance that does not serve is looked at again.
+const LATER: Duration = Duration::from_secs(1);
 
 /// A file that something was made from.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -65,6 +71,8 @@ pub(crate) struct Instance {
     started: AtomicBool,
     origin: Instant,
     slow_until_ms: AtomicI64,
+    /// Since when they are counted, and how many.
+    slow_calls: Mutex<(Option<Instant>, u32)>,
     /// A tick does not begin before the last one has ended.
     ticking: Mutex<()>,
 }
@@ -99,6 +107,7 @@ impl Instance {
             started: AtomicBool::new(false),
             origin: Instant::now(),
             slow_until_ms: AtomicI64::new(i64::MIN),
+            slow_calls: Mutex::default(),
             ticking: Mutex::new(()),
             facilities,
         });
@@ -141,8 +150,18 @@ impl Instance {
 
     /// A call took so long.
     pub(crate) fn note_time(&self, took: Duration) {
-        if took >= SLOW_CALL {
-            self.slow_until_ms.store(self.millis(Instant::now()) + SLOW_FOR_MS, SeqCst);
+        if took < SLOW_CALL {
+            return;
+        }
+        let now = Instant::now();
+        let often = {
+            let mut slow = self.slow_calls.lock();
+            let fresh = slow.0.is_some_and(|since| now - since < Duration::from_secs(1));
+            *slow = if fresh { (slow.0, slow.1 + 1) } else { (Some(now), 1) };
+            slow.1 >= SLOW_CALLS
+        };
+        if often || took >= VERY_SLOW_CALL {
+            self.slow_until_ms.store(self.millis(now) + SLOW_FOR_MS, SeqCst);
         }
     }
 
@@ -150,10 +169,20 @@ impl Instance {
         i64::try_from(now.saturating_duration_since(self.origin).as_millis()).unwrap_or(i64::MAX)
     }
 
-    /// Calls `on_start`.
-    pub(crate) fn start(&self) -> Result<(), HookFault> {
+    /// Calls `on_start`, and waits for it as long as such a call may take.
+    pub(crate) fn start(self: &Arc<Self>) -> Result<(), HookFault> {
         self.started.store(true, SeqCst);
-        self.lifecycle(&Event::Start)
+        if !self.points.contains(Point::Start) {
+            return Ok(());
+        }
+        let (done, is_done) = std::sync::mpsc::sync_channel(1);
+        let this = Arc::clone(self);
+        let submitted = self.pool.submit(move || drop(done.send(this.lifecycle(&Event::Start))));
+        let ticket = submitted.map_err(|PoolFull| HookFault::Overloaded)?;
+        is_done.recv_timeout(LIFECYCLE_BUDGET).unwrap_or_else(|_| {
+            ticket.give_up();
+            Err(HookFault::TimedOut)
+        })
     }
 
     /// Calls `on_reload` on the pool: a newer generation has it, too.
@@ -183,11 +212,16 @@ impl Instance {
                     this.lifecycle_logged(&Event::Tick);
                 }
             }
+            // Kept for a rollback; its timers wait as long.
+            Due::Timer(tag) if !this.active.load(SeqCst) => {
+                let again = Arc::downgrade(&this);
+                this.facilities.around.timers.after(LATER, again, tag);
+            }
             Due::Timer(tag) => {
                 this.facilities.timers_set.fetch_sub(1, SeqCst);
                 let context = this.context();
                 if let Err(fault) = contained(|| this.hook.on_timer(tag, &context)) {
-                    warn!(hook = %this.name, tag, kind = fault.kind(), %fault, "timer failed");
+                    warn!(hook = %this.name, tag, kind = fault.kind(), fault = %fault.to_string().escape_debug(), "timer failed");
                 }
             }
         });
@@ -201,7 +235,8 @@ impl Instance {
 
     fn context(&self) -> CallContext {
         let generation = self.facilities.generation.load(SeqCst);
-        let services = CallServices::new(&self.facilities, generation, None, false, Tape::Off);
+        let services =
+            CallServices::new(&self.facilities, generation, None, false, false, Tape::Off);
         CallContext {
             services: Arc::new(services) as Arc<dyn Services>,
             deadline: Instant::now() + LIFECYCLE_BUDGET,
@@ -221,7 +256,7 @@ impl Instance {
     fn lifecycle_logged(&self, event: &Event) {
         debug!(hook = %self.name, point = %event.point(), "lifecycle");
         if let Err(fault) = self.lifecycle(event) {
-            warn!(hook = %self.name, point = %event.point(), kind = fault.kind(), %fault, "hook failed");
+            warn!(hook = %self.name, point = %event.point(), kind = fault.kind(), fault = %fault.to_string().escape_debug(), "hook failed");
         }
     }
 }
@@ -234,7 +269,7 @@ impl Drop for Instance {
         let hook = std::mem::replace(&mut self.hook, Arc::new(Gone));
         let submitted = self.pool.submit(move || {
             if tell && let Err(fault) = contained(|| hook.call(&Event::Stop, &context)) {
-                warn!(hook = %name, kind = fault.kind(), %fault, "on_stop failed");
+                warn!(hook = %name, kind = fault.kind(), fault = %fault.to_string().escape_debug(), "on_stop failed");
             }
             hook.shut_down();
         });

@@ -1,6 +1,7 @@
 //! Where hooks' code comes from: scripts, plugins in files, plugins that are linked in.
 
 use std::{
+    env::consts::{DLL_PREFIX, DLL_SUFFIX},
     path::Path,
     sync::{
         Arc,
@@ -9,7 +10,7 @@ use std::{
 };
 
 use conexus_plugin_api::{
-    Capabilities, PointSet,
+    Capabilities, PointSet, StaticPlugin,
     host::{self, CallFault, Event, Services},
 };
 use parking_lot::Mutex;
@@ -23,7 +24,10 @@ use super::{
 use crate::{
     config::{HookSettings, HookSource, PluginSettings, ScriptSettings, Settings},
     plugin_host::{Bounds, Libraries, LoadedLibrary, NativeHook, PluginSource, linked},
-    script::Scripts,
+    script::{
+        Scripts,
+        tests::{Outcome, run_tests},
+    },
 };
 
 /// See the [module](self).
@@ -35,28 +39,38 @@ pub(crate) struct StockLoader {
 
 impl StockLoader {
     pub(crate) fn new(settings: &Settings) -> Self {
+        Self::with_linked(settings, &[])
+    }
+
+    /// Knows these plugins as well, under these names; one that is named like one of the
+    /// gateway's own takes its place.
+    pub(crate) fn with_linked(settings: &Settings, linked: &[(&str, StaticPlugin)]) -> Self {
         let bounds = Bounds { libraries: settings.policy.libraries, ..Bounds::default() };
         let scripts = Scripts::new(&settings.scripts);
+        let linked = [linked, &linked::plugins()].concat();
         Self {
-            libraries: Libraries::new(&linked::plugins(), Capabilities::ALL, bounds, None),
+            libraries: Libraries::new(&linked, Capabilities::ALL, bounds, None),
             scripts: Mutex::new((settings.scripts.clone(), scripts)),
         }
     }
 
     fn script(&self, name: &str, hook: &HookSettings, settings: &Settings) -> Result<Code, String> {
-        let script = {
+        let scripts = {
             let mut scripts = self.scripts.lock();
             if scripts.0 != settings.scripts {
                 *scripts = (settings.scripts.clone(), Scripts::new(&settings.scripts));
             }
-            scripts.1.compile(name).map_err(|error| error.to_string())?
+            scripts.1.clone()
         };
+        let script = scripts.compile(name).map_err(|error| error.to_string())?;
+        let path = settings.scripts.path.join(format!("{name}.rhai"));
         let config = hook.config.clone().into_iter().collect();
         Ok(Code {
             files: script.files().to_vec(),
             native: false,
             make: Box::new(move |_| {
                 let hook = script.instantiate(&config).map_err(|error| error.to_string())?;
+                self_test(&scripts, &path)?;
                 Ok(Arc::new(hook) as Arc<dyn Hook>)
             }),
         })
@@ -74,9 +88,13 @@ impl StockLoader {
         };
         // The file that the settings name, which may be another one of the same content.
         let files = match (&source, library.path().zip(library.sha256())) {
-            (PluginSource::File { path, .. }, Some((_, sha256))) if path.is_file() => {
-                vec![file(path, sha256)]
+            (PluginSource::File { path, crate_name: Some(name), .. }, Some((_, sha256)))
+                if path.is_dir() =>
+            {
+                let name = name.replace('-', "_");
+                vec![file(&path.join(format!("{DLL_PREFIX}{name}{DLL_SUFFIX}")), sha256)]
             }
+            (PluginSource::File { path, .. }, Some((_, sha256))) => vec![file(path, sha256)],
             (_, Some((path, sha256))) => vec![file(path, sha256)],
             _ => Vec::new(),
         };
@@ -96,6 +114,17 @@ impl Loader for StockLoader {
             HookSource::Plugin(name) => self.plugin(name, hook, settings),
         }
     }
+}
+
+/// Runs the tests that a script brings along.
+fn self_test(scripts: &Scripts, path: &Path) -> Result<(), String> {
+    let reports = run_tests(scripts, path).map_err(|error| error.to_string())?;
+    let failed = reports.into_iter().filter_map(|report| match report.outcome {
+        Outcome::Passed => None,
+        Outcome::Failed(why) => Some(format!("its test {} failed: {why}", report.name)),
+    });
+    let failed: Vec<_> = failed.collect();
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
 }
 
 fn file_source<'a>(name: &'a str, plugin: &'a PluginSettings) -> PluginSource<'a> {

@@ -37,7 +37,7 @@ mod timers;
 mod walk;
 
 pub use breaker::BreakerState;
-pub use engine::{Engine, GenerationStatus, HookStatus, Refusal, ReloadError, Status};
+pub use engine::{CheckedHook, Engine, GenerationStatus, HookStatus, Refusal, ReloadError, Status};
 pub(crate) use generation::hash_file;
 pub use hook::{CallContext, Hook, HookFault, Returned};
 pub use instance::SourceFile;
@@ -46,5 +46,6 @@ pub use judge::{
     World,
 };
 pub use pool::PoolUsage;
+pub(crate) use record::PUBLIC_HEADERS;
 pub use replay::{Change, ReplayError, Report, replay};
 pub use stats::HookCounts;

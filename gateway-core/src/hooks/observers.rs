@@ -52,6 +52,7 @@ impl Observers {
             let runtime = runtime.clone();
             thread::Builder::new()
                 .name("conexus-observer".into())
+                .stack_size(crate::script::STACK_BYTES)
                 .spawn(move || serve(&jobs, runtime.as_ref()))?;
             Ok(queue)
         };

@@ -15,7 +15,7 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 use serde::Serialize;
 
-use crate::config::PolicySettings;
+use crate::{config::PolicySettings, script::STACK_BYTES};
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -77,27 +77,23 @@ impl Pool {
 
     /// Runs it on a thread of the pool, which it must not panic on.
     pub(crate) fn submit(&self, work: impl FnOnce() + Send + 'static) -> Result<Ticket, PoolFull> {
+        let state = Arc::new(AtomicU8::new(WAITING));
+        let job = Job { work: Box::new(work), state: Arc::clone(&state) };
+        // What is dropped is dropped without the lock: it may be the last of an instance.
         let mut inner = self.0.inner.lock();
         if inner.queue.len() >= self.0.max_queue {
+            staff(&self.0, &mut inner);
             return Err(PoolFull);
         }
-        // Those that wait are as good as taken by the idle threads.
-        if inner.idle <= inner.queue.len() && inner.threads < self.0.max_threads {
-            let shared = Arc::clone(&self.0);
-            let started =
-                thread::Builder::new().name("conexus-hook".into()).spawn(move || serve(&shared));
-            match started {
-                Ok(_) => inner.threads += 1,
-                Err(_) if inner.threads == 0 => return Err(PoolFull),
-                Err(_) => {}
-            }
-        }
+        inner.queue.push_back(job);
+        staff(&self.0, &mut inner);
         if inner.threads == 0 {
             // All are lost, and no more may be.
+            let job = inner.queue.pop_back();
+            drop(inner);
+            drop(job);
             return Err(PoolFull);
         }
-        let state = Arc::new(AtomicU8::new(WAITING));
-        inner.queue.push_back(Job { work: Box::new(work), state: Arc::clone(&state) });
         self.0.more.notify_one();
         drop(inner);
         Ok(Ticket { state, shared: Arc::clone(&self.0) })
@@ -116,6 +112,18 @@ impl Drop for Pool {
     }
 }
 
+/// Starts another thread where more waits than idle threads will take, and one may be started.
+fn staff(shared: &Arc<Shared>, inner: &mut Inner) {
+    if inner.idle < inner.queue.len() && inner.threads < shared.max_threads {
+        let serving = Arc::clone(shared);
+        let started = thread::Builder::new()
+            .name("conexus-hook".into())
+            .stack_size(STACK_BYTES)
+            .spawn(move || serve(&serving));
+        inner.threads += usize::from(started.is_ok());
+    }
+}
+
 /// A call on its way through the pool.
 pub(crate) struct Ticket {
     state: Arc<AtomicU8>,
@@ -127,8 +135,10 @@ impl Ticket {
     pub(crate) fn give_up(&self) -> bool {
         let mut inner = self.shared.inner.lock();
         if self.state.compare_exchange(WAITING, GIVEN_UP, SeqCst, SeqCst).is_ok() {
-            let state = &self.state;
-            inner.queue.retain(|job| !Arc::ptr_eq(&job.state, state));
+            let at = inner.queue.iter().position(|job| Arc::ptr_eq(&job.state, &self.state));
+            let job = at.and_then(|at| inner.queue.remove(at));
+            drop(inner);
+            drop(job);
             return false;
         }
         if self.state.compare_exchange(RUNNING, GIVEN_UP, SeqCst, SeqCst).is_ok() {
@@ -136,13 +146,14 @@ impl Ticket {
             if inner.lost <= self.shared.max_lost {
                 // Another may be started in its place.
                 inner.threads -= 1;
+                staff(&self.shared, &mut inner);
             }
         }
         true
     }
 }
 
-fn serve(shared: &Shared) {
+fn serve(shared: &Arc<Shared>) {
     loop {
         let job = {
             let mut inner = shared.inner.lock();
@@ -167,7 +178,11 @@ fn serve(shared: &Shared) {
             let replaced = inner.lost <= shared.max_lost;
             inner.lost -= 1;
             if replaced {
-                return;
+                if inner.threads >= shared.max_threads {
+                    return;
+                }
+                // Its place was not taken.
+                inner.threads += 1;
             }
         }
     }
@@ -240,5 +255,44 @@ mod tests {
         assert!(pool.submit(move || done.send(()).unwrap()).is_ok());
         is_done.recv().unwrap();
         assert!(runs.recv().is_err());
+    }
+
+    #[test]
+    fn what_waits_is_served_once_a_lost_thread_may_be_replaced() {
+        let pool = pool(1, 8, 1);
+        let (first, _release) = occupy(&pool);
+        let (done, is_done) = mpsc::channel();
+        assert!(pool.submit(move || done.send(()).unwrap()).is_ok());
+        first.give_up();
+        is_done.recv().unwrap();
+    }
+
+    #[test]
+    fn a_full_queue_is_served_although_all_threads_were_lost() {
+        let pool = pool(1, 1, 0);
+        let (first, release) = occupy(&pool);
+        let (done, is_done) = mpsc::channel();
+        assert!(pool.submit(move || done.send(()).unwrap()).is_ok());
+        first.give_up();
+        assert!(pool.submit(|| {}).is_err());
+        drop(release);
+        is_done.recv().unwrap();
+    }
+
+    #[test]
+    fn what_is_given_up_is_dropped_without_the_lock() {
+        /// Like the last hold on an instance, whose end goes to the pool.
+        struct Submits(Arc<Pool>);
+        impl Drop for Submits {
+            fn drop(&mut self) {
+                let _ = self.0.submit(|| {});
+            }
+        }
+        let pool = Arc::new(pool(1, 8, 1));
+        let (_running, _release) = occupy(&pool);
+        let held = Submits(Arc::clone(&pool));
+        let waiting = pool.submit(move || drop(held)).unwrap_or_else(|PoolFull| panic!("no room"));
+        waiting.give_up();
+        assert_eq!(pool.usage().waiting, 1);
     }
 }

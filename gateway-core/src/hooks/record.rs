@@ -30,19 +30,13 @@ use crate::config::{Mode, TelemetrySettings};
 /// What stands in place of a value that is left out.
 pub(crate) const REDACTED: &str = "<redacted>";
 
-/// Headers whose values say nothing secret. All others are left out.
-pub(crate) const PUBLIC_HEADERS: [&str; 7] = [
-    "connection",
-    "host",
-    "origin",
-    "sec-websocket-protocol",
-    "sec-websocket-version",
-    "upgrade",
-    "user-agent",
-];
+/// Headers whose values say nothing secret. All others are left out; so is the list of subprotocols,
+/// since browsers have no other place for a token.
+pub(crate) const PUBLIC_HEADERS: [&str; 6] =
+    ["connection", "host", "origin", "sec-websocket-version", "upgrade", "user-agent"];
 
 /// Decisions that may wait to be written.
-const QUEUE: usize = 8192;
+const QUEUE: usize = 2048;
 /// A quiet file is flushed after this.
 const FLUSH_AFTER: Duration = Duration::from_millis(200);
 
@@ -75,6 +69,21 @@ pub(crate) struct StepRecord {
     pub(crate) reads: Vec<Read>,
     /// Whether the same hook would say the same again, given the event and the reads.
     pub(crate) replayable: bool,
+}
+
+impl StepRecord {
+    /// Of a hook in shadow mode whose answer was not waited for.
+    pub(crate) fn aside(entry: &super::chain::Entry) -> Self {
+        Self {
+            hook: entry.instance.name.to_string(),
+            mode: entry.mode,
+            answer: None,
+            fault: None,
+            micros: 0,
+            reads: Vec::new(),
+            replayable: false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,8 +183,12 @@ struct LogFile {
 
 impl LogFile {
     fn open(path: &Path, max_bytes: u64) -> io::Result<Self> {
-        let file = append_to(path)?;
+        let mut file = append_to(path)?;
         let bytes = file.metadata()?.len();
+        // The last line may have been cut short, by a crash or a full disk.
+        if bytes > 0 {
+            file.write_all(b"\n")?;
+        }
         let (path, out) = (path.to_owned(), BufWriter::new(file));
         Ok(Self { path, max_bytes, bytes, dirty: false, out })
     }
@@ -234,11 +247,8 @@ mod tests {
     fn records_are_lines_of_json_and_full_files_are_put_aside() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("decisions.jsonl");
-        let settings = TelemetrySettings {
-            decision_log: Some(path.clone()),
-            decision_log_bytes: 200,
-            ..TelemetrySettings::default()
-        };
+        let settings =
+            TelemetrySettings { decision_log: Some(path.clone()), decision_log_bytes: 200 };
         let recorder = Recorder::open(&settings).unwrap().unwrap();
         for n in 0..4 {
             recorder.record(record(n));

@@ -63,6 +63,8 @@ pub enum ReplayError {
 pub struct Report {
     /// Decisions in the log.
     pub decisions: usize,
+    /// Lines that are no records, from 1: cut short by a crash or a full disk.
+    pub unreadable: Vec<usize>,
     /// Decisions whose ruling would have been another, or whose hooks would have said something else.
     pub changed: usize,
     /// Steps that were taken as recorded since they cannot be repeated, by hook.
@@ -121,8 +123,17 @@ pub(crate) fn replay_with(
         if line.trim().is_empty() {
             continue;
         }
-        let record: DecisionRecord = serde_json::from_str(&line)
-            .map_err(|fault| ReplayError::Line { line: index + 1, fault })?;
+        let record: DecisionRecord = match serde_json::from_str(&line) {
+            Ok(record) => record,
+            // Then it is no log at all.
+            Err(fault) if index == 0 => {
+                return Err(ReplayError::Line { line: 1, fault });
+            }
+            Err(_) => {
+                report.unreadable.push(index + 1);
+                continue;
+            }
+        };
         now.store(record.time_ms, SeqCst);
         stage.act(index + 1, record, &mut report);
     }
@@ -323,11 +334,12 @@ impl Seen {
             Event::Registered(event) => {
                 agents.insert(key(&event.agent), Arc::clone(&event.agent));
             }
-            Event::Disconnect(event) => {
-                if agents.get(&key(&event.agent)).is_some_and(|a| a.session == event.agent.session)
-                {
-                    agents.remove(&key(&event.agent));
-                }
+            Event::Disconnect(event)
+                if agents
+                    .get(&key(&event.agent))
+                    .is_some_and(|agent| agent.session == event.agent.session) =>
+            {
+                agents.remove(&key(&event.agent));
             }
             Event::Route(event) | Event::Undeliverable(event) => {
                 agents.insert(key(&event.from), Arc::clone(&event.from));

@@ -21,7 +21,6 @@ const FAULTS: [&str; 6] = ["error", "panic", "timeout", "bad_return", "overload"
 /// See the [module](self). Relaxed throughout: read for reports, never to decide.
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
-    calls: AtomicU64,
     verdicts: [AtomicU64; VERDICTS.len()],
     faults: [AtomicU64; FAULTS.len()],
     overruns: AtomicU64,
@@ -56,11 +55,10 @@ impl Stats {
 
     /// A call took so long, whatever came of it.
     pub(crate) fn took(&self, time: Duration) {
-        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let bucket = BUCKETS.partition_point(|bound| *bound < micros);
-        self.calls.fetch_add(1, Relaxed);
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = BUCKETS.partition_point(|bound| *bound < nanos / 1000);
         self.buckets[bucket].fetch_add(1, Relaxed);
-        self.nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        self.nanos.fetch_add(nanos, Relaxed);
     }
 
     pub(crate) fn overran(&self) {
@@ -78,7 +76,7 @@ impl Stats {
         };
         let buckets: Vec<u64> = self.buckets.iter().map(load).collect();
         HookCounts {
-            calls: load(&self.calls),
+            calls: buckets.iter().sum(),
             verdicts: named(&VERDICTS, &self.verdicts),
             faults: named(&FAULTS, &self.faults),
             overruns: load(&self.overruns),

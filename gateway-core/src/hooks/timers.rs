@@ -116,7 +116,9 @@ fn run(shared: &Shared) {
                     let at = now + every.min(A_YEAR);
                     inner.entries.push(Reverse(Entry { at, ..entry }));
                 }
-                parking_lot::MutexGuard::unlocked(&mut inner, || instance.is_due(entry.due));
+                let due = entry.due;
+                // It may be the last hold on the instance.
+                parking_lot::MutexGuard::unlocked(&mut inner, move || instance.is_due(due));
             }
         }
     }

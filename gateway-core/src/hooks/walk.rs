@@ -17,7 +17,7 @@ use super::{
     generation::Generation,
     hook::HookFault,
     judge::Decision,
-    record::{DecisionRecord, FaultRecord, StepRecord, redacted},
+    record::{DecisionRecord, FaultRecord, REDACTED, StepRecord, redacted},
     replay::ASIDE,
     tape::Tape,
 };
@@ -57,8 +57,8 @@ impl Walk {
                 let (mut walk, mut outcome) = (walk, outcome);
                 loop {
                     let fold = match walk.take(outcome.await) {
-                        Err(fold) => fold,
-                        Ok(further) => match further.proceed() {
+                        Flow::End => walk.finish(),
+                        Flow::Next => match walk.proceed() {
                             Progress::Done(fold) => fold,
                             Progress::Waiting { walk: waiting, outcome: next } => {
                                 (walk, outcome) = (waiting, next);
@@ -72,45 +72,43 @@ impl Walk {
         }
     }
 
-    fn entry(&self) -> Option<Arc<Entry>> {
-        self.generation.chain(self.event.point()).get(self.next).cloned()
-    }
-
     fn proceed(mut self) -> Progress {
-        while let Some(entry) = self.entry() {
+        loop {
+            let Some(entry) = self.generation.chain(self.event.point()).get(self.next) else {
+                return Progress::Done(self.finish());
+            };
             let tape = if self.trace.is_some() { Tape::recording() } else { Tape::Off };
             match entry.ask(&self.event, self.generation.number, tape) {
                 Asked::Now(outcome) => match self.take(outcome) {
-                    Ok(further) => self = further,
-                    Err(fold) => return Progress::Done(fold),
+                    Flow::Next => {}
+                    Flow::End => return Progress::Done(self.finish()),
                 },
                 Asked::Later(outcome) if entry.mode == Mode::Shadow => {
+                    let entry = Arc::clone(entry);
+                    if let Some((_, steps)) = &mut self.trace {
+                        // What it says comes too late for this record, and has one of its own.
+                        steps.push(StepRecord::aside(&entry));
+                    }
                     self.watch_aside(entry, outcome);
                     self.next += 1;
                 }
                 Asked::Later(outcome) => return Progress::Waiting { walk: self, outcome },
             }
         }
-        Progress::Done(self.finish())
     }
 
-    /// Takes the outcome of the hook that was asked last. `Err` is the end.
-    fn take(mut self, outcome: Outcome) -> Result<Self, Fold> {
-        let Some(entry) = self.entry() else { return Err(self.finish()) };
-        self.next += 1;
-        let point = self.event.point();
-        let (result, flow) = judge(&entry, &mut self.fold, outcome.result, &self.generation);
-        let noticed =
-            entry.settle(&result, outcome.took, self.event.agent().map(|agent| &*agent.did));
-        self.generation.tell_of_fault(&entry, point, &self.event, noticed);
-        if let Some((_, steps)) = &mut self.trace {
-            let outcome = Outcome { result, ..outcome };
-            steps.push(step(&entry, &self.event, outcome));
+    /// Takes the outcome of the hook that was asked last.
+    fn take(&mut self, outcome: Outcome) -> Flow {
+        let Self { generation, event, fold, next, trace } = self;
+        let Some(entry) = generation.chain(event.point()).get(*next) else { return Flow::End };
+        *next += 1;
+        let (result, flow) = judge(entry, fold, outcome.result, generation);
+        let noticed = entry.settle(&result, outcome.took, event.agent().map(|agent| &*agent.did));
+        generation.tell_of_fault(entry, event.point(), event, noticed);
+        if let Some((_, steps)) = trace {
+            steps.push(step(entry, event, Outcome { result, ..outcome }));
         }
-        match flow {
-            Flow::Next => Ok(self),
-            Flow::End => Err(self.finish()),
-        }
+        flow
     }
 
     /// A hook in shadow mode takes its time: nobody waits for it.
@@ -189,7 +187,9 @@ pub(crate) fn step(entry: &Entry, event: &Event, outcome: Outcome) -> StepRecord
     let (answer, fault) = match outcome.result {
         Ok(answer) => (Some(answer), None),
         Err(fault) => {
-            (None, Some(FaultRecord { kind: fault.kind().into(), message: fault.to_string() }))
+            // Both may tell what it looked at, and are of no use to a replay.
+            let message = if secret { REDACTED.into() } else { fault.to_string() };
+            (None, Some(FaultRecord { kind: fault.kind().into(), message }))
         }
     };
     StepRecord {
@@ -198,7 +198,7 @@ pub(crate) fn step(entry: &Entry, event: &Event, outcome: Outcome) -> StepRecord
         answer,
         fault,
         micros: u64::try_from(outcome.took.as_micros()).unwrap_or(u64::MAX),
-        reads: outcome.reads,
+        reads: if secret { Vec::new() } else { outcome.reads },
         replayable: !secret && entry.instance.is_replayable(),
     }
 }

@@ -529,10 +529,10 @@ fn host_functions_do_what_they_say() {
 fn what_the_decision_log_leaves_out_is_noted_when_it_is_read() {
     let world = World::new();
     for (text, secret) in [
-        (
-            "fn on_connect(e) { e.header(\"Origin\"); e.query_param(\"a\"); e.ip; e.path; () }",
-            false,
-        ),
+        ("fn on_connect(e) { e.header(\"Origin\"); e.ip; e.path; () }", false),
+        ("fn on_connect(e) { e.query_param(\"a\"); () }", true),
+        ("fn on_connect(e) { e.query; () }", true),
+        ("fn on_connect(e) { e.header(\"sec-websocket-protocol\"); () }", true),
         ("fn on_connect(e) { e.header(\"authorization\"); () }", true),
         ("fn on_connect(e) { e.headers; () }", true),
     ] {

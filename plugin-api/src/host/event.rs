@@ -99,8 +99,8 @@ impl Event {
     }
 }
 
-/// Somebody asks for a WebSocket.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Somebody asks for a WebSocket. `Debug` leaves out what may hold a secret.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Connect {
     /// Where from.
     pub address: SocketAddr,
@@ -113,6 +113,15 @@ pub struct Connect {
     /// Hooks' own values, kept for this connection.
     #[serde(skip)]
     pub connection: Option<Arc<Connection>>,
+}
+
+impl fmt::Debug for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connect")
+            .field("address", &self.address)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A proof is valid, nothing is stored yet.

@@ -7,6 +7,7 @@ pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod policy;
+pub(crate) mod process;
 
 use std::{future::Future, time::Duration};
 

@@ -14,17 +14,7 @@ use super::{
     ask,
     values::parse_json,
 };
-
-/// Headers that say nothing about who asks: reading them leaves a decision replayable.
-const PLAIN_HEADERS: [&str; 7] = [
-    "host",
-    "origin",
-    "user-agent",
-    "sec-websocket-protocol",
-    "sec-websocket-version",
-    "connection",
-    "upgrade",
-];
+use crate::hooks::PUBLIC_HEADERS;
 
 macro_rules! event_types {
     ($($Type:ident($Inner:ty) = $name:literal;)+) => {
@@ -120,23 +110,25 @@ fn payload(event: &RouteEvent) -> Fallible<Dynamic> {
     Ok(event.0.payload.get_or_init(|| parsed).clone())
 }
 
+/// What a hook looks at now is left out of the decision log.
+fn note_secret(context: &NativeCallContext<'_>) -> Fallible<()> {
+    ask(context, |services| {
+        services.secret_read();
+        Ok(())
+    })
+}
+
 fn header(context: &NativeCallContext<'_>, event: &ConnectEvent, name: &str) -> Fallible<Dynamic> {
     let name = name.to_ascii_lowercase();
-    if !PLAIN_HEADERS.contains(&name.as_str()) {
-        ask(context, |services| {
-            services.secret_read();
-            Ok(())
-        })?;
+    if !PUBLIC_HEADERS.contains(&name.as_str()) {
+        note_secret(context)?;
     }
     let value = event.0.headers.iter().find(|(known, _)| *known == name);
     Ok(text_or_unit(value.map(|(_, value)| value.as_str())))
 }
 
 fn headers(context: &NativeCallContext<'_>, event: &ConnectEvent) -> Fallible<Array> {
-    ask(context, |services| {
-        services.secret_read();
-        Ok(())
-    })?;
+    note_secret(context)?;
     let entry = |(name, value): &(String, String)| {
         let entry =
             [("name".into(), name.as_str().into()), ("value".into(), value.as_str().into())];
@@ -145,9 +137,18 @@ fn headers(context: &NativeCallContext<'_>, event: &ConnectEvent) -> Fallible<Ar
     Ok(event.0.headers.iter().map(entry).collect())
 }
 
-fn query_param(event: &ConnectEvent, name: &str) -> Dynamic {
-    let mut pairs = url::form_urlencoded::parse(event.0.query.as_bytes());
-    text_or_unit(pairs.find(|(key, _)| key == name).map(|(_, value)| value).as_deref())
+fn query<'a>(context: &NativeCallContext<'_>, event: &'a ConnectEvent) -> Fallible<&'a str> {
+    note_secret(context)?;
+    Ok(&event.0.query)
+}
+
+fn query_param(
+    context: &NativeCallContext<'_>,
+    event: &ConnectEvent,
+    name: &str,
+) -> Fallible<Dynamic> {
+    let mut pairs = url::form_urlencoded::parse(query(context, event)?.as_bytes());
+    Ok(text_or_unit(pairs.find(|(key, _)| key == name).map(|(_, value)| value).as_deref()))
 }
 
 fn whole(number: impl TryInto<i64>) -> i64 {
@@ -164,8 +165,12 @@ fn connect(bindings: &mut Bindings) {
     bindings.field("ip", |e: &mut ConnectEvent| e.0.address.ip().to_canonical().to_string());
     bindings.field("port", |e: &mut ConnectEvent| i64::from(e.0.address.port()));
     bindings.field("path", |e: &mut ConnectEvent| e.0.path.clone());
-    bindings.field("query", |e: &mut ConnectEvent| e.0.query.clone());
-    bindings.function("query_param", |e: &mut ConnectEvent, name: &str| query_param(e, name));
+    bindings.field("query", |c: NativeCallContext, e: &mut ConnectEvent| {
+        query(&c, e).map(str::to_owned)
+    });
+    bindings.function("query_param", |c: NativeCallContext, e: &mut ConnectEvent, name: &str| {
+        query_param(&c, e, name)
+    });
     bindings.function("header", |c: NativeCallContext, e: &mut ConnectEvent, name: &str| {
         header(&c, e, name)
     });

@@ -16,10 +16,8 @@ thread_local! {
 
 /// Runs it; `Err` is what the panic said.
 pub(super) fn contained<T>(run: impl FnOnce() -> T) -> Result<T, String> {
-    let deeper = Deeper::enter();
-    let result = catch_unwind(AssertUnwindSafe(run));
-    drop(deeper);
-    result.map_err(|payload| {
+    let _deeper = Deeper::enter();
+    catch_unwind(AssertUnwindSafe(run)).map_err(|payload| {
         let text = describe(&*payload);
         // A payload may panic when it is dropped; the payload of that panic is left alone.
         if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
