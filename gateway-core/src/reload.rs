@@ -133,16 +133,17 @@ impl Reloader {
         Ok(Reloaded { generation, needs_restart })
     }
 
-    /// Reloads if a file has changed since the last attempt.
-    fn reload_if_changed(&self) {
+    /// Reloads if a file has changed since the last attempt; whether one had.
+    fn reload_if_changed(&self) -> bool {
         let mut seen = self.seen.lock();
         if hashes(&self.sources, &seen, &self.engine) == seen.hashes {
             debug!("no file that matters has changed");
-            return;
+            return false;
         }
         debug!("files have changed");
         // It says itself what came of it.
         let _ = self.reload_over(&mut seen);
+        true
     }
 
     /// All files whose change matters.
@@ -243,8 +244,14 @@ pub async fn watch(reloader: Arc<Reloader>) {
         watch_folders(&mut watcher, &mut watched, &files.unwrap_or_default());
         // What happened before a folder was watched is not missed either.
         let reloading = Arc::clone(&reloader);
-        if tokio::task::spawn_blocking(move || reloading.reload_if_changed()).await.is_err() {
-            warn!("a reload panicked");
+        match tokio::task::spawn_blocking(move || reloading.reload_if_changed()).await {
+            // Other files may matter now. Not at once: one may be half written just then.
+            Ok(true) => {
+                tokio::time::sleep(SETTLED).await;
+                continue;
+            }
+            Ok(false) => {}
+            Err(_) => warn!("a reload panicked"),
         }
         if touched.recv().await.is_none() {
             return;

@@ -206,7 +206,7 @@ sections! {
         /// at the folder of the file that sets it.
         path: PathBuf = PathBuf::from("scripts"), Kind::Path;
         /// Operations of one call.
-        max_operations: usize = 1_000_000, Kind::count(1000, 1_000_000_000);
+        max_operations: usize = 1_000_000, Kind::count(1000, 10_000_000);
         /// Calls of functions within functions.
         max_call_levels: usize = 32, Kind::count(1, 256);
         /// Nesting of expressions.
@@ -215,9 +215,9 @@ sections! {
         #[serde(with = "units::size")]
         max_string_bytes: usize = 64 * KIB, Kind::size(KIB, 16 * MIB);
         /// Elements of the longest array.
-        max_array_size: usize = 10_000, Kind::count(1, 10_000_000);
+        max_array_size: usize = 10_000, Kind::count(1, 100_000);
         /// Entries of the largest map.
-        max_map_size: usize = 10_000, Kind::count(1, 10_000_000);
+        max_map_size: usize = 10_000, Kind::count(1, 100_000);
         /// Variables at once.
         max_variables: usize = 256, Kind::count(16, 100_000);
     }

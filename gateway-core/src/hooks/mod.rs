@@ -7,12 +7,12 @@
 //!
 //! Behind it is the [`Engine`], in this order:
 //!
-//! - [`engine`]: which [`generation`] judges, and how another takes its place;
-//! - [`walk`]: one event's way along its [`chain`], folded ([`fold`]) to a ruling;
-//! - [`instance`]: one configured [`Hook`], kept in check by its [`breaker`] and the [`pool`];
-//! - [`facilities`]: what an instance may ask of the gateway; [`tape`], [`record`] and [`replay`]
+//! - `engine`: which `generation` judges, and how another takes its place;
+//! - `walk`: one event's way along its `chain`, folded (`fold`) to a ruling;
+//! - `instance`: one configured [`Hook`], kept in check by its `breaker` and the `pool`;
+//! - `facilities`: what an instance may ask of the gateway; `tape`, `record` and `replay`
 //!   keep what it was told, and let another policy judge it again;
-//! - [`observers`], [`timers`]: what is told after the fact, and what is due.
+//! - `observers`, `timers`: what is told after the fact, and what is due.
 //!
 //! [`EmptyChain`] has no hook: everything goes the protocol's way.
 
