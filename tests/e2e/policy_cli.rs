@@ -3,6 +3,7 @@
 mod admin;
 mod checking;
 mod making;
+mod members;
 mod replaying;
 mod testing;
 

@@ -294,7 +294,7 @@ async fn a_configuration_file_that_is_not_there_is_an_error_that_names_it() {
 async fn check_judges_the_configuration_and_starts_nothing() {
     let folder = folder_with(&[("gateway.toml", "[presence]\ntimeout = \"45s\"\n")]);
     let shown = printed(folder.path(), &["check"]).await;
-    assert!(shown.starts_with("configuration is valid: 1 file, 1 of "), "{shown}");
+    assert!(shown.starts_with("settings are valid: 1 file, 1 of "), "{shown}");
     let open = ["check", "--set", "server.listen=0.0.0.0:8000"];
     let shown = printed(folder.path(), &open).await;
     assert!(shown.contains("warning: ") && shown.contains("public_urls"), "{shown}");

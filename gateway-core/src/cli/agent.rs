@@ -6,7 +6,7 @@ use std::{
 };
 
 use conexus_client::{
-    Client, ConnectError, Identity, Message, ReconnectPolicy, SendError,
+    Client, ConnectError, Identity, Message, Metadata, ReconnectPolicy, SendError,
     protocol::{Malformed, MessageType},
 };
 
@@ -14,6 +14,9 @@ use super::{
     keyfile::{self, KeyFileError},
     terminal::harmless,
 };
+
+/// Read when `--credentials` is not given, which other users of the machine could see.
+const CREDENTIALS_VARIABLE: &str = "CONEXUS_CREDENTIALS";
 
 /// How an agent appears at a gateway.
 #[derive(clap::Args)]
@@ -26,6 +29,23 @@ pub(super) struct Options {
     /// Private key, as `conexus keygen` writes it; made if missing. Without it, a key for this once
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+
+    /// The name that it publishes
+    #[arg(long)]
+    name: Option<String>,
+
+    /// A capability that it publishes; may be repeated
+    #[arg(long = "capability", value_name = "NAME")]
+    capabilities: Vec<String>,
+
+    /// An attribute that it publishes; may be repeated
+    #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
+    attributes: Vec<(String, String)>,
+
+    /// What it presents to the gateway's policy alone; better given in the variable
+    /// CONEXUS_CREDENTIALS. Sent over TLS or loopback only
+    #[arg(long, value_name = "TEXT")]
+    credentials: Option<String>,
 
     /// Do not check the signatures of other agents
     #[arg(long)]
@@ -62,11 +82,19 @@ impl Options {
             Some(path) => keyfile::open(path)?,
             None => Identity::generate(),
         };
-        let client = Client::builder(&self.url, identity)
+        let mut builder = Client::builder(&self.url, identity)
             .verify_incoming(!self.no_verify)
-            .reconnect(ReconnectPolicy { max_attempts: 0, ..ReconnectPolicy::default() })
-            .build()
-            .map_err(|source| self.connect_error(source))?;
+            .metadata(Metadata {
+                name: self.name.clone(),
+                capabilities: self.capabilities.clone(),
+                attributes: self.attributes.iter().cloned().collect(),
+            })
+            .reconnect(ReconnectPolicy { max_attempts: 0, ..ReconnectPolicy::default() });
+        let given = self.credentials.clone();
+        if let Some(text) = given.or_else(|| std::env::var(CREDENTIALS_VARIABLE).ok()) {
+            builder = builder.credentials(text);
+        }
+        let client = builder.build().map_err(|source| self.connect_error(source))?;
         client.on_error(|error| {
             eprintln!("{}", harmless(&with_causes(error)));
         });
@@ -95,7 +123,13 @@ impl Options {
     }
 }
 
-fn with_causes(error: &dyn std::error::Error) -> String {
+fn attribute(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("no \"=\"; expected NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// An error and what led to it, on one line.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -44,7 +44,7 @@ pub(super) struct Options {
 pub enum AgentsError {
     #[error("the gateway at {url} cannot be asked")]
     Request { url: Url, source: reqwest::Error },
-    #[error("{0} is no http or https URL")]
+    #[error("{0} is no URL of a gateway: http, https, ws or wss")]
     Url(Url),
     #[error("the gateway at {url} answered {status}{}", hint(*.status))]
     Status { url: Url, status: reqwest::StatusCode },
@@ -129,7 +129,7 @@ async fn fetch_page(
     }
 }
 
-/// `/agents` below the gateway's URL. A page is at least one agent, so that a limit of 0 asks
+/// `/agents` below the gateway's URL, which may also be the one that agents dial. A page is at least one agent, so that a limit of 0 asks
 /// for the count alone.
 fn page_url(
     gateway: &Url,
@@ -137,10 +137,16 @@ fn page_url(
     cursor: Option<&str>,
 ) -> Result<Url, AgentsError> {
     let mut url = gateway.clone();
-    if !matches!(url.scheme(), "http" | "https") {
+    let scheme = match url.scheme() {
+        "http" | "ws" => "http",
+        "https" | "wss" => "https",
+        _ => return Err(AgentsError::Url(url)),
+    };
+    if url.set_scheme(scheme).is_err() {
         return Err(AgentsError::Url(url));
     }
-    url.set_path(&format!("{}/agents", gateway.path().trim_end_matches('/')));
+    let folder = gateway.path().trim_end_matches('/');
+    url.set_path(&format!("{}/agents", folder.strip_suffix("/ws").unwrap_or(folder)));
     url.set_query(None);
     if wanted.is_some() || cursor.is_some() {
         let mut query = url.query_pairs_mut();
@@ -259,9 +265,11 @@ mod tests {
         for (gateway, expected) in [
             ("http://127.0.0.1:8000", "http://127.0.0.1:8000/agents"),
             ("https://example.org/gw/?x=1", "https://example.org/gw/agents"),
+            ("ws://127.0.0.1:8000/ws", "http://127.0.0.1:8000/agents"),
+            ("wss://example.org/gw/ws", "https://example.org/gw/agents"),
         ] {
             assert_eq!(page_url(&gateway.parse().unwrap(), None, None).unwrap().as_str(), expected);
         }
-        assert!(page_url(&"ws://127.0.0.1/ws".parse().unwrap(), None, None).is_err());
+        assert!(page_url(&"ftp://127.0.0.1/ws".parse().unwrap(), None, None).is_err());
     }
 }

@@ -17,11 +17,7 @@ pub(super) fn check(sources: &Sources) -> io::Result<ExitCode> {
             let files = counted(loaded.files.len(), "file");
             let set = loaded.origins.values().filter(|origin| **origin != config::Origin::Default);
             let set = set.count();
-            writeln!(
-                out,
-                "configuration is valid: {files}, {set} of {} keys set",
-                config::KEYS.len()
-            )?;
+            writeln!(out, "settings are valid: {files}, {set} of {} keys set", config::KEYS.len())?;
             writeln!(out, "policy: {}", summary(&loaded.settings.policies))?;
             for warning in &loaded.warnings {
                 writeln!(out, "warning: {warning}")?;
@@ -31,6 +27,7 @@ pub(super) fn check(sources: &Sources) -> io::Result<ExitCode> {
                     for hook in &hooks {
                         writeln!(out, "{}", line(hook))?;
                     }
+                    writeln!(out, "configuration and policy are valid")?;
                     Ok(ExitCode::SUCCESS)
                 }
                 Err(error) => {

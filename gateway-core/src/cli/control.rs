@@ -14,7 +14,7 @@ use super::{
     http::{ClientError, direct_client},
     terminal::{harmless, table},
 };
-use crate::config::{self, Settings, Sources};
+use crate::config::{self, ConfigErrors, Sources};
 
 /// A reload compiles and starts whatever has changed.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(clap::Args)]
 pub(super) struct Options {
     /// The gateway's admin listener; without it, the address in the configuration
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = admin_url)]
     admin: Option<Url>,
 
     /// Print JSON
@@ -53,6 +53,10 @@ pub enum ControlError {
     Url(Url),
     #[error("admin.listen ({0}) cannot be asked")]
     Address(std::net::SocketAddr),
+    #[error(
+        "{0}\nthe admin listener's address is not known; give it with --admin http://127.0.0.1:PORT"
+    )]
+    Unknown(ConfigErrors),
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error("cannot print")]
@@ -104,11 +108,18 @@ pub(super) async fn control(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The address in the configuration, or the default one where that is faulty: the gateway says
-/// what is wrong when it is asked.
+/// A URL, or just an address.
+fn admin_url(text: &str) -> Result<Url, url::ParseError> {
+    if text.contains("://") { text.parse() } else { format!("http://{text}").parse() }
+}
+
+/// The address in the configuration. Where that is faulty an address that is not certain is none:
+/// another gateway may listen there.
 fn configured(sources: &Sources) -> Result<Url, ControlError> {
-    let settings = config::load(sources).map_or_else(|_| Settings::default(), |it| it.settings);
-    let address = settings.admin.listen;
+    let address = match config::load(sources) {
+        Ok(loaded) => loaded.settings.admin.listen,
+        Err(errors) => config::admin_address(sources).ok_or(ControlError::Unknown(errors))?,
+    };
     format!("http://{address}/").parse().map_err(|_| ControlError::Address(address))
 }
 
@@ -208,6 +219,59 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// What would be asked with this file, variables and `--set`.
+    fn asked(file: Option<&str>, env: &[(&str, &str)], set: &[&str]) -> Result<String, String> {
+        let folder = tempfile::tempdir().unwrap();
+        if let Some(text) = file {
+            std::fs::write(folder.path().join("gateway.toml"), text).unwrap();
+        }
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let sources = Sources {
+            config: None,
+            working_dir: folder.path().to_owned(),
+            env: env.collect(),
+            set: set.iter().map(|text| (*text).to_owned()).collect(),
+        };
+        configured(&sources).map(String::from).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_faulty_configuration_leads_to_no_other_gateway() {
+        const FAULTY: &str = "[log]\nnonsense = 1\n";
+        const TORN: &str = "[admin]\nlisten = \"127.0.0.1:1\"\n[log\n";
+        let known = |port: u16| Ok(format!("http://127.0.0.1:{port}/"));
+        let with_address = format!("{FAULTY}[admin]\nlisten = \"127.0.0.1:9177\"\n");
+        assert_eq!(asked(None, &[], &[]), known(9100));
+        assert_eq!(asked(Some(&with_address), &[], &[]), known(9177));
+        assert_eq!(asked(Some(TORN), &[], &["admin.listen=127.0.0.1:2"]), known(2));
+        assert_eq!(asked(Some(TORN), &[("CONEXUS_ADMIN__LISTEN", "127.0.0.1:3")], &[]), known(3));
+        let misspelt = "[admin]\nlistne = \"127.0.0.1:1\"\n";
+        let untyped = "admin = 1\n";
+        for (file, set) in [
+            (FAULTY, None),
+            (TORN, None),
+            (misspelt, None),
+            (untyped, None),
+            (with_address.as_str(), Some("admin.listen=nowhere")),
+            (with_address.as_str(), Some("admin.listen")),
+        ] {
+            let refused = asked(Some(file), &[], set.as_slice()).unwrap_err();
+            assert!(refused.contains("give it with --admin http://127.0.0.1:PORT"), "{refused}");
+            assert!(refused.lines().count() > 1, "the faults are listed: {refused}");
+        }
+    }
+
+    #[test]
+    fn an_admin_listener_is_named_by_a_url_or_an_address() {
+        for (text, url) in [
+            ("127.0.0.1:9177", "http://127.0.0.1:9177/"),
+            ("localhost:9177", "http://localhost:9177/"),
+            ("http://[::1]:9177", "http://[::1]:9177/"),
+        ] {
+            assert_eq!(admin_url(text).unwrap().as_str(), url);
+        }
+    }
 
     #[test]
     fn hooks_are_shown_with_what_runs_and_why_a_candidate_was_refused() {

@@ -3,13 +3,13 @@
 use std::{
     fs::File,
     io::{self, BufReader, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use super::terminal::harmless;
+use super::{agent::with_causes, terminal::harmless};
 use crate::{
-    config::{self, Sources},
+    config::{self, Settings, Sources},
     hooks::{self, ReplayError, Report},
 };
 
@@ -18,7 +18,7 @@ pub(super) struct Options {
     /// A decision log, as telemetry.decision_log names one
     log: PathBuf,
 
-    /// Exit with status 1 if anything would be decided otherwise
+    /// Exit with status 1 if anything would be decided otherwise or could not be read
     #[arg(long)]
     expect_same: bool,
 
@@ -44,6 +44,7 @@ pub enum ReplayCommandError {
     Print(#[from] io::Error),
 }
 
+/// Exit status 2 where nothing could be judged, so that 1 says that something differs.
 pub(super) fn replay(options: &Options, sources: &Sources) -> Result<ExitCode, ReplayCommandError> {
     let settings = match config::load(sources) {
         Ok(loaded) => loaded.settings,
@@ -52,13 +53,13 @@ pub(super) fn replay(options: &Options, sources: &Sources) -> Result<ExitCode, R
             return Ok(ExitCode::from(2));
         }
     };
-    let path = options.log.clone();
-    let log = File::open(&path)
-        .map_err(|source| ReplayCommandError::Open { path: path.clone(), source })?;
-    let report = hooks::replay(BufReader::new(log), &settings).map_err(|error| match error {
-        ReplayError::Policy(error) => ReplayCommandError::Policy(error.to_string()),
-        source => ReplayCommandError::Replay { path, source },
-    })?;
+    let report = match judge(&options.log, &settings) {
+        Ok(report) => report,
+        Err(error) => {
+            writeln!(io::stderr(), "error: {}", with_causes(&error))?;
+            return Ok(ExitCode::from(2));
+        }
+    };
     let mut out = io::stdout().lock();
     if options.json {
         writeln!(out, "{:#}", serde_json::json!(report))?;
@@ -67,6 +68,16 @@ pub(super) fn replay(options: &Options, sources: &Sources) -> Result<ExitCode, R
     }
     let differs = options.expect_same && (report.changed > 0 || !report.unreadable.is_empty());
     Ok(if differs { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn judge(path: &Path, settings: &Settings) -> Result<Report, ReplayCommandError> {
+    let path = path.to_owned();
+    let log = File::open(&path)
+        .map_err(|source| ReplayCommandError::Open { path: path.clone(), source })?;
+    hooks::replay(BufReader::new(log), settings).map_err(|error| match error {
+        ReplayError::Policy(error) => ReplayCommandError::Policy(error.to_string()),
+        source => ReplayCommandError::Replay { path, source },
+    })
 }
 
 fn pretty(report: &Report, show: usize) -> String {

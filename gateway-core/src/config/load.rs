@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -102,6 +103,23 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
         files,
         warnings,
     })
+}
+
+/// `admin.listen` of a configuration that is faulty elsewhere: only where it is written and no fault
+/// puts it in doubt. A file that cannot be read might set it, too, but not over a later layer.
+pub(crate) fn admin_address(sources: &Sources) -> Option<SocketAddr> {
+    const KEY: &str = "admin.listen";
+    let (Findings { entries, faults, .. }, _) = read(sources);
+    let entry = entries.iter().rev().find(|entry| entry.key.path == KEY)?;
+    let in_file = |origin: &Origin| matches!(origin, Origin::File { .. });
+    let doubtful = |fault: &Fault| match fault.key.as_deref() {
+        Some(key) => key == KEY || key == "admin",
+        None => in_file(&entry.origin) || !in_file(&fault.origin),
+    };
+    if faults.iter().any(doubtful) {
+        return None;
+    }
+    entry.value.as_str()?.parse().ok()
 }
 
 /// Walks over every layer in order.

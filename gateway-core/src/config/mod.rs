@@ -26,6 +26,7 @@ mod walk;
 
 pub use choices::{Activity, AgentsAccess, Compat, LogFormat, RoutedSignatures};
 pub use fault::{ConfigErrors, Fault, Origin, Position};
+pub(crate) use load::admin_address;
 pub use load::{DEFAULT_FILE, Loaded, Sources, load};
 pub use policies::{
     Chain, ChainEntry, FailMode, HookSettings, HookSource, Mode, PluginSettings, Policies,

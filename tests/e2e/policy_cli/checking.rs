@@ -37,10 +37,11 @@ async fn check_builds_what_a_start_would_and_starts_nothing() {
     says(
         &shown,
         &[
-            "configuration is valid: 1 file, ",
+            "settings are valid: 1 file, ",
             "policy: 2 hooks, 2 chains, ",
             "hook.members: script:members, asked at on_register, on_route (shadow)\n",
             "hook.idle: script:members, in no chain\n",
+            "\nconfiguration and policy are valid\n",
         ],
     );
     let left: Vec<_> = folder.path().read_dir().unwrap().collect();

@@ -10,7 +10,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use super::{failed, printed, says};
+use super::{printed, says};
 use crate::support::{
     agent::{Agent, dial_with},
     process::{Process, folder_with, run, write},
@@ -279,11 +279,13 @@ async fn a_log_that_is_none_is_an_error_that_names_the_line() {
         (log[..log.len() - 10].to_owned(), lines),
     ] {
         fs::write(&path, bad).unwrap();
-        let ended = failed(folder.path(), &["replay", "decisions.jsonl", "--expect-same"]).await;
+        let ended = run(folder.path(), &["replay", "decisions.jsonl", "--expect-same"]).await;
         // A log may be cut short; one whose first line is wrong is none.
-        let told = if at == 1 { &ended.err } else { &ended.out };
+        let (told, code) = if at == 1 { (&ended.err, 2) } else { (&ended.out, 1) };
+        assert_eq!(ended.code, Some(code), "{ended:#?}");
         says(told, &[&format!("line {at} is no record of a decision")]);
     }
-    let ended = failed(folder.path(), &["replay", "gone.jsonl"]).await;
+    let ended = run(folder.path(), &["replay", "gone.jsonl"]).await;
+    assert_eq!(ended.code, Some(2), "{ended:#?}");
     says(&ended.err, &["gone.jsonl cannot be read"]);
 }

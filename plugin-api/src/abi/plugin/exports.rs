@@ -54,14 +54,23 @@ unsafe extern "C" fn create<P: Plugin>(
                 panics::note_places();
             }
             let config = config.text().ok_or("the configuration is no text")?;
-            // Says at which key, which an operator finds sooner than a column.
             let mut config = serde_json::Deserializer::from_str(config);
-            let config = serde_path_to_error::deserialize(&mut config)?;
+            let config = serde_path_to_error::deserialize(&mut config).map_err(misfit)?;
             let plugin = P::new(config, Host::clone(call))?;
             *out = Box::into_raw(Box::new(plugin)).cast();
             Ok(Answer::CONTINUE)
         })
     }
+}
+
+/// What is wrong at which key. Line and column are those of a JSON text that no operator ever saw.
+fn misfit(error: serde_path_to_error::Error<serde_json::Error>) -> Error {
+    let path = error.path().to_string();
+    let key = if path == "." { "config".to_owned() } else { format!("config.{path}") };
+    let error = error.into_inner();
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    format!("{key}: {}", text.strip_suffix(place.as_str()).unwrap_or(&text)).into()
 }
 
 unsafe extern "C" fn destroy<P: Plugin>(instance: raw::Instance, call: *const raw::Call) -> i32 {
