@@ -7,7 +7,7 @@ use std::{
 
 use conexus_client::{
     Client, ConnectError, Identity, Message, Metadata, ReconnectPolicy, SendError,
-    protocol::{Malformed, MessageType},
+    protocol::{Malformed, MessageType, Subprotocol},
 };
 
 use super::{
@@ -91,7 +91,14 @@ impl Options {
             })
             .reconnect(ReconnectPolicy { max_attempts: 0, ..ReconnectPolicy::default() });
         let given = self.credentials.clone();
-        if let Some(text) = given.or_else(|| std::env::var(CREDENTIALS_VARIABLE).ok()) {
+        let credentials = given.or_else(|| std::env::var(CREDENTIALS_VARIABLE).ok());
+        let publishes =
+            self.name.is_some() || !self.capabilities.is_empty() || !self.attributes.is_empty();
+        if publishes || credentials.is_some() {
+            // The older one carries neither, and the gateway would be asked without them.
+            builder = builder.min_protocol(Subprotocol::V1_1);
+        }
+        if let Some(text) = credentials {
             builder = builder.credentials(text);
         }
         let client = builder.build().map_err(|source| self.connect_error(source))?;
