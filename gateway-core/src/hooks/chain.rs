@@ -304,7 +304,12 @@ impl Entry {
 
 impl Outcome {
     fn of(result: Result<Answer, HookFault>, took: Duration, services: &CallServices) -> Self {
-        Self { result, took, reads: services.take_reads(), secret: services.read_a_secret() }
+        Self {
+            result,
+            took,
+            reads: services.take_reads(),
+            secret: services.read_beyond_the_record(),
+        }
     }
 
     fn failed(fault: HookFault) -> Self {

@@ -59,7 +59,8 @@ pub enum ReloadError {
     Io(#[from] io::Error),
 }
 
-/// See the [module](self).
+/// The policy that the configuration describes: which generation judges, and how another takes its
+/// place.
 pub struct Engine {
     shared: Arc<Shared>,
     current: ArcSwap<Generation>,

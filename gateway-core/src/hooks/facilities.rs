@@ -257,8 +257,9 @@ impl CallServices {
         self.base.around.deferrals.give_up(token);
     }
 
-    pub(crate) fn read_a_secret(&self) -> bool {
-        self.secret.load(SeqCst)
+    /// Whether it looked at something that is not in the record.
+    pub(crate) fn read_beyond_the_record(&self) -> bool {
+        self.secret.load(SeqCst) || self.tape.overflowed()
     }
 
     pub(crate) fn take_reads(&self) -> Vec<Read> {

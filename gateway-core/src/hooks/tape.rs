@@ -25,13 +25,24 @@ pub(crate) enum Tape {
     /// Nobody wants to know.
     Off,
     /// Reads are put on.
-    Recording(Mutex<Vec<Read>>),
+    Recording(Mutex<Recorded>),
     /// Reads are answered from it, in order among equal ones.
     Playing(Mutex<VecDeque<Read>>),
 }
 
+/// What one call has read so far.
+#[derive(Debug, Default)]
+pub(crate) struct Recorded {
+    reads: Vec<Read>,
+    /// Of the answers, as JSON.
+    bytes: usize,
+    overflowed: bool,
+}
+
 /// The most reads of one call that are recorded.
 const MAX_READS: usize = 1000;
+/// The most bytes of their answers: records wait in memory until they are written.
+const MAX_BYTES: usize = 256 * 1024;
 
 impl Tape {
     pub(crate) fn recording() -> Self {
@@ -52,10 +63,14 @@ impl Tape {
             Self::Off => live(),
             Self::Recording(reads) => {
                 let got = live();
-                let mut reads = reads.lock();
-                if reads.len() < MAX_READS {
-                    let json = serde_json::to_value(&got).unwrap_or_default();
-                    reads.push(Read { ask: ask(), got: json });
+                let bytes = serde_json::to_vec(&got).map_or(MAX_BYTES, |json| json.len());
+                let mut recorded = reads.lock();
+                recorded.bytes = recorded.bytes.saturating_add(bytes);
+                if recorded.reads.len() < MAX_READS && recorded.bytes <= MAX_BYTES {
+                    let got = serde_json::to_value(&got).unwrap_or_default();
+                    recorded.reads.push(Read { ask: ask(), got });
+                } else {
+                    recorded.overflowed = true;
                 }
                 got
             }
@@ -70,10 +85,15 @@ impl Tape {
         }
     }
 
+    /// Whether there was more than is recorded of one call.
+    pub(crate) fn overflowed(&self) -> bool {
+        matches!(self, Self::Recording(recorded) if recorded.lock().overflowed)
+    }
+
     /// What was recorded so far, taken off.
     pub(crate) fn take_reads(&self) -> Vec<Read> {
         match self {
-            Self::Recording(reads) => std::mem::take(&mut *reads.lock()),
+            Self::Recording(recorded) => std::mem::take(&mut recorded.lock().reads),
             Self::Off | Self::Playing(_) => Vec::new(),
         }
     }
@@ -96,5 +116,15 @@ mod tests {
         assert_eq!(tape.read(|| json!(["incr", "y"]), || 71), 71);
         assert_eq!(tape.read(|| json!(["incr", "x"]), || 72), 2);
         assert_eq!(tape.read(|| json!(["incr", "x"]), || 73), 73);
+    }
+
+    #[test]
+    fn a_call_that_reads_too_much_is_not_recorded_to_its_end() {
+        let tape = Tape::recording();
+        for _ in 0..2 {
+            tape.read(|| json!(["agents"]), || "x".repeat(MAX_BYTES / 2));
+            assert!(!tape.overflowed() || tape.take_reads().len() == 1);
+        }
+        assert!(tape.overflowed());
     }
 }
