@@ -39,6 +39,12 @@ impl Core {
         *self.phase.borrow()
     }
 
+    /// Goes on to the next phase, and wakes every session to it.
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.send_replace(phase);
+        self.router.presence.nudge_all();
+    }
+
     /// What an `ioap.v1.1` agent is told when it has registered.
     pub(crate) fn welcome(&self, session: SessionId) -> Registered {
         let settings = &self.settings;

@@ -154,7 +154,7 @@ async fn drain(core: &Core, sessions: &TaskTracker, abort: &CancellationToken) {
     let deadline = Instant::now() + patience;
     info!(agents = core.router.presence.online(), ?patience, "stopping");
 
-    core.phase.send_replace(Phase::Quiescing);
+    core.enter(Phase::Quiescing);
     core.readers.close();
     if timeout(patience / 4, core.readers.wait()).await.is_err() {
         warn!(sessions = core.readers.len(), "decisions still pending, stopping all the same");
@@ -170,10 +170,10 @@ async fn drain(core: &Core, sessions: &TaskTracker, abort: &CancellationToken) {
     core.writers.close();
     if timeout(patience / 4, core.writers.wait()).await.is_err() {
         warn!(sessions = core.writers.len(), "agents do not take what is queued for them");
-        core.phase.send_replace(Phase::Settling);
+        core.enter(Phase::Settling);
         let _ = timeout(patience / 4, core.writers.wait()).await;
     }
-    core.phase.send_replace(Phase::Closing);
+    core.enter(Phase::Closing);
     sessions.close();
     if timeout_at(deadline, sessions.wait()).await.is_err() {
         warn!(sessions = sessions.len(), "not all sessions ended in time, cutting them off");

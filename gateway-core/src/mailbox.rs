@@ -84,7 +84,6 @@ impl Postroom {
         }
         let before = mailbox.deadline();
         let key = routed.to;
-        routed.settle_in();
         let judge = routed.judge.take();
         routed.sender.held.fetch_add(1, Relaxed);
         mailbox.bytes += size;

@@ -326,6 +326,15 @@ impl Presence {
         all
     }
 
+    /// Wakes every session to look around.
+    pub(crate) fn nudge_all(&self) {
+        for shard in &self.shards {
+            for owner in shard.lock().values().filter_map(|slot| slot.owner.as_ref()) {
+                owner.session.outbox.nudge();
+            }
+        }
+    }
+
     /// Up to `limit` of the wanted agents whose key follows `after`, in the order of their keys,
     /// and how many are wanted in all.
     pub(crate) fn page(

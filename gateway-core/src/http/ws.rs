@@ -15,6 +15,7 @@ use conexus_plugin_api::{Point, host};
 use conexus_protocol::{RefusalReason, Subprotocol};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tracing::{debug, info};
 
@@ -70,9 +71,19 @@ pub(super) async fn upgrade(
     app.sessions.spawn(async move {
         abort
             .run_until_cancelled(async move {
-                match upgrading.await {
-                    Ok(stream) => session::run(core, TokioIo::new(stream), connection).await,
-                    Err(error) => debug!(peer = %connection.peer, %error, "upgrade failed"),
+                let upgraded = match upgrading.await {
+                    Ok(upgraded) => upgraded,
+                    Err(error) => return debug!(peer = %connection.peer, %error, "upgrade failed"),
+                };
+                // The socket itself, without what the HTTP server had around it.
+                match upgraded.downcast::<TokioIo<TcpStream>>() {
+                    Ok(parts) => {
+                        let (stream, early) = (parts.io.into_inner(), parts.read_buf);
+                        session::run(core, stream, &early, connection).await;
+                    }
+                    Err(stream) => {
+                        session::run(core, TokioIo::new(stream), &[], connection).await;
+                    }
                 }
             })
             .await

@@ -1,11 +1,19 @@
 //! The loop of a registered session.
 //!
 //! Four things happen to a session: frames come in, its outbox fills, a decision settles, time
-//! passes. The branches below only wait, cancel-safe; the work is in the arms. While a decision is
+//! passes. They are polled by hand, in rounds, since every message goes through here twice and a
+//! round costs a fraction of what `select!` and a future for each branch do. While a decision is
 //! pending nothing is read from this agent, but what others send it is still written and its lease
 //! does not lapse.
 
-use std::{future::pending, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
 
 use conexus_plugin_api::{Point, host};
 use conexus_protocol::{CloseReason, RefusalReason};
@@ -19,10 +27,11 @@ use tracing::debug;
 
 use super::{
     farewell::Ending,
+    frames::Scratch,
     handle::SessionHandle,
     handshake::Registered,
     inbound::Inbound,
-    outbox::{Order, Parcel},
+    outbox::{Order, Parcel, Seen},
     proof::Nonce,
     wire::{Received, Recipient, SocketFault, Wire},
 };
@@ -106,6 +115,7 @@ pub(crate) struct Active<S> {
     pub(super) pending: Option<Pending>,
     expiring: Option<Pin<Box<dyn Future<Output = Option<Duration>> + Send>>>,
     phase: watch::Receiver<Phase>,
+    stage: Phase,
     /// Held while this session may bring up new messages.
     pub(super) reading: Option<TaskTrackerToken>,
     /// Held while something of other agents' may be unwritten here.
@@ -127,9 +137,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         let writing = core.writers.token();
         let (router, session) = (Arc::clone(&core.router), Arc::clone(&registered.handle));
         wire.belongs_to(Recipient { router, session });
+        let mut phase = core.phase.subscribe();
+        // It may have changed before this session could be woken for it.
+        phase.mark_changed();
         Self {
             inbound: Inbound::new(&core.settings, registered.handle.rates()),
-            phase: core.phase.subscribe(),
+            phase,
+            stage: Phase::Running,
             key: KeyGuard {
                 core: Arc::clone(&core),
                 handle: Arc::clone(&registered.handle),
@@ -158,68 +172,126 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
 
     async fn serve(&mut self) -> Ended {
         let mut timer = std::pin::pin!(sleep_until(self.next_deadline()));
+        poll_fn(|cx| self.poll_serve(cx, timer.as_mut())).await
+    }
+
+    /// Goes round until there is nothing left to do but to wait; everything that can be waited for
+    /// was polled by then. Fair on purpose: in each round a chatty peer and a full outbox both get
+    /// their turn. The runtime bounds how many rounds there are before other tasks get theirs.
+    fn poll_serve(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<Ended> {
         loop {
-            self.fill();
-            match self.handle.outbox.take_order() {
-                Some(Order::Yield(to)) => return Ended::Replaced(to),
-                Some(Order::Close(reason, text)) => return Ended::Dismissed(reason, text),
+            let seen = self.look(cx.waker());
+            match seen.order {
+                Some(Order::Yield(to)) => return Poll::Ready(Ended::Replaced(to)),
+                Some(Order::Close(reason, text)) => {
+                    return Poll::Ready(Ended::Dismissed(reason, text));
+                }
                 None => {}
             }
             if self.handle.take_mail_waits() && self.handle.is_live(self.core.clock.now()) {
                 self.core.router.presence.collect(&self.handle);
                 continue;
             }
-            let phase = *self.phase.borrow_and_update();
-            match phase {
-                Phase::Running => {}
-                Phase::Quiescing => self.quiesce(),
-                Phase::Settling => {
-                    self.quiesce();
-                    // Whoever has not taken what was to be written loses it while its senders are
-                    // here to be told.
-                    if self.writing.is_some() {
-                        return Ended::Stopping;
-                    }
+            let had_capacity = self.wire.has_capacity();
+            if let Poll::Ready(Err(fault)) = self.wire.poll_send(cx) {
+                return Poll::Ready(Ended::Broken(fault));
+            }
+            let mut again = !seen.is_empty && !had_capacity && self.wire.has_capacity();
+            if let Some(ended) = self.follow_phase(seen.is_empty) {
+                return Poll::Ready(ended);
+            }
+            if poll_settled(&mut self.pending, cx).is_ready() {
+                self.settle();
+                again = true;
+            }
+            if let Poll::Ready(verdict) = poll_settled(&mut self.expiring, cx) {
+                self.expiring = None;
+                if let Some(ended) = self.settle_expiry(verdict) {
+                    return Poll::Ready(ended);
                 }
-                Phase::Closing => return Ended::Stopping,
+                again = true;
+            }
+            if self.may_read(seen.has_room) {
+                match self.poll_read(cx) {
+                    Poll::Ready(Some(ended)) => return Poll::Ready(ended),
+                    Poll::Ready(None) => again = true,
+                    Poll::Pending => {}
+                }
             }
             self.arm(timer.as_mut());
-            let may_read = self.may_read();
-            // Fair on purpose: neither a chatty peer nor a full outbox may starve the other.
-            tokio::select! {
-                () = self.handle.outbox.changed() => {}
-                received = self.wire.next(may_read) => {
-                    if let Some(ended) = self.receive(received) {
-                        return ended;
-                    }
+            if timer.as_mut().poll(cx).is_ready() {
+                if let Some(ended) = self.tick() {
+                    return Poll::Ready(ended);
                 }
-                () = settled(&mut self.pending) => self.settle(),
-                verdict = settled(&mut self.expiring) => {
-                    self.expiring = None;
-                    if let Some(ended) = self.settle_expiry(verdict) {
-                        return ended;
-                    }
-                }
-                () = timer.as_mut() => {
-                    if let Some(ended) = self.tick() {
-                        return ended;
-                    }
-                    timer.as_mut().reset(self.next_deadline());
-                }
-                _ = self.phase.changed() => {}
+                timer.as_mut().reset(self.next_deadline());
+                again = true;
             }
+            if !again {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Moves entries from the outbox to the wire while there is room.
+    fn look(&mut self, waker: &Waker) -> Seen {
+        let wire = RefCell::new(&mut self.wire);
+        let wants_more = || wire.borrow().has_capacity();
+        self.handle.outbox.look(waker, wants_more, |parcel| wire.borrow_mut().feed(parcel))
+    }
+
+    /// Reads what has come in, and sees to all of it; ready when that was anything.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended>> {
+        let mut scratch = Scratch::borrow();
+        let mut received = ready!(self.wire.poll_receive(cx, &mut scratch));
+        let ended = loop {
+            if let Some(ended) = self.receive(received) {
+                break Some(ended);
+            }
+            // One read brings many messages; each of them may be the last for now.
+            if !self.may_read(self.handle.outbox.has_room()) {
+                break None;
+            }
+            received = match self.wire.take_received(&mut scratch) {
+                Ok(Some(received)) => Ok(received),
+                Ok(None) => break None,
+                Err(fault) => Err(fault),
+            };
+        };
+        self.wire.keep(&mut scratch);
+        Poll::Ready(ended)
+    }
+
+    /// The gateway may be stopping.
+    fn follow_phase(&mut self, nothing_queued: bool) -> Option<Ended> {
+        // Asking costs less than looking.
+        if self.phase.has_changed().unwrap_or(true) {
+            self.stage = *self.phase.borrow_and_update();
+        }
+        match self.stage {
+            Phase::Running => None,
+            Phase::Quiescing => {
+                self.quiesce(nothing_queued);
+                None
+            }
+            // Whoever has not taken what was to be written loses it while its senders are here to
+            // be told.
+            Phase::Settling => {
+                self.quiesce(nothing_queued);
+                self.writing.is_some().then_some(Ended::Stopping)
+            }
+            Phase::Closing => Some(Ended::Stopping),
         }
     }
 
     /// The gateway stops: nothing more is read once the last decision is settled, and it is noted
     /// when all is written.
-    fn quiesce(&mut self) {
+    fn quiesce(&mut self, nothing_queued: bool) {
         if self.pending.is_none() && self.reading.take().is_some() {
             // It is the gateway that does not listen from now on: no lease lapses for that.
             (self.lapsed_at, self.expiring) = (None, None);
             self.handle.pin_lease(true);
         }
-        if self.reading.is_none() && self.wire.is_idle() && self.handle.outbox.is_empty() {
+        if self.reading.is_none() && self.wire.is_idle() && nothing_queued {
             self.writing = None;
         }
     }
@@ -237,8 +309,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
     /// Nothing is read that could not be answered: not while a decision is pending, the outbox has
     /// no room for an ERROR, or the socket does not take its pongs. But before a lease is taken for
     /// lapsed, what has arrived is looked at.
-    fn may_read(&self) -> bool {
-        let answerable = self.wire.takes_control() && self.handle.outbox.has_room();
+    fn may_read(&self, has_room: bool) -> bool {
+        let answerable = self.wire.takes_control() && has_room;
         self.reading.is_some() && self.pending.is_none() && (answerable || self.lapsed_at.is_some())
     }
 
@@ -257,7 +329,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             }
             Ok(Received::Text(text)) => {
                 self.note_frame(true);
-                let ended = self.text(&text);
+                let ended = self.text(text);
                 // The lease stands still from here until the decision has settled.
                 self.handle.pin_lease(self.pending.is_some());
                 ended
@@ -393,10 +465,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
     }
 }
 
-/// Waits for a decision, or forever where there is none.
-async fn settled<T>(decision: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+/// Polls a decision; where there is none it is never ready.
+fn poll_settled<T>(
+    decision: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>,
+    cx: &mut Context<'_>,
+) -> Poll<T> {
     match decision {
-        Some(decision) => decision.as_mut().await,
-        None => pending().await,
+        Some(decision) => decision.as_mut().poll(cx),
+        None => Poll::Pending,
     }
 }

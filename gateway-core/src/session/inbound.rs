@@ -98,9 +98,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
     }
 
     /// Judges one text frame. Sets `pending` where its way takes time.
-    pub(super) fn text(&mut self, text: &Utf8Bytes) -> Option<Ended> {
+    pub(super) fn text(&mut self, text: Utf8Bytes) -> Option<Ended> {
         let rules = self.core.router.rules(self.handle.subprotocol);
-        let envelope = match Envelope::parse(text, rules) {
+        let envelope = match Envelope::parse(&text, rules) {
             Ok(envelope) => envelope,
             Err(fault) => {
                 let complaint = Complaint::malformed(&fault);
@@ -133,7 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             }
             kind => {
                 debug_assert!(is_between_agents(kind));
-                return self.route(text, &envelope);
+                return self.route(&text, &envelope);
             }
         }
         None

@@ -3,25 +3,27 @@
 //! One task owns the socket from the upgrade to the end. It registers ([`handshake`]), serves
 //! ([`active`], with what comes in judged by [`inbound`]) and leaves ([`farewell`]), and takes care
 //! that every message it had accepted or was to write gets its end. The rest of the gateway knows a
-//! session by its [`handle`]; policy knows its agent by the [`facts`].
+//! session by its [`handle`]; policy knows its agent by the [`facts`]. The socket is a [`wire`]: it
+//! knows the [`frames`] that come in and what is [`outgoing`].
 
 pub(crate) mod active;
 pub(crate) mod facts;
 pub(crate) mod farewell;
+mod frames;
 pub(crate) mod handle;
 pub(crate) mod handshake;
 pub(crate) mod inbound;
 pub(crate) mod outbox;
+mod outgoing;
 pub(crate) mod proof;
 pub(crate) mod wire;
-pub(crate) mod write_buffer;
 
 use std::{net::SocketAddr, sync::Arc};
 
 use conexus_plugin_api::host;
 use conexus_protocol::Subprotocol;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tracing::{Instrument as _, info, info_span};
+use tracing::{Instrument as _, debug_span, info};
 
 use self::{active::Active, wire::Wire};
 use crate::{core::Core, http::Permit};
@@ -37,28 +39,30 @@ pub(crate) struct Connection {
     pub(crate) _permit: Permit,
 }
 
-/// Serves an upgraded socket until its end.
-pub(crate) async fn run<S>(core: Arc<Core>, stream: S, connection: Connection)
+/// Serves an upgraded socket until its end. `early` is what was read of it along with the request.
+pub(crate) async fn run<S>(core: Arc<Core>, stream: S, early: &[u8], connection: Connection)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let span = info_span!("session", peer = %connection.peer);
-    serve(core, stream, connection).instrument(span).await;
+    // Not at info: a span is entered and left at every poll.
+    let span = debug_span!("session", peer = %connection.peer);
+    let wire = Box::new(Wire::new(stream, early, core.settings.limits.message_bytes));
+    serve(core, wire, connection).instrument(span).await;
 }
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     core: Arc<Core>,
-    stream: S,
+    // Boxed, as is what follows it: a future holds a place for each value that is moved along, and
+    // each connection has such a future.
+    mut wire: Box<Wire<S>>,
     connection: Connection,
 ) {
     let reading = core.readers.token();
-    // Boxed, as is what follows it: a future holds a place for each value that is moved along, and
-    // each connection has such a future.
-    let mut wire = Box::new(Wire::accept(stream, core.settings.limits.message_bytes).await);
     match Box::pin(handshake::register(&core, &mut wire, &connection)).await {
         Ok(registered) => {
             info!(
                 session = %registered.handle.id,
+                peer = %connection.peer,
                 agent = %registered.handle.agent,
                 subprotocol = %connection.subprotocol,
                 "agent connected"
@@ -68,7 +72,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         Err(unregistered) => {
             drop(reading);
             let code = unregistered.code().map(conexus_protocol::ErrorCode::as_str);
-            info!(reason = ?unregistered.to_string(), code, "connection not registered");
+            let peer = connection.peer;
+            info!(%peer, reason = ?unregistered.to_string(), code, "connection not registered");
             Box::pin(unregistered.farewell(&core, *wire)).await;
         }
     }

@@ -3,15 +3,15 @@
 //! Bounded in messages and bytes for everything that other agents send; the gateway's own answers
 //! always fit, because a session stops reading while its outbox is [full](Outbox::has_room), so
 //! that at most one answer per message already taken can follow. One task takes out, anyone puts
-//! in; nothing here waits. A routed entry carries its return address, so that whoever finds it
+//! in, and wakes it only if it had seen all there was; nothing here waits. A routed entry carries its return address, so that whoever finds it
 //! undeliverable can say so, and the judge that let it pass, so that no other one decides what
 //! becomes of it then.
 
-use std::{collections::VecDeque, fmt, sync::Arc};
+use std::{collections::VecDeque, fmt, sync::Arc, task::Waker};
 
 use conexus_protocol::{AgentKey, CloseReason, MessageType};
-use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::handle::SessionHandle;
@@ -53,17 +53,6 @@ impl Routed {
         self.ended = true;
         self.sender.accounting.delivered();
     }
-
-    /// Gives it memory of its own. A text as received is a slice of the block that it was read in,
-    /// which can be many times as large; that is fine for one that is on its way at once, but what
-    /// waits is bounded by the size of its text.
-    pub(crate) fn settle_in(&mut self) {
-        self.text = settled(&self.text);
-    }
-}
-
-fn settled(text: &Utf8Bytes) -> Utf8Bytes {
-    Utf8Bytes::from(text.as_str().to_owned())
 }
 
 impl fmt::Debug for Routed {
@@ -93,9 +82,9 @@ pub(crate) struct Tap {
 }
 
 impl Tap {
-    /// Copies of a message, which share one memory of their own.
+    /// Copies of a message, which share its memory.
     pub(crate) fn copies(routed: &Routed, count: usize) -> impl Iterator<Item = Self> + use<> {
-        let (text, accounting) = (settled(&routed.text), Arc::clone(&routed.sender.accounting));
+        let (text, accounting) = (routed.text.clone(), Arc::clone(&routed.sender.accounting));
         std::iter::repeat_with(move || Self {
             text: text.clone(),
             accounting: Arc::clone(&accounting),
@@ -172,24 +161,35 @@ struct State {
     closed: bool,
     sealed: bool,
     order: Option<Order>,
+    /// Wakes the owner, who has seen all that is here; none while it is awake anyway.
+    owner: Option<Waker>,
+}
+
+/// What the owner of an outbox found there.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    /// What somebody else wants of the owner.
+    pub(crate) order: Option<Order>,
+    /// Whether one more answer fits within the bounds. While not, its owner does not read.
+    pub(crate) has_room: bool,
+    pub(crate) is_empty: bool,
 }
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Outbox {
     state: Mutex<State>,
-    changed: Notify,
     max_messages: usize,
     max_bytes: usize,
 }
 
 impl Outbox {
     pub(crate) fn new(max_messages: usize, max_bytes: usize) -> Self {
-        Self { state: Mutex::default(), changed: Notify::new(), max_messages, max_bytes }
+        Self { state: Mutex::default(), max_messages, max_bytes }
     }
 
     /// Puts in another agent's message, if there is room.
-    pub(crate) fn offer(&self, mut routed: Routed) -> Result<(), Refused> {
+    pub(crate) fn offer(&self, routed: Routed) -> Result<(), Refused> {
         let mut state = self.state.lock();
         if state.closed {
             return Err(Refused::Closed(routed));
@@ -197,12 +197,8 @@ impl Outbox {
         if state.sealed || !self.fits(&state, routed.text.len()) {
             return Err(Refused::Full(routed));
         }
-        if !state.queue.is_empty() {
-            routed.settle_in();
-        }
         state.push(Parcel::Routed(routed));
-        drop(state);
-        self.changed.notify_one();
+        wake(state);
         Ok(())
     }
 
@@ -216,8 +212,7 @@ impl Outbox {
             return Err(Refused::Full(parcel));
         }
         state.push(parcel);
-        drop(state);
-        self.changed.notify_one();
+        wake(state);
         Ok(())
     }
 
@@ -241,20 +236,13 @@ impl Outbox {
         for parcel in parcels {
             state.push(parcel);
         }
-        drop(state);
-        self.changed.notify_one();
+        wake(state);
         true
     }
 
     /// The next entry, if there is one.
     pub(crate) fn take(&self) -> Option<Parcel> {
-        let mut state = self.state.lock();
-        let parcel = state.queue.pop_front()?;
-        state.bytes -= parcel.bytes();
-        if state.queue.is_empty() && state.queue.capacity() > KEEP_CAPACITY {
-            state.queue = VecDeque::new();
-        }
-        Some(parcel)
+        self.state.lock().pop()
     }
 
     /// Takes no further messages of other agents, so that whoever empties it comes to an end.
@@ -303,23 +291,56 @@ impl Outbox {
             return false;
         }
         state.order = Some(order);
-        drop(state);
-        self.changed.notify_one();
+        wake(state);
         true
     }
 
+    #[cfg(test)]
     pub(crate) fn take_order(&self) -> Option<Order> {
         self.state.lock().order.take()
     }
 
-    /// Waits until something was put in since the owner last looked. Cancel-safe.
-    pub(crate) async fn changed(&self) {
-        self.changed.notified().await;
+    /// The owner looks what there is: `take` gets the entries, oldest first, until it wants no
+    /// more. From here on the owner is woken when anything is put in, or asked of it.
+    pub(crate) fn look(
+        &self,
+        owner: &Waker,
+        mut wants_more: impl FnMut() -> bool,
+        mut take: impl FnMut(Parcel),
+    ) -> Seen {
+        let mut state = self.state.lock();
+        if !state.owner.as_ref().is_some_and(|known| known.will_wake(owner)) {
+            state.owner = Some(owner.clone());
+        }
+        while wants_more()
+            && let Some(parcel) = state.pop()
+        {
+            take(parcel);
+        }
+        Seen {
+            order: state.order.take(),
+            has_room: self.fits(&state, 0),
+            is_empty: state.queue.is_empty(),
+        }
     }
 
     /// Wakes the owner to look around, though nothing was put in.
     pub(crate) fn nudge(&self) {
-        self.changed.notify_one();
+        wake(self.state.lock());
+    }
+
+    /// Waits until something was put in or asked of the owner.
+    #[cfg(test)]
+    pub(crate) async fn changed(&self) {
+        std::future::poll_fn(|cx| {
+            let mut state = self.state.lock();
+            if state.order.is_some() || !state.queue.is_empty() {
+                return std::task::Poll::Ready(());
+            }
+            state.owner = Some(cx.waker().clone());
+            std::task::Poll::Pending
+        })
+        .await;
     }
 
     fn fits(&self, state: &State, bytes: usize) -> bool {
@@ -332,10 +353,35 @@ impl State {
         self.bytes += parcel.bytes();
         self.queue.push_back(parcel);
     }
+
+    fn pop(&mut self) -> Option<Parcel> {
+        let parcel = self.queue.pop_front()?;
+        self.bytes -= parcel.bytes();
+        if self.queue.is_empty() && self.queue.capacity() > KEEP_CAPACITY {
+            self.queue = VecDeque::new();
+        }
+        Some(parcel)
+    }
+}
+
+/// Wakes the owner, if it has seen all that was there before: not under the lock, which it is going
+/// to take.
+fn wake(mut state: MutexGuard<'_, State>) {
+    let owner = state.owner.take();
+    drop(state);
+    if let Some(owner) = owner {
+        owner.wake();
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        cell::Cell,
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+        task::Wake,
+    };
+
     use super::*;
     use crate::session::handle::tests::session;
 
@@ -354,6 +400,41 @@ mod tests {
         );
         assert_eq!(outbox.take().unwrap().text().as_str(), "one");
         outbox.offer(routed("three")).unwrap();
+    }
+
+    #[test]
+    fn the_owner_is_woken_once_and_again_only_after_it_has_looked() {
+        #[derive(Default)]
+        struct Count(AtomicUsize);
+        impl Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Relaxed);
+            }
+        }
+        let (outbox, count) = (Outbox::new(9, 1000), Arc::new(Count::default()));
+        let waker = Waker::from(Arc::clone(&count));
+        let mut texts = Vec::new();
+        let mut look = |most: usize| {
+            let taken = Cell::new(0);
+            let seen = outbox.look(
+                &waker,
+                || taken.get() < most,
+                |parcel| {
+                    taken.set(taken.get() + 1);
+                    texts.push(parcel.text().to_string());
+                },
+            );
+            (seen.is_empty, seen.order.is_some(), count.0.load(Relaxed))
+        };
+        outbox.offer(routed("one")).unwrap();
+        assert_eq!(look(9), (true, false, 0));
+        outbox.offer(routed("two")).unwrap();
+        outbox.offer(routed("three")).unwrap();
+        assert_eq!(look(1), (false, false, 1));
+        outbox.nudge();
+        assert!(outbox.order(Order::Close(CloseReason::Removed, String::new())));
+        assert_eq!(look(9), (true, true, 2));
+        assert_eq!(texts, ["one", "two", "three"]);
     }
 
     #[test]

@@ -1,55 +1,52 @@
 //! One agent's WebSocket, with exact knowledge of what was written.
 //!
-//! Data frames are laid into the [`WriteBuffer`] by hand (a header and the bytes as received, no
-//! copy in between); reading and control frames are the library's. An entry counts as delivered
-//! when the kernel has accepted its last byte. [`next`](Wire::next) drives both directions, so that
-//! a peer that does not read can still be read from. Owned by the session's task.
+//! [`Frames`] knows what comes in, [`Outgoing`] what goes out; both directions are driven from one
+//! task, so that a peer that does not read can still be read from. An entry counts as delivered
+//! when the kernel has accepted its last byte. Pings and close frames are answered here. Owned by
+//! the session's task.
 
-use std::{collections::VecDeque, future::poll_fn, io, pin::Pin, sync::Arc, task::Poll};
+use std::{
+    future::poll_fn,
+    io,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
+use bytes::Bytes;
 use conexus_plugin_api::{
     Point,
     host::{Delivered, Event},
 };
 use conexus_protocol::CloseReason;
-use futures_util::{Sink as _, Stream as _};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::{Duration, Instant, timeout, timeout_at},
 };
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        Error, Message, Utf8Bytes,
-        protocol::{
-            CloseFrame, Role, WebSocketConfig,
-            frame::{
-                FrameHeader,
-                coding::{Data, OpCode},
-            },
-        },
+use tokio_tungstenite::tungstenite::{
+    Error, Utf8Bytes,
+    protocol::{
+        CloseFrame,
+        frame::coding::{CloseCode, Control},
     },
 };
 
 use super::{
+    frames::{Frames, Incoming, Scratch},
     handle::SessionHandle,
     outbox::{Parcel, Routed},
-    write_buffer::WriteBuffer,
+    outgoing::Outgoing,
 };
 use crate::router::Router;
 
 /// While this many bytes wait for the kernel, no further entry is laid in behind them: what is
 /// still in the outbox can be handed on when the socket dies.
-const HIGH_WATER: usize = 16 * 1024;
+const HIGH_WATER: usize = 32 * 1024;
 
 /// Room for pongs behind the data.
 const CONTROL_ROOM: usize = 4 * 1024;
 
 /// A peer that takes this much within the write timeout is slow, but not stuck.
 const PROGRESS: u64 = 16 * 1024;
-
-/// A small read buffer: most agents are silent most of the time.
-const READ_BUFFER: usize = 2 * 1024;
 
 /// How long a closing handshake may take before the socket is dropped.
 pub(crate) const LINGER: Duration = Duration::from_secs(2);
@@ -66,8 +63,7 @@ pub(crate) enum Received {
     Control,
     /// The peer closed, with this code if it gave one.
     Closed(Option<u16>),
-    /// Nothing came in, but there is room for further entries again, or, where nothing is read,
-    /// everything is written.
+    /// Nothing was to be read, and everything is written.
     Room,
 }
 
@@ -98,24 +94,11 @@ impl SocketFault {
 
 impl From<Error> for SocketFault {
     fn from(error: Error) -> Self {
-        use tokio_tungstenite::tungstenite::error::ProtocolError;
         match error {
-            Error::Capacity(_) => Self::TooBig,
-            Error::Utf8(_) => Self::InvalidUtf8,
-            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-                Self::Gone("reset without closing handshake".into())
-            }
             Error::Protocol(fault) => Self::BadFraming(fault.to_string()),
             other => Self::Gone(other.to_string()),
         }
     }
-}
-
-#[derive(Debug)]
-struct InFlight {
-    start: u64,
-    end: u64,
-    parcel: Parcel,
 }
 
 /// Whose socket it is.
@@ -139,13 +122,19 @@ impl Recipient {
 
 /// See the [module](self).
 pub(crate) struct Wire<S> {
-    socket: WebSocketStream<WriteBuffer<S>>,
-    in_flight: VecDeque<InFlight>,
+    stream: S,
+    frames: Frames,
+    outgoing: Outgoing,
     stalled: Option<Stall>,
-    control_due: bool,
     max_message: usize,
     /// Who gets what is delivered, once that is known.
     recipient: Option<Recipient>,
+    /// What comes in can no longer be understood.
+    broken: bool,
+    /// The answer to the peer's close frame. It is laid in last, and is not withdrawn.
+    goodbye: Option<Bytes>,
+    /// A close frame came or was laid in: no ping is answered any more.
+    closing: bool,
 }
 
 /// Bytes wait for the kernel.
@@ -157,24 +146,18 @@ struct Stall {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
-    /// The server's end of an upgraded connection.
-    pub(crate) async fn accept(stream: S, max_message: usize) -> Self {
-        let mut config = WebSocketConfig::default();
-        config.read_buffer_size = READ_BUFFER;
-        // Every write goes straight into our own buffer, whose positions are known.
-        config.write_buffer_size = 0;
-        config.max_write_buffer_size = 1024;
-        config.max_message_size = Some(max_message);
-        config.max_frame_size = Some(max_message);
-        let stream = WriteBuffer::new(stream);
-        let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
+    /// The server's end of an upgraded connection; `early` is what came right behind the upgrade.
+    pub(crate) fn new(stream: S, early: &[u8], max_message: usize) -> Self {
         Self {
-            socket,
-            in_flight: VecDeque::new(),
+            stream,
+            frames: Frames::new(max_message, early),
+            outgoing: Outgoing::default(),
             stalled: None,
-            control_due: false,
             max_message,
             recipient: None,
+            broken: false,
+            goodbye: None,
+            closing: false,
         }
     }
 
@@ -185,18 +168,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Whether another entry may be [fed](Self::feed).
     pub(crate) fn has_capacity(&self) -> bool {
-        self.socket.get_ref().pending() < HIGH_WATER
+        self.outgoing.pending() < HIGH_WATER
     }
 
     /// Whether pings may be read, each of which lays a pong in. More waits than data alone can
     /// amount to only when a peer does not take its pongs.
     pub(crate) fn takes_control(&self) -> bool {
-        self.socket.get_ref().pending() < HIGH_WATER + self.max_message + CONTROL_ROOM
+        self.outgoing.pending() < HIGH_WATER + self.max_message + CONTROL_ROOM
     }
 
     /// Whether everything fed was accepted by the kernel.
     pub(crate) fn is_idle(&self) -> bool {
-        self.socket.get_ref().pending() == 0 && !self.control_due
+        self.outgoing.is_idle()
     }
 
     /// Since when the kernel takes nothing worth mentioning of what waits for it.
@@ -204,135 +187,133 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.stalled.map(|stall| stall.since)
     }
 
-    /// Lays an entry in as a text frame. It is written by [`next`](Self::next).
+    /// Lays an entry in as a text frame. It is written by [`poll_send`](Self::poll_send).
     pub(crate) fn feed(&mut self, parcel: Parcel) {
-        let header = FrameHeader { opcode: OpCode::Data(Data::Text), ..FrameHeader::default() };
-        let payload = parcel.text().as_bytes();
-        let buffer = self.socket.get_mut();
-        let start = buffer.appended();
-        let mut frame = buffer.writer();
-        // A buffer in memory takes everything, so neither can fail.
-        let _ = header.format(payload.len() as u64, &mut frame);
-        let _ = io::Write::write_all(&mut frame, payload);
-        drop(frame);
-        let end = buffer.appended();
-        self.in_flight.push_back(InFlight { start, end, parcel });
-        self.note_waiting();
-    }
-
-    fn note_waiting(&mut self) {
-        let from = self.socket.get_ref().accepted();
-        self.stalled.get_or_insert_with(|| Stall { since: Instant::now(), from });
+        self.outgoing.text(parcel);
     }
 
     /// Lays in a WebSocket ping.
     pub(crate) fn ping(&mut self) {
-        self.control(Message::Ping(Default::default()));
+        self.outgoing.control(Control::Ping, Bytes::new());
     }
 
-    fn control(&mut self, message: Message) {
-        // It is only laid into the buffer; a fault of the stream shows at the next flush.
-        let _ = Pin::new(&mut self.socket).start_send(message);
-        self.control_due = true;
-        self.note_waiting();
+    /// Writes what was fed; ready when the kernel has everything.
+    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SocketFault>> {
+        if self.is_idle() {
+            return Poll::Ready(Ok(()));
+        }
+        let recipient = self.recipient.as_ref();
+        let written = self.outgoing.poll_write(&mut self.stream, cx, |parcel| match parcel {
+            Parcel::Routed(routed) => match recipient {
+                Some(recipient) => recipient.received(routed),
+                None => routed.delivered(),
+            },
+            Parcel::Tap(tap) => tap.delivered(),
+            Parcel::Reply(_) | Parcel::Word(_) => {}
+        });
+        let accepted = self.outgoing.accepted();
+        if self.is_idle() {
+            self.stalled = None;
+        } else if self.stalled.is_none_or(|stall| accepted >= stall.from + PROGRESS) {
+            self.stalled = Some(Stall { since: Instant::now(), from: accepted });
+        }
+        written.map_err(|error| Error::Io(error).into())
+    }
+
+    /// The next thing that comes in. What is read along with it stays in the scratch until it is
+    /// [kept](Self::keep).
+    pub(super) fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Poll<Result<Received, SocketFault>> {
+        loop {
+            if let Some(received) = self.take_received(scratch)? {
+                return Poll::Ready(Ok(received));
+            }
+            if ready!(self.frames.poll_read(&mut self.stream, cx, scratch))? == 0 {
+                let gone = SocketFault::Gone("reset without closing handshake".into());
+                return Poll::Ready(Err(gone));
+            }
+        }
+    }
+
+    /// The same, as far as it was read already.
+    pub(super) fn take_received(
+        &mut self,
+        scratch: &mut Scratch,
+    ) -> Result<Option<Received>, SocketFault> {
+        let taken = self.frames.take(scratch);
+        self.broken |= taken.is_err();
+        Ok(taken?.map(|incoming| self.received(incoming)))
+    }
+
+    /// Takes over what the scratch still holds, which is about to be another session's.
+    pub(super) fn keep(&mut self, scratch: &mut Scratch) {
+        self.frames.keep(scratch);
     }
 
     /// Writes what was fed and, if `read`, waits for what comes in. Cancel-safe.
     pub(crate) async fn next(&mut self, read: bool) -> Result<Received, SocketFault> {
         poll_fn(|cx| {
-            let was_full = !self.has_capacity();
-            if self.control_due || self.socket.get_ref().pending() > 0 {
-                match Pin::new(&mut self.socket).poll_flush(cx) {
-                    Poll::Ready(flushed) => {
-                        flushed?;
-                        self.control_due = false;
-                    }
-                    Poll::Pending => {}
-                }
-                self.reap();
-                if was_full && self.has_capacity() || !read && self.is_idle() {
+            if let Poll::Ready(sent) = self.poll_send(cx) {
+                sent?;
+                if !read {
                     return Poll::Ready(Ok(Received::Room));
                 }
             }
             if !read {
                 return Poll::Pending;
             }
-            match std::task::ready!(Pin::new(&mut self.socket).poll_next(cx)) {
-                Some(frame) => Poll::Ready(Ok(self.received(frame?))),
-                None => Poll::Ready(Ok(Received::Closed(None))),
-            }
+            let mut scratch = Scratch::borrow();
+            let received = self.poll_receive(cx, &mut scratch);
+            self.keep(&mut scratch);
+            received
         })
         .await
     }
 
-    fn received(&mut self, frame: Message) -> Received {
-        match frame {
-            Message::Text(text) => Received::Text(text),
-            Message::Binary(_) => Received::Binary,
-            Message::Close(frame) => {
-                self.control_due = true;
-                Received::Closed(frame.map(|frame| frame.code.into()))
-            }
-            Message::Ping(_) => {
-                self.control_due = true;
+    fn received(&mut self, incoming: Incoming) -> Received {
+        match incoming {
+            Incoming::Text(text) => Received::Text(text),
+            Incoming::Binary => Received::Binary,
+            Incoming::Pong => Received::Control,
+            Incoming::Ping(payload) => {
+                if !self.closing {
+                    self.outgoing.control(Control::Pong, payload);
+                }
                 Received::Control
             }
-            Message::Pong(_) | Message::Frame(_) => Received::Control,
-        }
-    }
-
-    /// Takes leave of the entries whose last byte the kernel has.
-    fn reap(&mut self) {
-        let accepted = self.socket.get_ref().accepted();
-        while self.in_flight.front().is_some_and(|head| head.end <= accepted) {
-            match self.in_flight.pop_front().map(|written| written.parcel) {
-                Some(Parcel::Routed(routed)) => match &self.recipient {
-                    Some(recipient) => recipient.received(routed),
-                    None => routed.delivered(),
-                },
-                Some(Parcel::Tap(tap)) => tap.delivered(),
-                Some(Parcel::Reply(_) | Parcel::Word(_)) | None => {}
+            Incoming::Close(frame) => {
+                let frame = frame.map(|frame| match frame.code.is_allowed() {
+                    true => frame,
+                    false => CloseFrame {
+                        code: CloseCode::Protocol,
+                        reason: "protocol violation".into(),
+                    },
+                });
+                self.goodbye = Some(close_payload(frame.as_ref()));
+                self.closing = true;
+                Received::Closed(frame.map(|frame| frame.code.into()))
             }
-        }
-        if self.socket.get_ref().pending() == 0 {
-            self.stalled = None;
-        } else if self.stalled.is_none_or(|stall| accepted >= stall.from + PROGRESS) {
-            self.stalled = Some(Stall { since: Instant::now(), from: accepted });
         }
     }
 
     /// Waits until everything fed is with the kernel.
     pub(crate) async fn flush(&mut self) -> Result<(), SocketFault> {
-        let flushed =
-            poll_fn(|cx| Pin::new(&mut self.socket).poll_flush(cx)).await.map_err(Into::into);
-        self.reap();
-        if flushed.is_ok() {
-            self.control_due = false;
-        }
-        flushed
+        poll_fn(|cx| self.poll_send(cx)).await
     }
 
     /// Takes back the entries of which the kernel has nothing yet, oldest first. A frame that was
     /// begun stays: the peer needs its end to understand what follows.
     pub(crate) fn withdraw(&mut self) -> Vec<Parcel> {
-        self.reap();
-        let accepted = self.socket.get_ref().accepted();
-        let begun = self.in_flight.iter().take_while(|entry| entry.start < accepted).count();
-        let withdrawn = self.in_flight.split_off(begun);
-        if let Some(first) = withdrawn.front() {
-            self.socket.get_mut().withdraw_behind(first.start);
-        }
-        withdrawn.into_iter().map(|entry| entry.parcel).collect()
+        self.outgoing.withdraw()
     }
 
     /// Takes back everything that is not fully with the kernel. A frame may be cut off after this,
     /// so the socket is good for nothing more: true if one was.
     pub(crate) fn abandon(&mut self) -> (Vec<Parcel>, bool) {
-        self.reap();
-        let accepted = self.socket.get_ref().accepted();
-        let cut = self.in_flight.front().is_some_and(|head| head.start < accepted);
-        let parcels = self.in_flight.drain(..).map(|entry| entry.parcel).collect();
-        (parcels, cut)
+        self.outgoing.abandon()
     }
 
     /// Says goodbye and waits for the peer's, for a short while.
@@ -342,13 +323,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub(crate) async fn close(mut self, reason: CloseReason, text: &str) {
         let deadline = Instant::now() + LINGER;
         let frame = CloseFrame { code: reason.code().into(), reason: text.into() };
-        self.control(Message::Close(Some(frame)));
+        self.outgoing.control(Control::Close, close_payload(Some(&frame)));
+        self.closing = true;
         if !matches!(timeout_at(deadline, self.flush()).await, Ok(Ok(()))) {
             return;
         }
         let mut scrap = LINGER_BYTES;
         let _ = timeout_at(deadline, async {
             while scrap > 0
+                && !self.broken
                 && let Ok(received @ (Received::Text(_) | Received::Binary | Received::Control)) =
                     self.next(true).await
             {
@@ -363,17 +346,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Completes the closing handshake that the peer began.
     pub(crate) async fn close_acknowledged(mut self) {
         let deadline = Instant::now() + LINGER;
+        if let Some(goodbye) = self.goodbye.take() {
+            self.outgoing.control(Control::Close, goodbye);
+        }
         let _ = timeout_at(deadline, self.flush()).await;
         self.hang_up(deadline, LINGER_BYTES).await;
     }
 
     async fn hang_up(mut self, deadline: Instant, mut scrap: usize) {
-        let stream = self.socket.get_mut();
         let _ = timeout_at(deadline, async {
-            stream.shutdown().await?;
+            self.stream.shutdown().await?;
             let mut buffer = [0; 2048];
             while scrap > 0 {
-                match stream.read(&mut buffer).await? {
+                match self.stream.read(&mut buffer).await? {
                     0 => break,
                     size => scrap = scrap.saturating_sub(size),
                 }
@@ -385,8 +370,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Waits a moment for a frame that was begun to be finished.
     pub(crate) async fn finish_frame(&mut self, patience: Duration) {
-        if !self.in_flight.is_empty() {
+        if !self.is_idle() {
             let _ = timeout(patience, self.flush()).await;
         }
     }
+}
+
+fn close_payload(frame: Option<&CloseFrame>) -> Bytes {
+    frame.map_or_else(Bytes::new, |frame| {
+        let code = u16::from(frame.code).to_be_bytes();
+        [&code, frame.reason.as_bytes()].concat().into()
+    })
 }

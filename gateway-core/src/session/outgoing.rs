@@ -1,0 +1,312 @@
+//! What is on its way to the kernel: frames, in order, and how much of them it has.
+//!
+//! The protocol counts a message as delivered when the kernel has accepted its last byte, and
+//! hands it on to somebody else when the socket dies earlier, so every frame is known until then.
+//! A frame is written from where its text lies: the bytes received are the bytes sent, and many
+//! frames go with one call of the system. Used by [`Wire`](super::wire::Wire) alone.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use tokio_tungstenite::tungstenite::protocol::frame::{
+    FrameHeader,
+    coding::{Control, Data, OpCode},
+};
+
+use super::outbox::Parcel;
+
+/// How many pieces one call of the system gets, two a frame.
+const PIECES: usize = 64;
+
+/// Above this many places an emptied queue gives its memory back.
+const KEEP_CAPACITY: usize = 32;
+
+/// A header without mask, which the server's frames are (RFC 6455, section 5.1).
+const MAX_HEADER: usize = 10;
+
+#[derive(Debug)]
+struct Frame {
+    header: [u8; MAX_HEADER],
+    header_len: u8,
+    load: Load,
+}
+
+#[derive(Debug)]
+enum Load {
+    Parcel(Parcel),
+    Control(Bytes),
+}
+
+impl Load {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Parcel(parcel) => parcel.text().as_bytes(),
+            Self::Control(payload) => payload,
+        }
+    }
+}
+
+impl Frame {
+    fn new(opcode: OpCode, load: Load) -> Self {
+        let mut header = [0; MAX_HEADER];
+        let mut rest = &mut header[..];
+        // It has room for any header, so this cannot fail.
+        let _ = FrameHeader { opcode, ..FrameHeader::default() }
+            .format(load.bytes().len() as u64, &mut rest);
+        let left = rest.len();
+        #[expect(clippy::cast_possible_truncation, reason = "at most MAX_HEADER")]
+        let header_len = (MAX_HEADER - left) as u8;
+        Self { header, header_len, load }
+    }
+
+    fn header(&self) -> &[u8] {
+        &self.header[..usize::from(self.header_len)]
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.header_len) + self.load.bytes().len()
+    }
+}
+
+/// See the [module](self). It is as long as its owner makes it: `Wire` bounds that.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    frames: VecDeque<Frame>,
+    /// How much of the first frame the kernel has.
+    begun: usize,
+    pending: usize,
+    accepted: u64,
+    /// The stream may keep something back until it is flushed.
+    unflushed: bool,
+}
+
+impl Outgoing {
+    /// Bytes that wait for the kernel.
+    pub(super) fn pending(&self) -> usize {
+        self.pending
+    }
+
+    /// Whether there is nothing to write and nothing to flush.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pending == 0 && !self.unflushed
+    }
+
+    /// Bytes that the kernel has ever taken.
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    pub(super) fn text(&mut self, parcel: Parcel) {
+        self.push(Frame::new(OpCode::Data(Data::Text), Load::Parcel(parcel)));
+    }
+
+    pub(super) fn control(&mut self, kind: Control, payload: Bytes) {
+        self.push(Frame::new(OpCode::Control(kind), Load::Control(payload)));
+    }
+
+    fn push(&mut self, frame: Frame) {
+        self.pending += frame.len();
+        self.frames.push_back(frame);
+    }
+
+    /// Writes what the kernel takes; ready when it has everything. `written` gets each entry whose
+    /// last byte it has.
+    pub(super) fn poll_write<S: AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+        mut written: impl FnMut(Parcel),
+    ) -> Poll<io::Result<()>> {
+        while self.pending > 0 {
+            let mut pieces = [IoSlice::new(&[]); PIECES];
+            let count = self.pieces(&mut pieces);
+            let pieces = &pieces[..count];
+            let taken = if stream.is_write_vectored() || pieces.len() == 1 {
+                ready!(Pin::new(&mut *stream).poll_write_vectored(cx, pieces))?
+            } else {
+                let joined: Vec<u8> =
+                    pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
+                ready!(Pin::new(&mut *stream).poll_write(cx, &joined))?
+            };
+            if taken == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unflushed = true;
+            self.advance(taken, &mut written);
+        }
+        if self.unflushed {
+            ready!(Pin::new(stream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Lays out what is next, at most as many pieces as there is room for.
+    fn pieces<'a>(&'a self, pieces: &mut [IoSlice<'a>; PIECES]) -> usize {
+        let mut count = 0;
+        let mut skip = self.begun;
+        for frame in self.frames.iter().take(PIECES / 2) {
+            for piece in [frame.header(), frame.load.bytes()] {
+                let rest = &piece[skip.min(piece.len())..];
+                skip = skip.saturating_sub(piece.len());
+                if !rest.is_empty() {
+                    pieces[count] = IoSlice::new(rest);
+                    count += 1;
+                }
+            }
+        }
+        count
+    }
+
+    fn advance(&mut self, taken: usize, written: &mut impl FnMut(Parcel)) {
+        self.pending -= taken;
+        self.accepted += taken as u64;
+        self.begun += taken;
+        while self.frames.front().is_some_and(|frame| frame.len() <= self.begun)
+            && let Some(frame) = self.frames.pop_front()
+        {
+            self.begun -= frame.len();
+            if let Load::Parcel(parcel) = frame.load {
+                written(parcel);
+            }
+        }
+        if self.frames.is_empty() && self.frames.capacity() > KEEP_CAPACITY {
+            self.frames = VecDeque::new();
+        }
+    }
+
+    /// Takes back the entries of which the kernel has nothing yet, oldest first. A frame that was
+    /// begun stays: the peer needs its end to understand what follows.
+    pub(super) fn withdraw(&mut self) -> Vec<Parcel> {
+        let begun = usize::from(self.begun > 0).min(self.frames.len());
+        let withdrawn = self.frames.split_off(begun);
+        self.pending = self.frames.front().map_or(0, |frame| frame.len() - self.begun);
+        parcels(withdrawn).collect()
+    }
+
+    /// Takes back everything that is not fully with the kernel. True if a frame was begun, and is
+    /// cut off now: the socket is good for nothing more.
+    pub(super) fn abandon(&mut self) -> (Vec<Parcel>, bool) {
+        let cut = self.begun > 0;
+        (self.begun, self.pending) = (0, 0);
+        (parcels(std::mem::take(&mut self.frames)).collect(), cut)
+    }
+}
+
+fn parcels(frames: VecDeque<Frame>) -> impl Iterator<Item = Parcel> {
+    frames.into_iter().filter_map(|frame| match frame.load {
+        Load::Parcel(parcel) => Some(parcel),
+        Load::Control(_) => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
+
+    use super::*;
+
+    fn reply(text: &str) -> Parcel {
+        Parcel::Reply(text.into())
+    }
+
+    fn texts(parcels: Vec<Parcel>) -> Vec<String> {
+        parcels.iter().map(|parcel| parcel.text().to_string()).collect()
+    }
+
+    /// Writes until the stream takes no more; what was written, and whether that was all.
+    fn write(outgoing: &mut Outgoing, stream: &mut DuplexStream) -> (Vec<String>, bool) {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut written = Vec::new();
+        let polled = outgoing.poll_write(stream, &mut cx, |parcel| written.push(parcel));
+        (texts(written), polled.is_ready())
+    }
+
+    async fn read(stream: &mut DuplexStream, bytes: usize) -> Vec<u8> {
+        let mut buffer = vec![0; bytes];
+        stream.read_exact(&mut buffer).await.unwrap();
+        buffer
+    }
+
+    #[tokio::test]
+    async fn an_entry_is_written_when_the_stream_has_its_last_byte() {
+        let (mut near, mut far) = duplex(7);
+        let mut outgoing = Outgoing::default();
+        outgoing.text(reply("abc"));
+        outgoing.text(reply("defg"));
+        assert_eq!((outgoing.pending(), outgoing.accepted()), (11, 0));
+        assert_eq!(write(&mut outgoing, &mut near), (vec!["abc".to_owned()], false));
+        assert_eq!((outgoing.pending(), outgoing.accepted()), (4, 7));
+        assert_eq!(read(&mut far, 7).await, b"\x81\x03abc\x81\x04");
+        assert_eq!(write(&mut outgoing, &mut near), (vec!["defg".to_owned()], true));
+        assert_eq!(read(&mut far, 4).await, b"defg");
+        assert_eq!(outgoing.pending(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_was_not_begun_can_be_withdrawn_and_the_rest_be_finished() {
+        let (mut near, mut far) = duplex(3);
+        let mut outgoing = Outgoing::default();
+        outgoing.text(reply("ab"));
+        outgoing.control(Control::Pong, Bytes::from_static(b"p"));
+        outgoing.text(reply("cd"));
+        assert_eq!(write(&mut outgoing, &mut near), (vec![], false));
+        assert_eq!(texts(outgoing.withdraw()), ["cd"]);
+        assert_eq!(outgoing.pending(), 1);
+        assert_eq!(read(&mut far, 3).await, b"\x81\x02a");
+        assert_eq!(write(&mut outgoing, &mut near), (vec!["ab".to_owned()], true));
+        assert!(outgoing.abandon().0.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_frame_between_two_writes_is_not_begun() {
+        let (mut near, _far) = duplex(4);
+        let mut outgoing = Outgoing::default();
+        outgoing.text(reply("ab"));
+        outgoing.text(reply("cd"));
+        assert_eq!(write(&mut outgoing, &mut near), (vec!["ab".to_owned()], false));
+        let (left, cut) = outgoing.abandon();
+        assert_eq!((texts(left), cut), (vec!["cd".to_owned()], false));
+    }
+
+    #[tokio::test]
+    async fn what_was_begun_is_cut_off_when_it_is_abandoned() {
+        let (mut near, _far) = duplex(1);
+        let mut outgoing = Outgoing::default();
+        outgoing.text(reply("ab"));
+        write(&mut outgoing, &mut near);
+        let (left, cut) = outgoing.abandon();
+        assert_eq!((texts(left), cut), (vec!["ab".to_owned()], true));
+    }
+
+    #[tokio::test]
+    async fn many_frames_and_long_ones_arrive_as_they_are() {
+        let (mut near, mut far) = duplex(10_000);
+        let mut outgoing = Outgoing::default();
+        let mut expected = Vec::new();
+        for length in (0..200).chain([125, 126, 65_535, 65_536]) {
+            outgoing.text(reply(&"x".repeat(length)));
+            let header = FrameHeader { opcode: OpCode::Data(Data::Text), ..FrameHeader::default() };
+            header.format(length as u64, &mut expected).unwrap();
+            expected.extend(std::iter::repeat_n(b'x', length));
+        }
+        assert_eq!(outgoing.pending(), expected.len());
+        let mut seen: Vec<u8> = Vec::new();
+        loop {
+            let done = write(&mut outgoing, &mut near).1;
+            let mut some = [0; 10_000];
+            let size = far.read(&mut some).await.unwrap();
+            seen.extend(&some[..size]);
+            if done && seen.len() == expected.len() {
+                break;
+            }
+        }
+        assert!(seen == expected);
+    }
+}
