@@ -66,9 +66,9 @@ impl<'a> Envelope<'a> {
         if index.root != Some(Kind::Object) {
             return Err(Malformed::new(MalformedReason::NotObject, None));
         }
-        let members = Members { text, members: &index.members };
+        let members = Members::new(text, &index.members);
         Self::check(&members, &index.payload, rules, canonical).map_err(|reason| {
-            let id = members.string("id").ok().flatten().filter(|id| is_valid_id(id));
+            let id = members.string(members.id, "id").ok().flatten().filter(|id| is_valid_id(id));
             Malformed::new(reason, id.map(Cow::into_owned))
         })
     }
@@ -80,27 +80,29 @@ impl<'a> Envelope<'a> {
         canonical: bool,
     ) -> Result<Self, MalformedReason> {
         let text = members.text;
-        let id = members.required_string("id")?;
+        let id = members.required_string(members.id, "id")?;
         if !is_valid_id(&id) {
             return Err(MalformedReason::BadId);
         }
-        let correlation_id = match members.find("correlation_id") {
+        let correlation_id = match members.correlation_id {
             Some(member) if member.kind == Kind::Null => None,
-            _ => members.string("correlation_id")?,
+            member => members.string(member, "correlation_id")?,
         };
-        let timestamp = members.string("timestamp")?;
+        let timestamp = members.string(members.timestamp, "timestamp")?;
         let timestamp = timestamp
             .map(|text| Timestamp::parse(&text).ok_or(MalformedReason::BadTimestamp))
             .transpose()?;
-        let from = members.required_string("from")?;
-        let to = members.required_string("to")?;
-        let word = members.required_string("type")?;
-        let raw_payload = members.required("payload")?;
+        let from = members.required_string(members.from, "from")?;
+        let to = members.required_string(members.to, "to")?;
+        let word = members.required_string(members.kind, "type")?;
+        let raw_payload = members.payload.ok_or(MalformedReason::MissingField("payload"))?;
         if raw_payload.kind != Kind::Object {
             return Err(MalformedReason::WrongType("payload"));
         }
-        let signature = members.required_string("signature")?;
-        if members.string("version")?.is_some_and(|version| version != VERSION) {
+        let signature_member =
+            members.signature.ok_or(MalformedReason::MissingField("signature"))?;
+        let signature = members.required_string(Some(signature_member), "signature")?;
+        if members.string(members.version, "version")?.is_some_and(|version| version != VERSION) {
             return Err(MalformedReason::UnsupportedVersion);
         }
         let kind = MessageType::parse(&word)
@@ -110,7 +112,7 @@ impl<'a> Envelope<'a> {
         schema::check(kind, rules, values)?;
 
         // Of an unknown member no type is asked.
-        let audience = members.string("audience").ok().flatten();
+        let audience = members.string(members.audience, "audience").ok().flatten();
         Ok(Self {
             id,
             correlation_id,
@@ -124,8 +126,8 @@ impl<'a> Envelope<'a> {
             rules,
             canonical,
             payload: raw_payload.value.clone(),
-            signature_member: members.required("signature")?.span.clone(),
-            timestamp_value: members.find("timestamp").map(|member| member.value.clone()),
+            signature_member: signature_member.span.clone(),
+            timestamp_value: members.timestamp.map(|member| member.value.clone()),
         })
     }
 
@@ -240,29 +242,71 @@ fn with_one_comma(text: &str, member: Range<usize>) -> Range<usize> {
     start..member.end
 }
 
-/// Looks members of an envelope up by name.
+/// The members of an envelope that mean something, found in one pass over all of them.
 struct Members<'a, 'i> {
     text: &'a str,
-    members: &'i [Member<'a>],
+    id: Option<&'i Member<'a>>,
+    correlation_id: Option<&'i Member<'a>>,
+    timestamp: Option<&'i Member<'a>>,
+    from: Option<&'i Member<'a>>,
+    to: Option<&'i Member<'a>>,
+    kind: Option<&'i Member<'a>>,
+    payload: Option<&'i Member<'a>>,
+    version: Option<&'i Member<'a>>,
+    signature: Option<&'i Member<'a>>,
+    audience: Option<&'i Member<'a>>,
 }
 
-impl<'a> Members<'a, '_> {
-    fn find(&self, name: &str) -> Option<&Member<'a>> {
-        self.members.iter().find(|member| member.name == name)
-    }
-
-    fn required(&self, name: &'static str) -> Result<&Member<'a>, MalformedReason> {
-        self.find(name).ok_or(MalformedReason::MissingField(name))
+impl<'a, 'i> Members<'a, 'i> {
+    fn new(text: &'a str, members: &'i [Member<'a>]) -> Self {
+        let mut found = Self {
+            text,
+            id: None,
+            correlation_id: None,
+            timestamp: None,
+            from: None,
+            to: None,
+            kind: None,
+            payload: None,
+            version: None,
+            signature: None,
+            audience: None,
+        };
+        for member in members {
+            let place = match &*member.name {
+                "id" => &mut found.id,
+                "correlation_id" => &mut found.correlation_id,
+                "timestamp" => &mut found.timestamp,
+                "from" => &mut found.from,
+                "to" => &mut found.to,
+                "type" => &mut found.kind,
+                "payload" => &mut found.payload,
+                "version" => &mut found.version,
+                "signature" => &mut found.signature,
+                "audience" => &mut found.audience,
+                _ => continue,
+            };
+            *place = Some(member);
+        }
+        found
     }
 
     /// The value of an optional member, which must be a string.
-    fn string(&self, name: &'static str) -> Result<Option<Cow<'a, str>>, MalformedReason> {
-        let Some(member) = self.find(name) else { return Ok(None) };
+    fn string(
+        &self,
+        member: Option<&Member<'a>>,
+        name: &'static str,
+    ) -> Result<Option<Cow<'a, str>>, MalformedReason> {
+        let Some(member) = member else { return Ok(None) };
         member.string(self.text).map(Some).ok_or(MalformedReason::WrongType(name))
     }
 
-    fn required_string(&self, name: &'static str) -> Result<Cow<'a, str>, MalformedReason> {
-        self.string(name)?.ok_or(MalformedReason::MissingField(name))
+    fn required_string(
+        &self,
+        member: Option<&Member<'a>>,
+        name: &'static str,
+    ) -> Result<Cow<'a, str>, MalformedReason> {
+        self.string(member, name)?.ok_or(MalformedReason::MissingField(name))
     }
 }
 

@@ -25,7 +25,7 @@ impl PublicKey {
             return Err(DidError::WeakKey);
         }
         // One key, one name: a second encoding of a point would be a second agent.
-        if point.to_edwards().compress().as_bytes() != key.as_bytes() {
+        if !is_canonical(key.as_bytes()) {
             return Err(DidError::NotAPoint);
         }
         Ok(Self(point))
@@ -40,6 +40,13 @@ impl PublicKey {
             .verify_strict(bytes, &Signature::from_bytes(&signature.0))
             .map_err(|_| SignatureError::Mismatch)
     }
+}
+
+/// Whether a point of large order is encoded as RFC 8032 (section 5.1.2) does: `y` below the prime
+/// 2^255 - 19. (The other freedom, the sign of `x` = 0, has only points of small order.)
+fn is_canonical(encoded: &[u8; 32]) -> bool {
+    let [lowest, middle @ .., highest] = encoded;
+    *highest & 0x7f != 0x7f || middle.iter().any(|byte| *byte != 0xff) || *lowest < 0xed
 }
 
 impl fmt::Debug for PublicKey {
@@ -183,6 +190,27 @@ pub struct KeyFileError;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_encoding_is_canonical_where_the_point_compresses_to_it() {
+        let mut near_the_prime = [0xff; 32];
+        near_the_prime[31] = 0x7f;
+        let mut checked = 0;
+        for highest in [0x7f, 0xff] {
+            for lowest in 0..=u8::MAX {
+                let mut encoded = near_the_prime;
+                (encoded[0], encoded[31]) = (lowest, highest);
+                let Ok(point) = VerifyingKey::from_bytes(&encoded) else { continue };
+                if point.is_weak() {
+                    continue;
+                }
+                checked += 1;
+                let compressed = point.to_edwards().compress();
+                assert_eq!(is_canonical(&encoded), *compressed.as_bytes() == encoded, "{lowest:x}");
+            }
+        }
+        assert!(checked > 100);
+    }
 
     /// RFC 8410, section 10.3.
     const PEM: &str = "-----BEGIN PRIVATE KEY-----\n\

@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use super::Kind;
 use super::scan::{Key, Scalar, Visitor};
 use super::string;
@@ -23,6 +25,8 @@ pub(crate) struct Member<'t> {
     pub(crate) value: Range<usize>,
     /// What its value is.
     pub(crate) kind: Kind,
+    /// Whether it is a string with escapes to decode.
+    escaped: bool,
 }
 
 impl Member<'_> {
@@ -33,7 +37,12 @@ impl Member<'_> {
 
     /// The value, decoded, where it is a string. `text` is what was indexed.
     pub(crate) fn string<'t>(&self, text: &'t str) -> Option<Cow<'t, str>> {
-        (self.kind == Kind::String).then(|| string::decode(&text[self.value.clone()]))
+        let literal = &text[self.value.clone()];
+        match (self.kind, self.escaped) {
+            (Kind::String, true) => Some(string::decode(literal)),
+            (Kind::String, false) => Some(Cow::Borrowed(&literal[1..literal.len() - 1])),
+            _ => None,
+        }
     }
 }
 
@@ -43,9 +52,9 @@ pub(crate) struct Index<'t> {
     /// What the whole text is; none until something was read.
     pub(crate) root: Option<Kind>,
     /// The members of the text, where it is an object.
-    pub(crate) members: Vec<Member<'t>>,
+    pub(crate) members: SmallVec<[Member<'t>; 12]>,
     /// The members of its `payload`, where that is an object.
-    pub(crate) payload: Vec<Member<'t>>,
+    pub(crate) payload: SmallVec<[Member<'t>; 4]>,
     depth: usize,
 }
 
@@ -74,27 +83,37 @@ impl<'t> Index<'t> {
         self.members.last().is_some_and(|m| m.name == PAYLOAD && m.kind == Kind::Object)
     }
 
-    /// The list that an object's members at the current depth belong to.
-    fn siblings(&mut self) -> Option<&mut Vec<Member<'t>>> {
+    /// Remembers a member of an object at the current depth, if it is one of the two.
+    fn push(&mut self, member: Member<'t>) {
         match self.depth {
-            1 => Some(&mut self.members),
-            2 if self.in_payload() => Some(&mut self.payload),
+            1 => self.members.push(member),
+            2 if self.in_payload() => self.payload.push(member),
+            _ => {}
+        }
+    }
+
+    /// The member whose value is being read, if such members are remembered.
+    fn current(&mut self) -> Option<&mut Member<'t>> {
+        match self.depth {
+            1 => self.members.last_mut(),
+            2 if self.in_payload() => self.payload.last_mut(),
             _ => None,
         }
     }
 
-    fn begin(&mut self, kind: Kind, at: usize) {
+    fn begin(&mut self, kind: Kind, at: usize, escaped: bool) {
         if self.depth == 0 {
             self.root = Some(kind);
         }
-        if let Some(member) = self.siblings().and_then(|members| members.last_mut()) {
+        if let Some(member) = self.current() {
             member.kind = kind;
             member.value = at..at;
+            member.escaped = escaped;
         }
     }
 
     fn end(&mut self, at: usize) {
-        if let Some(member) = self.siblings().and_then(|members| members.last_mut()) {
+        if let Some(member) = self.current() {
             member.value.end = at;
             member.span.end = at;
         }
@@ -103,20 +122,18 @@ impl<'t> Index<'t> {
 
 impl<'t> Visitor<'t> for Index<'t> {
     fn open(&mut self, kind: Kind, at: usize) {
-        self.begin(kind, at);
+        self.begin(kind, at, false);
         self.depth += 1;
     }
 
     fn key(&mut self, key: &Key<'t>) {
-        let (at, name) = (key.at, &key.name);
-        if let Some(members) = self.siblings() {
-            let name = name.clone();
-            members.push(Member { name, span: at..at, value: at..at, kind: Kind::Null });
-        }
+        let (at, name) = (key.at, key.name.clone());
+        let kind = Kind::Null;
+        self.push(Member { name, span: at..at, value: at..at, kind, escaped: false });
     }
 
     fn scalar(&mut self, scalar: Scalar<'t>) {
-        self.begin(scalar.kind, scalar.span.start);
+        self.begin(scalar.kind, scalar.span.start, scalar.escaped);
         self.end(scalar.span.end);
     }
 

@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use super::{JsonError, JsonErrorKind, Kind, Limits, MAX_DEPTH, number, string};
 
 /// What is told of a text as it is read, in the text's order.
@@ -40,6 +42,8 @@ pub(crate) struct Scalar<'t> {
     pub(crate) text: &'t str,
     /// Whether `text` is its own canonical form.
     pub(crate) canonical: bool,
+    /// Whether it is a string with escapes to decode.
+    pub(crate) escaped: bool,
 }
 
 /// Reads the whole text; true where it equals its canonical form.
@@ -48,9 +52,8 @@ pub(crate) fn scan<'t, V: Visitor<'t>>(
     limits: Limits,
     visitor: &mut V,
 ) -> Result<bool, JsonError> {
-    let scanner =
-        Scanner { text, at: 0, limits, canonical: true, open: vec![], keys: vec![], visitor };
-    scanner.run()
+    let (open, keys) = (SmallVec::new(), SmallVec::new());
+    Scanner { text, at: 0, limits, canonical: true, open, keys, visitor }.run()
 }
 
 struct Scanner<'t, 'v, V> {
@@ -58,9 +61,9 @@ struct Scanner<'t, 'v, V> {
     at: usize,
     limits: Limits,
     canonical: bool,
-    open: Vec<Open>,
+    open: SmallVec<[Open; 8]>,
     /// The names of every open object's members so far, outermost first.
-    keys: Vec<Key<'t>>,
+    keys: SmallVec<[Key<'t>; 16]>,
     visitor: &'v mut V,
 }
 
@@ -180,9 +183,11 @@ impl<'t, V: Visitor<'t>> Scanner<'t, '_, V> {
 
     fn scalar(&mut self) -> Result<(), JsonError> {
         let start = self.at;
+        let mut escaped = false;
         let (kind, end, canonical) = match self.peek() {
             Some(b'"') => {
                 let literal = string::read(self.text, start, self.limits)?;
+                escaped = literal.escaped;
                 (Kind::String, literal.end, literal.canonical)
             }
             Some(b'-' | b'0'..=b'9') => {
@@ -203,7 +208,7 @@ impl<'t, V: Visitor<'t>> Scanner<'t, '_, V> {
         self.canonical &= canonical;
         self.at = end;
         let text = &self.text[start..end];
-        self.visitor.scalar(Scalar { kind, span: start..end, text, canonical });
+        self.visitor.scalar(Scalar { kind, span: start..end, text, canonical, escaped });
         Ok(())
     }
 

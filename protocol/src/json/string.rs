@@ -22,10 +22,16 @@ pub(crate) fn read(text: &str, start: usize, limits: Limits) -> Result<Literal, 
     let mut at = start + 1;
     let (mut canonical, mut escaped) = (true, false);
     loop {
+        at += plain_bytes(&bytes[at.min(bytes.len())..]);
         match bytes.get(at) {
             Some(b'"') => return Ok(Literal { end: at + 1, canonical, escaped }),
             Some(b'\\') => {
                 escaped = true;
+                // Most escapes are the ends of an SDP's lines.
+                if let Some(b'n' | b'r' | b't' | b'b' | b'f' | b'"' | b'\\') = bytes.get(at + 1) {
+                    at += 2;
+                    continue;
+                }
                 let escape = unescape(bytes, at, limits)?;
                 canonical &= escape.is_canonical(&bytes[at..at + escape.length]);
                 at += escape.length;
@@ -38,6 +44,30 @@ pub(crate) fn read(text: &str, start: usize, limits: Limits) -> Result<Literal, 
             Some(..0x20) | None => return Err(JsonError::new(JsonErrorKind::Syntax, at)),
         }
     }
+}
+
+/// How many bytes at the start, at least, are printable ASCII without quotes and backslashes: whole
+/// groups of eight, and those of the group in which another byte stands.
+fn plain_bytes(bytes: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let zero_byte = |word: u64| word.wrapping_sub(ONES) & !word;
+    let mut plain = 0;
+    for group in bytes.as_chunks::<8>().0 {
+        let word = u64::from_le_bytes(*group);
+        // The high bit of a byte is set where it is one of these; bytes above the first such one
+        // may be taken for others, which is why only the first counts.
+        let control = word.wrapping_sub(ONES * 0x20);
+        let quote = zero_byte(word ^ (ONES * u64::from(b'"')));
+        let backslash = zero_byte(word ^ (ONES * u64::from(b'\\')));
+        let beyond = word | word.wrapping_add(ONES);
+        let other = (control | quote | backslash | beyond) & HIGHS;
+        if other != 0 {
+            return plain + (other.trailing_zeros() / 8) as usize;
+        }
+        plain += 8;
+    }
+    plain
 }
 
 /// The value of a literal, quotes included, that [`read`] accepted.
@@ -176,6 +206,22 @@ mod tests {
     #[test]
     fn strings_without_escapes_are_borrowed() {
         assert!(matches!(decode(r#""plain é""#), Cow::Borrowed("plain é")));
+    }
+
+    #[test]
+    fn every_byte_ends_what_is_plain_or_does_not_wherever_it_stands() {
+        for byte in 0..=u8::MAX {
+            let is_plain = matches!(byte, 0x20..=0x7e) && byte != b'"' && byte != b'\\';
+            for at in 0..16 {
+                for around in [b' ', b'~', b'a'] {
+                    let mut bytes = [around; 16];
+                    bytes[at] = byte;
+                    let expected = if is_plain { 16 } else { at };
+                    assert_eq!(plain_bytes(&bytes), expected, "{byte:#x} at {at}");
+                }
+            }
+        }
+        assert_eq!(plain_bytes(b"abc"), 0, "less than a group is left to others");
     }
 
     #[test]
