@@ -44,7 +44,12 @@ impl Clock {
     }
 
     pub(crate) fn now(&self) -> Moment {
-        let millis = self.origin.elapsed().as_millis();
+        self.moment(Instant::now())
+    }
+
+    /// The moment of a monotonic instant; one before the start counts as the start.
+    pub(crate) fn moment(&self, instant: Instant) -> Moment {
+        let millis = instant.duration_since(self.origin).as_millis();
         Moment(u64::try_from(millis).unwrap_or(u64::MAX))
     }
 

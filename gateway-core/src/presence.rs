@@ -8,13 +8,13 @@
 
 use std::{
     collections::{BinaryHeap, HashMap},
-    hash::{BuildHasher as _, RandomState},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
 
+use ahash::RandomState;
 use conexus_protocol::AgentKey;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
@@ -69,7 +69,9 @@ struct Owner {
     leaving: bool,
 }
 
-type Shard = HashMap<AgentKey, Slot>;
+/// Keys are chosen by agents, so their hashes must not be predictable; ahash is keyed, and hashes 32
+/// bytes in a fraction of the time that SipHash takes.
+type Shard = HashMap<AgentKey, Slot, RandomState>;
 
 /// See the [module](self).
 #[derive(Debug)]

@@ -28,7 +28,7 @@ use tracing::{debug, error};
 
 use crate::{
     accounting::Accounting,
-    clock::Clock,
+    clock::{Clock, Moment},
     config::Settings,
     hooks::{Decision, Denial, Fallback, Passage, Policy, Ruling, Way},
     phase::Phase,
@@ -70,6 +70,24 @@ impl RelayedTypes {
     }
 }
 
+/// The name that a sender's last message was addressed to, and the key that it spells: base58 takes
+/// longer to read than all the rest of the way, and most agents write to the same one again.
+#[derive(Debug, Default)]
+pub(crate) struct LastTarget(Option<(Box<str>, AgentKey)>);
+
+impl LastTarget {
+    fn key(&mut self, did: &str) -> Option<AgentKey> {
+        match &self.0 {
+            Some((known, key)) if **known == *did => Some(*key),
+            _ => {
+                let key = AgentKey::parse_did(did).ok()?;
+                self.0 = Some((did.into(), key));
+                Some(key)
+            }
+        }
+    }
+}
+
 impl Router {
     pub(crate) fn new(
         settings: &Settings,
@@ -102,25 +120,30 @@ impl Router {
     pub(crate) fn route(
         self: &Arc<Self>,
         sender: &Arc<SessionHandle>,
-        text: &Utf8Bytes,
-        envelope: &Envelope<'_>,
+        text: Utf8Bytes,
+        to: AgentKey,
+        kind: MessageType,
+        now: Moment,
     ) -> Option<Pending> {
-        let kind = envelope.kind;
-        let to = match self.target(envelope) {
-            Ok(to) => to,
-            Err(reason) => {
-                self.refuse_from(sender, kind, Some(&envelope.id), reason);
-                return None;
-            }
-        };
+        let routed = Routed::new(text, to, kind, Arc::clone(sender));
+        let absent = self.offer(routed, now)?;
+        self.undeliverable(absent, None)
+    }
+
+    /// The same where policy [asks](Self::asks_about_routes) to judge it first.
+    pub(crate) fn route_judged(
+        self: &Arc<Self>,
+        sender: &Arc<SessionHandle>,
+        text: Utf8Bytes,
+        to: AgentKey,
+        envelope: &Envelope<'_>,
+        now: Moment,
+    ) -> Option<Pending> {
         // From here on it is counted, also should the policy panic.
-        let mut routed = Routed::new(text.clone(), to, kind, Arc::clone(sender));
+        let mut routed = Routed::new(text, to, envelope.kind, Arc::clone(sender));
         let judge = self.policy.judge();
-        if !judge.asks(Point::Route) {
-            return self.deliver(routed);
-        }
         routed.judge = Some(Arc::clone(&judge));
-        let target = self.presence.live(to, self.clock.now()).map(|session| session.facts());
+        let target = self.presence.live(to, now).map(|session| session.facts());
         let event = route_event(&routed, envelope, target);
         match judge.on_route(Arc::new(event)) {
             Decision::Now(ruling) => self.pass(routed, ruling),
@@ -136,15 +159,25 @@ impl Router {
         }
     }
 
-    fn target(&self, envelope: &Envelope<'_>) -> Result<AgentKey, RefusalReason> {
+    /// Whether messages are to be judged before they are routed.
+    pub(crate) fn asks_about_routes(&self) -> bool {
+        self.policy.asks(Point::Route)
+    }
+
+    /// Whom a message is for, or why nobody gets it.
+    pub(crate) fn target(
+        &self,
+        envelope: &Envelope<'_>,
+        last: &mut LastTarget,
+    ) -> Result<AgentKey, RefusalReason> {
         if !self.relay.0[envelope.kind.index()] {
             return Err(RefusalReason::NotRelayed);
         }
         if envelope.to == REFERENCE_GATEWAY_DID {
             return Err(RefusalReason::UnknownAgent);
         }
-        match AgentKey::parse_did(&envelope.to) {
-            Ok(key) if key != self.voice.identity().key() => Ok(key),
+        match last.key(&envelope.to) {
+            Some(key) if key != self.voice.identity().key() => Ok(key),
             _ => Err(RefusalReason::UnknownAgent),
         }
     }
@@ -167,7 +200,7 @@ impl Router {
                 self.deliver(routed)
             }
             Way::Hold(hold) => {
-                if let Some(routed) = self.offer(routed) {
+                if let Some(routed) = self.offer(routed, self.clock.now()) {
                     self.hold(routed, hold, None);
                 }
                 None
@@ -187,13 +220,13 @@ impl Router {
     }
 
     fn deliver(self: &Arc<Self>, routed: Routed) -> Option<Pending> {
-        let absent = self.offer(routed)?;
+        let absent = self.offer(routed, self.clock.now())?;
         self.undeliverable(absent, None)
     }
 
     /// Puts a message into its target's outbox, or refuses it; given back if the target is absent.
-    fn offer(&self, routed: Routed) -> Option<Routed> {
-        match self.presence.offer(routed, self.clock.now()) {
+    fn offer(&self, routed: Routed, now: Moment) -> Option<Routed> {
+        match self.presence.offer(routed, now) {
             Offered::Queued => None,
             Offered::Full(routed) => {
                 self.refuse(routed, RefusalReason::QueueFull);
@@ -259,7 +292,7 @@ impl Router {
             Ok(Fallback::Hold(hold)) => self.hold(routed, hold, drained_by),
             Ok(Fallback::Redirect(to)) => {
                 (routed.to, routed.last_resort) = (to, true);
-                if let Some(routed) = self.offer(routed) {
+                if let Some(routed) = self.offer(routed, self.clock.now()) {
                     self.refuse(routed, RefusalReason::UnknownAgent);
                 }
             }
@@ -342,6 +375,9 @@ impl Router {
     /// Tells observers what happened; `event` is made only where somebody wants to know. Not to be
     /// called under a lock of presence's: hooks look agents up.
     pub(crate) fn observe(&self, point: Point, event: impl FnOnce() -> Event) {
+        if !self.policy.asks(point) {
+            return;
+        }
         // Nothing depends on what observers do, so nothing ends when they break; also, some of it
         // is told while a session's task unwinds.
         let told = catch_unwind(AssertUnwindSafe(|| {
@@ -394,4 +430,24 @@ fn route_event(routed: &Routed, envelope: &Envelope<'_>, target: Option<Arc<Agen
         connection: Some(Arc::clone(&sender.connection)),
     };
     Route::new(Text::new(routed.text.clone()), parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use conexus_protocol::Identity;
+
+    use super::*;
+
+    #[test]
+    fn the_last_target_is_known_by_its_spelling_alone() {
+        let (one, other) = (Identity::generate().key(), Identity::generate().key());
+        let mut last = LastTarget::default();
+        for _ in 0..2 {
+            assert_eq!(last.key(&one.did()), Some(one));
+            assert_eq!(last.key(&one.did()), Some(one));
+            assert_eq!(last.key(&one.legacy_did()), Some(one));
+            assert_eq!(last.key("did:key:zzz"), None);
+            assert_eq!(last.key(&other.did()), Some(other));
+        }
+    }
 }

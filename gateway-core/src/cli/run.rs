@@ -59,7 +59,7 @@ impl From<ReloadError> for RunError {
 
 pub(super) async fn run(sources: &Sources) -> Result<ExitCode, RunError> {
     let loaded = config::load(sources).map_err(RunError::Config)?;
-    logging::start(&loaded.settings.log)?;
+    let _log = logging::start(&loaded.settings.log)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

@@ -9,7 +9,10 @@ use std::{
     io,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+        atomic::{
+            AtomicU32, AtomicU64, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::Duration,
 };
@@ -64,6 +67,9 @@ pub enum ReloadError {
 pub struct Engine {
     shared: Arc<Shared>,
     current: ArcSwap<Generation>,
+    /// A bit for each point at which the current generation asks anybody: what every message looks
+    /// at, without a reference to the generation.
+    asked: AtomicU32,
     /// One reload at a time.
     changing: Mutex<()>,
     /// Never held for long.
@@ -143,6 +149,7 @@ impl Engine {
         activate(&first, None);
         Ok(Self {
             shared,
+            asked: AtomicU32::new(asked(&first)),
             current: ArcSwap::new(first),
             changing: Mutex::new(()),
             shown: Mutex::new(Changing { former: None, refusal: None }),
@@ -206,7 +213,11 @@ impl Engine {
         activate(&next, Some(&current));
         // One that is like its successor is none to go back to: the one before it stays that.
         let kept = (!next.is_like(&current)).then_some(current);
+        // Never a moment without a question that one of the two asks.
+        let asked = asked(&next);
+        self.asked.fetch_or(asked, SeqCst);
         self.current.store(next);
+        self.asked.store(asked, SeqCst);
         if let Some(kept) = kept {
             let gone = self.shown.lock().former.replace(kept);
             drop(gone);
@@ -295,6 +306,10 @@ impl Policy for Engine {
         self.current.load_full()
     }
 
+    fn asks(&self, point: Point) -> bool {
+        self.asked.load(Relaxed) & 1 << point.index() != 0
+    }
+
     fn serve(&self, world: Weak<dyn World>) {
         let _ = self.shared.around.world.set(world);
     }
@@ -325,6 +340,12 @@ fn shared(
         alive: AtomicUsize::new(0),
         inline,
     }))
+}
+
+/// A bit for each point at which a generation asks anybody.
+fn asked(generation: &Generation) -> u32 {
+    let asks = Point::ALL.iter().filter(|point| generation.asks(**point));
+    asks.fold(0, |asked, point| asked | 1 << point.index())
 }
 
 /// From now on the instances of one generation tick, and no others.

@@ -124,6 +124,12 @@ pub trait Policy: Send + Sync + 'static {
     /// The judge of whatever begins now. What one judge began, no other one ends.
     fn judge(&self) -> Arc<dyn Judge>;
 
+    /// Whether the judge of this moment asks anybody about events of this point. On the way of every
+    /// message, so it should cost less than [`judge`](Self::judge).
+    fn asks(&self, point: Point) -> bool {
+        self.judge().asks(point)
+    }
+
     /// Tells it whom hooks reach when they ask for agents. Called once, before anything is judged.
     fn serve(&self, _world: Weak<dyn World>) {}
 }

@@ -20,19 +20,20 @@ use conexus_protocol::{CloseReason, RefusalReason};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{oneshot, watch},
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::debug;
 
 use super::{
     farewell::Ending,
-    frames::Scratch,
     handle::SessionHandle,
     handshake::Registered,
     inbound::Inbound,
     outbox::{Order, Parcel, Seen},
     proof::Nonce,
+    scratch::Scratch,
+    timer::Timer,
     wire::{Received, Recipient, SocketFault, Wire},
 };
 use crate::{
@@ -171,14 +172,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
     }
 
     async fn serve(&mut self) -> Ended {
-        let mut timer = std::pin::pin!(sleep_until(self.next_deadline()));
-        poll_fn(|cx| self.poll_serve(cx, timer.as_mut())).await
+        let mut sleep = std::pin::pin!(sleep_until(self.next_deadline()));
+        let mut timer = Timer::new(sleep.as_mut());
+        poll_fn(|cx| self.poll_serve(cx, &mut timer)).await
     }
 
     /// Goes round until there is nothing left to do but to wait; everything that can be waited for
     /// was polled by then. Fair on purpose: in each round a chatty peer and a full outbox both get
     /// their turn. The runtime bounds how many rounds there are before other tasks get theirs.
-    fn poll_serve(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<Ended> {
+    fn poll_serve(&mut self, cx: &mut Context<'_>, timer: &mut Timer<'_>) -> Poll<Ended> {
         loop {
             let seen = self.look(cx.waker());
             match seen.order {
@@ -218,12 +220,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                     Poll::Pending => {}
                 }
             }
-            self.arm(timer.as_mut());
-            if timer.as_mut().poll(cx).is_ready() {
+            // Frames only move deadlines away, so the timer mostly stays as it is, and looks again
+            // when it is due; but a socket that begins to stall, or a lease that changes, can bring
+            // one nearer.
+            timer.not_after(self.next_deadline());
+            if timer.poll(cx).is_ready() {
                 if let Some(ended) = self.tick() {
                     return Poll::Ready(ended);
                 }
-                timer.as_mut().reset(self.next_deadline());
+                timer.set(self.next_deadline());
                 again = true;
             }
             if !again {
@@ -243,8 +248,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended>> {
         let mut scratch = Scratch::borrow();
         let mut received = ready!(self.wire.poll_receive(cx, &mut scratch));
+        // One look at the clock for all that has come in at once.
+        let now = self.core.clock.now();
         let ended = loop {
-            if let Some(ended) = self.receive(received) {
+            if let Some(ended) = self.receive(received, now) {
                 break Some(ended);
             }
             // One read brings many messages; each of them may be the last for now.
@@ -314,22 +321,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         self.reading.is_some() && self.pending.is_none() && (answerable || self.lapsed_at.is_some())
     }
 
-    fn receive(&mut self, received: Result<Received, SocketFault>) -> Option<Ended> {
+    fn receive(&mut self, received: Result<Received, SocketFault>, now: Moment) -> Option<Ended> {
         match received {
             Err(fault) => Some(Ended::Broken(fault)),
             Ok(Received::Closed(code)) => Some(Ended::PeerClosed(code)),
             Ok(Received::Room) => None,
             Ok(Received::Control) => {
-                self.note_frame(self.core.settings.presence.activity == Activity::Frames);
+                self.note_frame(now, self.core.settings.presence.activity == Activity::Frames);
                 None
             }
             Ok(Received::Binary) => {
-                self.note_frame(true);
+                self.note_frame(now, true);
                 self.binary()
             }
             Ok(Received::Text(text)) => {
-                self.note_frame(true);
-                let ended = self.text(text);
+                self.note_frame(now, true);
+                let ended = self.text(text, now);
                 // The lease stands still from here until the decision has settled.
                 self.handle.pin_lease(self.pending.is_some());
                 ended
@@ -337,8 +344,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         }
     }
 
-    fn note_frame(&mut self, renews: bool) {
-        let now = self.core.clock.now();
+    fn note_frame(&mut self, now: Moment, renews: bool) {
         self.last_frame = now;
         if renews {
             self.handle.note_activity(now);
@@ -452,15 +458,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         match self.wire.stalled_since() {
             Some(since) => next.min(since + self.core.settings.limits.write_timeout),
             None => next,
-        }
-    }
-
-    /// Frames only move deadlines away, so the timer stays as it is, and looks again when it
-    /// fires; but a socket that begins to stall, or a lease that changes, can bring one nearer.
-    fn arm(&self, mut timer: Pin<&mut Sleep>) {
-        let next = self.next_deadline();
-        if next < timer.deadline() {
-            timer.as_mut().reset(next);
         }
     }
 }

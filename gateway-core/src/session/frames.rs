@@ -2,12 +2,11 @@
 //!
 //! Headers are parsed and formatted by the WebSocket library; what is ours is the buffering. The
 //! library keeps a buffer for each connection, copies what it reads into it and grows it again for
-//! every message. Here bytes are read into one [`Scratch`] a thread, a message gets memory of
-//! exactly its size, and a connection on which nothing is half arrived holds nothing. Used by
+//! every message. Here bytes are read into the [`Scratch`], a message gets memory of exactly its
+//! size, and a connection on which nothing is half arrived holds nothing. Used by
 //! [`Wire`](super::wire::Wire) alone.
 
 use std::{
-    cell::Cell,
     io::{self, Cursor},
     pin::Pin,
     task::{Context, Poll, ready},
@@ -27,10 +26,7 @@ use tokio_tungstenite::tungstenite::{
 };
 use tokio_util::io::poll_read_buf;
 
-use super::wire::SocketFault;
-
-/// As much as is read at once. A burst of messages comes in with one call of the system.
-const SCRATCH: usize = 64 * 1024;
+use super::{scratch::Scratch, wire::SocketFault};
 
 /// Of a large frame this much is made room for at a time: a length that is only claimed costs
 /// nothing.
@@ -51,34 +47,6 @@ pub(super) enum Incoming {
     Ping(Bytes),
     Pong,
     Close(Option<CloseFrame>),
-}
-
-thread_local! {
-    static IDLE: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
-}
-
-/// Where bytes are read to: the thread's, for as long as one session is at work.
-pub(super) struct Scratch {
-    buffer: Box<[u8]>,
-    start: usize,
-    end: usize,
-}
-
-impl Scratch {
-    pub(super) fn borrow() -> Self {
-        let buffer = IDLE.take().unwrap_or_else(|| vec![0; SCRATCH].into_boxed_slice());
-        Self { buffer, start: 0, end: 0 }
-    }
-
-    fn unread(&self) -> &[u8] {
-        &self.buffer[self.start..self.end]
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        IDLE.set(Some(std::mem::take(&mut self.buffer)));
-    }
 }
 
 /// What of one connection's messages has come in.
@@ -125,7 +93,7 @@ impl Frames {
             }
             let Parsed::Whole(size, message) = self.decoder.parse(bytes)? else { return Ok(None) };
             if self.kept.is_empty() {
-                scratch.start += size;
+                scratch.take(size);
             } else {
                 self.kept.advance(size);
                 if self.kept.is_empty() {
@@ -149,10 +117,11 @@ impl Frames {
     ) -> Poll<Result<usize, SocketFault>> {
         self.keep(scratch);
         if self.kept.is_empty() {
-            let mut buffer = ReadBuf::new(&mut scratch.buffer);
+            let mut buffer = ReadBuf::new(scratch.buffer());
             ready!(Pin::new(stream).poll_read(cx, &mut buffer)).map_err(gone)?;
-            scratch.end = buffer.filled().len();
-            return Poll::Ready(Ok(scratch.end));
+            let size = buffer.filled().len();
+            scratch.fill(size);
+            return Poll::Ready(Ok(size));
         }
         let missing = match FrameHeader::parse(&mut Cursor::new(&self.kept[..])) {
             Ok(Some((header, length))) => {
@@ -170,7 +139,7 @@ impl Frames {
         if !scratch.unread().is_empty() {
             self.kept.extend_from_slice(scratch.unread());
         }
-        (scratch.start, scratch.end) = (0, 0);
+        scratch.fill(0);
     }
 }
 

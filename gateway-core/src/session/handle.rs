@@ -7,7 +7,10 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+        atomic::{
+            AtomicBool, AtomicU64, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
 };
 
@@ -92,9 +95,11 @@ impl SessionHandle {
         self.lease_is_pinned() || self.lease_until() > now
     }
 
-    /// Keeps the lease from lapsing while the session itself does not read.
+    /// Keeps the lease from lapsing while the session itself does not read. The session alone does.
     pub(crate) fn pin_lease(&self, pinned: bool) {
-        self.pinned.store(pinned, SeqCst);
+        if self.lease_is_pinned() != pinned {
+            self.pinned.store(pinned, SeqCst);
+        }
     }
 
     pub(crate) fn lease_is_pinned(&self) -> bool {
@@ -107,15 +112,18 @@ impl SessionHandle {
 
     /// Prolongs the lease; an extension that reaches further stays.
     pub(crate) fn extend_lease(&self, until: Moment) {
-        self.lease_until.fetch_max(until.as_millis(), SeqCst);
+        // Most messages come within the same millisecond as another one.
+        if self.lease_until() < until {
+            self.lease_until.fetch_max(until.as_millis(), SeqCst);
+        }
     }
 
     pub(crate) fn note_activity(&self, now: Moment) {
-        self.last_activity.store(now.as_millis(), SeqCst);
+        self.last_activity.store(now.as_millis(), Relaxed);
     }
 
     pub(crate) fn last_activity(&self) -> Moment {
-        Moment::from_millis(self.last_activity.load(SeqCst))
+        Moment::from_millis(self.last_activity.load(Relaxed))
     }
 
     /// Notes that something was held for this session while its lease had lapsed.

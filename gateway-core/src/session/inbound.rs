@@ -23,8 +23,10 @@ use super::{
     proof::{Proven, Rejection, prove},
 };
 use crate::{
+    clock::Moment,
     config::{RateClass, RoutedSignatures, Settings},
     hooks::{Admission, Decision, Ruling},
+    router::LastTarget,
     voice::Complaint,
 };
 
@@ -36,6 +38,7 @@ pub(crate) struct Inbound {
     rates: Option<RateClass>,
     strikes: DefaultDirectRateLimiter,
     renewals: DefaultDirectRateLimiter,
+    last_target: LastTarget,
 }
 
 /// Renewals of a registration per minute: each has a proof to verify, and on v1 takes a place in
@@ -51,6 +54,7 @@ impl Inbound {
             rates,
             strikes: per_minute(limits.rate_strikes),
             renewals: per_minute(RENEWALS_PER_MINUTE),
+            last_target: LastTarget::default(),
         }
     }
 
@@ -97,8 +101,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         self.bad_message(None, &complaint)
     }
 
-    /// Judges one text frame. Sets `pending` where its way takes time.
-    pub(super) fn text(&mut self, text: Utf8Bytes) -> Option<Ended> {
+    /// Judges one text frame, received at `now`. Sets `pending` where its way takes time.
+    pub(super) fn text(&mut self, text: Utf8Bytes, now: Moment) -> Option<Ended> {
         let rules = self.core.router.rules(self.handle.subprotocol);
         let envelope = match Envelope::parse(&text, rules) {
             Ok(envelope) => envelope,
@@ -133,7 +137,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             }
             kind => {
                 debug_assert!(is_between_agents(kind));
-                return self.route(&text, &envelope);
+                let to = self.accept(&envelope)?;
+                let router = &self.core.router;
+                self.pending = if router.asks_about_routes() {
+                    router.route_judged(&self.handle, text.clone(), to, &envelope, now)
+                } else {
+                    router.route(&self.handle, text, to, kind, now)
+                };
             }
         }
         None
@@ -150,8 +160,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         Complaint::new(ErrorCode::InvalidSignature, "not the registered sender").about("from")
     }
 
-    fn route(&mut self, text: &Utf8Bytes, envelope: &Envelope<'_>) -> Option<Ended> {
-        let core = Arc::clone(&self.core);
+    /// Counts a message for another agent; whom it is for, unless it ends here.
+    fn accept(&mut self, envelope: &Envelope<'_>) -> Option<AgentKey> {
         if !self.signature_passes(envelope) {
             let complaint =
                 Complaint::new(ErrorCode::InvalidSignature, "signature does not verify")
@@ -159,9 +169,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             self.answer(envelope, &complaint);
             return None;
         }
-        core.router.accounting.received();
-        self.pending = core.router.route(&self.handle, text, envelope);
-        None
+        let router = &self.core.router;
+        router.accounting.received();
+        match router.target(envelope, &mut self.inbound.last_target) {
+            Ok(to) => Some(to),
+            Err(reason) => {
+                router.refuse_from(&self.handle, envelope.kind, Some(&envelope.id), reason);
+                None
+            }
+        }
     }
 
     /// Refused before anything of it is verified: that would be the work the rate is to save. One

@@ -16,6 +16,8 @@ pub(crate) mod inbound;
 pub(crate) mod outbox;
 mod outgoing;
 pub(crate) mod proof;
+mod scratch;
+mod timer;
 pub(crate) mod wire;
 
 use std::{net::SocketAddr, sync::Arc};

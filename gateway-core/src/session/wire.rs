@@ -31,10 +31,11 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use super::{
-    frames::{Frames, Incoming, Scratch},
+    frames::{Frames, Incoming},
     handle::SessionHandle,
     outbox::{Parcel, Routed},
     outgoing::Outgoing,
+    scratch::Scratch,
 };
 use crate::router::Router;
 
