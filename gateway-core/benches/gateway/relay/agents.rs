@@ -28,7 +28,7 @@ impl Inbox {
     }
 
     /// Only the first message of several wakes.
-    fn push(&self, message: Utf8Bytes) {
+    pub(crate) fn push(&self, message: Utf8Bytes) {
         let mut messages = self.messages.lock();
         messages.push(message);
         let first = messages.len() == 1;

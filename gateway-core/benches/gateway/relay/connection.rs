@@ -19,7 +19,12 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{Mode, Relay, agents::Inbox, frame, proof::Key};
+use super::{
+    Mode, Relay,
+    agents::Inbox,
+    frame,
+    proof::{self, Key},
+};
 
 const READ_BUFFER: usize = 8 * 1024;
 
@@ -114,15 +119,19 @@ impl Connection<'_> {
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
             match ready!(Pin::new(&mut self.socket).poll_next(context)) {
-                Some(Ok(Message::Text(text))) => {
-                    if self.key.as_ref().is_none_or(|key| key.signed(&text)) {
-                        self.relay.agents.forward(text);
-                    }
-                }
+                Some(Ok(Message::Text(text))) => self.forward(text),
                 // The library answers pings.
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return Poll::Ready(()),
             }
+        }
+    }
+
+    fn forward(&self, text: Utf8Bytes) {
+        if self.key.as_ref().is_none_or(|key| key.signed(&text)) {
+            self.relay.agents.forward(text);
+        } else {
+            self.inbox.push(proof::refusal(&text).into());
         }
     }
 

@@ -41,6 +41,14 @@ impl Key {
     }
 }
 
+/// What the sender of a message is told that does not verify. Nobody looks for a signature in it.
+pub(crate) fn refusal(text: &str) -> String {
+    let answered = frame::id(text).unwrap_or_default();
+    format!(
+        r#"{{"correlation_id":"{answered}","payload":{{"code":"INVALID_SIGNATURE"}},"type":"ERROR"}}"#
+    )
+}
+
 /// The relay's own voice in a registration on `ioap.v1.1`.
 pub(crate) struct Gateway {
     key: SigningKey,
