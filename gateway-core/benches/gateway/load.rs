@@ -1,7 +1,6 @@
 //! The load generator, `conexus load`: what it is told, and what it found.
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::Path,
     process::{Command, Stdio},
@@ -54,8 +53,13 @@ impl Load {
         };
         assert!(status.success(), "{self:?}: {status}");
         let report = fs::read(&path).unwrap();
-        serde_json::from_slice(&report)
-            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&report)))
+        let report: Report = serde_json::from_slice(&report)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&report)));
+        if counts(&report.errors) {
+            let (name, errors) = (&server.name, &report.errors);
+            eprintln!("errors at {name}, whose figures may mean nothing: {errors}");
+        }
+        report
     }
 
     /// Puts it on a server, until it is dropped.
@@ -89,8 +93,8 @@ pub(crate) struct Report {
     #[serde(default)]
     pub(crate) per_second: f64,
     pub(crate) latency_us: Option<Latency>,
-    #[serde(default)]
-    errors: BTreeMap<String, Value>,
+    /// What went wrong, by kind.
+    errors: Value,
     server: Option<Usage>,
 }
 
@@ -130,12 +134,6 @@ impl Report {
 
     pub(crate) fn latency(&self) -> &Latency {
         self.latency_us.as_ref().expect("latencies of that mode")
-    }
-
-    /// What went wrong, if anything did.
-    pub(crate) fn errors(&self) -> Option<String> {
-        let errors: Vec<_> = self.errors.iter().filter(|(_, what)| counts(what)).collect();
-        (!errors.is_empty()).then(|| format!("{errors:?}"))
     }
 }
 

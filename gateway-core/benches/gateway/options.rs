@@ -95,12 +95,12 @@ impl Profile {
         }
     }
 
-    /// How long a load is measured, in seconds.
-    pub(crate) const fn seconds(self) -> u64 {
+    /// How long a load runs before it is measured, and how long it is measured, in seconds.
+    pub(crate) const fn seconds(self) -> (f64, f64) {
         match self {
-            Self::Smoke => 1,
-            Self::Quick => 2,
-            Self::Full => 5,
+            Self::Smoke => (0.1, 0.2),
+            Self::Quick => (0.5, 2.0),
+            Self::Full => (1.0, 5.0),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The processes under test: a gateway or the relay, in a folder of its own, on a free port.
 
 use std::{
+    fmt,
     fs::{self, File},
     io::{BufRead as _, BufReader},
     net::SocketAddr,
@@ -18,6 +19,15 @@ use super::relay;
 pub(crate) enum Subject {
     Gateway(Gateway),
     Relay(relay::Mode),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gateway(gateway) => write!(f, "{}", gateway.binary.display()),
+            Self::Relay(_) => f.write_str("the relay"),
+        }
+    }
 }
 
 /// A gateway's binary, and how it is configured beyond [`SETTINGS`].
@@ -62,6 +72,8 @@ impl Drop for Killed {
 /// A server that listens. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct Server {
+    /// What it is to a reader.
+    pub(crate) name: String,
     pub(crate) address: SocketAddr,
     /// From before the process was made to its word that it listens.
     pub(crate) started_in: Duration,
@@ -95,7 +107,7 @@ impl Server {
         let address = listening.and_then(|address| address.parse().ok()).unwrap_or_else(|| {
             panic!("{command:?} did not start: {}", fs::read_to_string(&log).unwrap_or_default())
         });
-        Self { address, started_in, child, _folder: folder }
+        Self { name: subject.to_string(), address, started_in, child, _folder: folder }
     }
 
     pub(crate) fn id(&self) -> u32 {
