@@ -205,7 +205,7 @@ impl Bench {
         span
     }
 
-    /// Measures the load. Cut short when the run is interrupted.
+    /// Measures the load. Cut short when the run is interrupted, or nobody is left.
     pub(super) async fn measure(&self, span: Span) -> Measured {
         tokio::select! {
             () = sleep_until(span.from.into()) => {}
@@ -227,7 +227,7 @@ impl Bench {
     async fn watch(&self, until: Instant, meters: &mut [Option<Meter>; 2]) {
         let second = Duration::from_secs(1);
         let mut told = (Instant::now(), 0);
-        while Instant::now() < until && !self.is_interrupted() {
+        while Instant::now() < until && !self.is_interrupted() && !self.board().is_deserted() {
             let next = until.min(Instant::now() + SAMPLE);
             tokio::select! {
                 () = sleep_until(next.into()) => {}

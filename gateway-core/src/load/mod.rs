@@ -67,6 +67,9 @@ pub enum LoadError {
 
 /// Runs a plan to its end, or to where it is interrupted.
 pub(crate) async fn run(plan: Plan, interrupt: CancellationToken) -> Result<Report, LoadError> {
+    if plan.mode == Mode::Rate && plan.rate.is_none() {
+        return Err(LoadError::NoRate);
+    }
     let bench = Bench::prepare(plan, interrupt).await?;
     let measured = match bench.plan().mode {
         Mode::Register => modes::register::run(&bench).await,

@@ -37,6 +37,8 @@ pub(crate) struct Report {
     /// Registrations, in `register`.
     messages: u64,
     per_second: f64,
+    /// All messages of the load that were ever sent, warm-up included.
+    sent: u64,
     latency_us: Summary,
     #[serde(skip_serializing_if = "Option::is_none")]
     lateness_us: Option<Summary>,
@@ -118,6 +120,7 @@ impl Report {
             interrupted: bench.is_interrupted(),
             messages,
             per_second: if timed { messages as f64 / seconds } else { 0.0 },
+            sent: tally.sent,
             latency_us: Summary::of(&tally.latency),
             lateness_us: (plan.mode == Mode::Rate).then(|| Summary::of(&tally.lateness)),
             registrations: tally.registrations,
