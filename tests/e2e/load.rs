@@ -280,6 +280,7 @@ async fn an_interrupt_prints_the_result_so_far() {
     let options = "route --pairs 2 --warmup 0 --seconds 3600";
     let result = interrupted(&loaded, options, "interrupt the load").await;
     assert_eq!(result["interrupted"], true);
+    is_without_errors(&result);
     assert!(count(&result["messages"]) > 0 && number(&result["seconds"]) < 3600.0, "{result}");
 }
 

@@ -243,7 +243,7 @@ impl Bench {
                 let [p50, p99] = [0.5, 0.99].map(|quantile| total.latency.quantile(quantile));
                 let errors = total.errors.total();
                 self.tell(&format!(
-                    "{rate:.0}/s, p50 {p50:.0} us, p99 {p99:.0} us, {errors} errors"
+                    "{rate:.0}/s, p50 {p50:.0} µs, p99 {p99:.0} µs, {errors} errors"
                 ));
                 told = (Instant::now(), total.messages);
             }
@@ -251,9 +251,9 @@ impl Bench {
     }
 
     /// Waits until nothing is under way any more, within reason.
-    pub(super) async fn drained(&self) {
+    async fn drained(&self) {
         let end = Instant::now() + DRAIN;
-        while self.board().counts().1 > 0 && Instant::now() < end && !self.is_interrupted() {
+        while self.board().counts().1 > 0 && Instant::now() < end {
             sleep(LOOK).await;
         }
     }

@@ -238,7 +238,7 @@ impl fmt::Display for Time {
         let (value, unit) = match self.0 {
             micros if micros >= 1e6 => (micros / 1e6, "s"),
             micros if micros >= 1e3 => (micros / 1e3, "ms"),
-            micros => (micros, "us"),
+            micros => (micros, "µs"),
         };
         let digits = if value >= 100.0 || value == 0.0 { 0 } else { 1 };
         write!(f, "{value:.digits$} {unit}")
@@ -280,7 +280,8 @@ impl fmt::Display for Report {
         if let Some(lateness) = self.lateness_us.as_ref().filter(|it| it.count > 0) {
             row("sent late by", lateness.to_string())?;
         }
-        if self.connect_us.count > 0 {
+        let registers = matches!(self.mode, Mode::Register | Mode::Churn);
+        if registers && self.connect_us.count > 0 {
             row("connect", self.connect_us.to_string())?;
             row("proof", self.proof_us.to_string())?;
             row("  our signing", self.signing_us.to_string())?;
@@ -304,7 +305,7 @@ impl Server {
         if let Some(cpu) = self.cpu_seconds.filter(|_| seconds > 0.0) {
             let of_a_core = format!("{:.0} % of a core", 100.0 * cpu / seconds);
             match self.cpu_us_per_message {
-                Some(micros) => row("server cpu", format!("{micros:.1} us each, {of_a_core}"))?,
+                Some(micros) => row("server cpu", format!("{micros:.1} µs each, {of_a_core}"))?,
                 None => row("server cpu", of_a_core)?,
             }
         }
@@ -340,9 +341,9 @@ mod tests {
     #[test]
     fn times_and_sizes_are_told_in_the_unit_that_suits_them() {
         for (micros, text) in [
-            (0.0, "0 us"),
-            (31.25, "31.2 us"),
-            (999.0, "999 us"),
+            (0.0, "0 µs"),
+            (31.25, "31.2 µs"),
+            (999.0, "999 µs"),
             (1_500.0, "1.5 ms"),
             (2e6, "2.0 s"),
         ] {
