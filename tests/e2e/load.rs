@@ -233,14 +233,11 @@ async fn the_table_and_the_plot_are_for_people() {
     let Ended { code, out, err } =
         run(loaded.folder.path(), &[&arguments[..], &files].concat()).await;
     assert_eq!(code, Some(0), "{err}");
-    assert!(
-        out.starts_with("route on ioap.v1.1, 1 pairs, window 1, 1500 bytes, signed\n"),
-        "{out}"
-    );
+    assert!(out.starts_with("route on ioap.v1.1, 1 pair, window 1, 1500 bytes, signed\n"), "{out}");
     for row in ["messages ", "latency ", "errors          none", "generator cpu "] {
         assert!(out.contains(&format!("\n  {row}")), "{row:?} in {out}");
     }
-    assert!(err.contains("1 pairs set up"), "{err}");
+    assert!(err.contains("pairs: 1 set up"), "{err}");
     let written = |name: &str| std::fs::read_to_string(loaded.folder.path().join(name)).unwrap();
     let result: Value = serde_json::from_str(&written("result.json")).unwrap();
     assert!(count(&result["messages"]) > 0 && result["server"].is_null());

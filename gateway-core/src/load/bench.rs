@@ -180,7 +180,7 @@ impl Bench {
             }
             if told.elapsed() > Duration::from_secs(1) {
                 told = Instant::now();
-                self.tell(&format!("{ready} of {count} {what} set up, {failed} failed"));
+                self.tell(&format!("{what}: {ready} of {count} set up, {failed} failed"));
             }
             tokio::select! {
                 () = sleep(LOOK) => {}
@@ -193,7 +193,7 @@ impl Bench {
             return Err(LoadError::Nobody { why: example.unwrap_or_default() });
         }
         let took = begun.elapsed().as_secs_f64();
-        self.tell(&format!("{ready} {what} set up in {took:.1} s, {failed} failed"));
+        self.tell(&format!("{what}: {ready} set up in {took:.1} s, {failed} failed"));
         Ok(())
     }
 

@@ -147,6 +147,7 @@ impl Report {
         let Self { mode, protocol, pairs, window, bytes, signed, rate, agents, .. } = self;
         let mut parts = vec![format!("{} on {protocol}", mode.name())];
         match pairs {
+            Some(1) => parts.push("1 pair".to_owned()),
             Some(pairs) => parts.push(format!("{pairs} pairs")),
             None => parts.push(format!("{agents} agents")),
         }
