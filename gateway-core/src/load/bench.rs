@@ -180,7 +180,7 @@ impl Bench {
             }
             if told.elapsed() > Duration::from_secs(1) {
                 told = Instant::now();
-                self.tell(&format!("{ready} of {count} {what} set up, {failed} failed"));
+                self.tell(&format!("{what}: {ready} of {count} set up, {failed} failed"));
             }
             tokio::select! {
                 () = sleep(LOOK) => {}
@@ -193,7 +193,7 @@ impl Bench {
             return Err(LoadError::Nobody { why: example.unwrap_or_default() });
         }
         let took = begun.elapsed().as_secs_f64();
-        self.tell(&format!("{ready} {what} set up in {took:.1} s, {failed} failed"));
+        self.tell(&format!("{what}: {ready} set up in {took:.1} s, {failed} failed"));
         Ok(())
     }
 
@@ -205,7 +205,7 @@ impl Bench {
         span
     }
 
-    /// Measures the load. Cut short when the run is interrupted.
+    /// Measures the load. Cut short when the run is interrupted, or nobody is left.
     pub(super) async fn measure(&self, span: Span) -> Measured {
         tokio::select! {
             () = sleep_until(span.from.into()) => {}
@@ -227,7 +227,7 @@ impl Bench {
     async fn watch(&self, until: Instant, meters: &mut [Option<Meter>; 2]) {
         let second = Duration::from_secs(1);
         let mut told = (Instant::now(), 0);
-        while Instant::now() < until && !self.is_interrupted() {
+        while Instant::now() < until && !self.is_interrupted() && !self.board().is_deserted() {
             let next = until.min(Instant::now() + SAMPLE);
             tokio::select! {
                 () = sleep_until(next.into()) => {}
@@ -243,7 +243,7 @@ impl Bench {
                 let [p50, p99] = [0.5, 0.99].map(|quantile| total.latency.quantile(quantile));
                 let errors = total.errors.total();
                 self.tell(&format!(
-                    "{rate:.0}/s, p50 {p50:.0} us, p99 {p99:.0} us, {errors} errors"
+                    "{rate:.0}/s, p50 {p50:.0} µs, p99 {p99:.0} µs, {errors} errors"
                 ));
                 told = (Instant::now(), total.messages);
             }
@@ -251,9 +251,9 @@ impl Bench {
     }
 
     /// Waits until nothing is under way any more, within reason.
-    pub(super) async fn drained(&self) {
+    async fn drained(&self) {
         let end = Instant::now() + DRAIN;
-        while self.board().counts().1 > 0 && Instant::now() < end && !self.is_interrupted() {
+        while self.board().counts().1 > 0 && Instant::now() < end {
             sleep(LOOK).await;
         }
     }

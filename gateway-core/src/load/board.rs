@@ -11,7 +11,7 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
-use super::{register::SetupError, tally::Tally};
+use super::{register::SetupError, tally::Tally, wire::Lost};
 
 /// How far a run has come.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -58,6 +58,7 @@ pub(super) struct Board {
     tallies: Box<[Mutex<Tally>]>,
     ready: AtomicUsize,
     failed: AtomicUsize,
+    gone: AtomicUsize,
 }
 
 impl Board {
@@ -69,6 +70,7 @@ impl Board {
             tallies: (0..workers).map(|_| Mutex::new(Tally::new())).collect(),
             ready: AtomicUsize::new(0),
             failed: AtomicUsize::new(0),
+            gone: AtomicUsize::new(0),
         }
     }
 
@@ -134,6 +136,18 @@ impl Board {
     pub(super) fn failed(&self, worker: usize, error: &SetupError) {
         self.tally(worker).errors.setup(error);
         self.failed.fetch_add(1, Relaxed);
+    }
+
+    /// One that was ready is so no longer.
+    pub(super) fn gone(&self, worker: usize, lost: &Lost) {
+        self.tally(worker).errors.lost(lost);
+        self.gone.fetch_add(1, Relaxed);
+    }
+
+    /// Whether all that were ready are gone.
+    pub(super) fn is_deserted(&self) -> bool {
+        let gone = self.gone.load(Relaxed);
+        gone > 0 && gone >= self.ready.load(Relaxed)
     }
 
     /// How many are ready, and how many will never be.

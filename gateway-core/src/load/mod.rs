@@ -3,7 +3,7 @@
 //! It must never be what is measured. So each worker thread has a runtime, connections and counts of
 //! its own; a message is a frame that was masked and signed once; and what arrives is skimmed, not
 //! parsed. From a [`Plan`], a mode sets its agents up and says what they do (`modes`), a
-//! [`Bench`](bench::Bench) says when and measures, and a [`Report`] is what comes of it.
+//! [`Bench`] says when and measures, and a [`Report`] is what comes of it.
 //!
 //! It knows a gateway only as an agent does: nothing here is shared with the server's side.
 
@@ -67,6 +67,9 @@ pub enum LoadError {
 
 /// Runs a plan to its end, or to where it is interrupted.
 pub(crate) async fn run(plan: Plan, interrupt: CancellationToken) -> Result<Report, LoadError> {
+    if plan.mode == Mode::Rate && plan.rate.is_none() {
+        return Err(LoadError::NoRate);
+    }
     let bench = Bench::prepare(plan, interrupt).await?;
     let measured = match bench.plan().mode {
         Mode::Register => modes::register::run(&bench).await,

@@ -56,6 +56,8 @@ fn hint(error: &io::Error) -> &'static str {
 pub(super) struct Opening {
     wire: Wire,
     inbox: VecDeque<Vec<u8>>,
+    /// Why nothing comes after what is in the inbox: an ERROR and the close arrive together.
+    over: Option<Lost>,
 }
 
 impl Opening {
@@ -66,10 +68,9 @@ impl Opening {
         stream.write_all(request(target).as_bytes()).await.map_err(Lost::Io)?;
         let (head, rest) = head(&mut stream).await?;
         check(&head, &rest, target.protocol)?;
-        let mut opening = Self { wire: Wire::new(stream), inbox: VecDeque::new() };
-        let Self { wire, inbox } = &mut opening;
-        wire.take(&rest, |text| inbox.push_back(text.to_vec()))?;
-        Ok(opening)
+        let (mut wire, mut inbox) = (Wire::new(stream), VecDeque::new());
+        let over = wire.take(&rest, |text| inbox.push_back(text.to_vec())).err();
+        Ok(Self { wire, inbox, over })
     }
 
     /// Sends texts, in one write.
@@ -81,19 +82,23 @@ impl Opening {
 
     /// The next text.
     pub(super) async fn text(&mut self) -> Result<String, Lost> {
-        let Self { wire, inbox } = self;
+        let Self { wire, inbox, over } = self;
         loop {
             if let Some(text) = inbox.pop_front() {
                 return Ok(String::from_utf8_lossy(&text).into_owned());
             }
-            poll_fn(|cx| wire.poll_texts(cx, |text| inbox.push_back(text.to_vec()))).await?;
+            if let Some(lost) = over.take() {
+                return Err(lost);
+            }
+            let read = poll_fn(|cx| wire.poll_texts(cx, |text| inbox.push_back(text.to_vec())));
+            *over = read.await.err();
             poll_fn(|cx| wire.poll_answer(cx)).await?;
         }
     }
 
     /// The connection, of which only the start of messages is of interest from now on.
     pub(super) fn into_wire(self) -> Wire {
-        let Self { mut wire, inbox: _ } = self;
+        let Self { mut wire, .. } = self;
         wire.skim_only();
         wire
     }

@@ -106,7 +106,7 @@ impl Pair {
             Some(lost) => lost,
             None => poll_fn(|cx| self.poll(cx)).await,
         };
-        board.tally(self.worker).errors.lost(&lost);
+        board.gone(self.worker, &lost);
     }
 
     /// Whether something was read.

@@ -89,8 +89,7 @@ impl Plan {
         match self.mode {
             Mode::Register => self.concurrency,
             Mode::Route | Mode::Rate => 2 * self.pairs,
-            Mode::Idle | Mode::Fanin => self.agents() + 1,
-            Mode::Churn => self.agents() + 1,
+            Mode::Idle | Mode::Fanin | Mode::Churn => self.agents() + 1,
         }
     }
 }

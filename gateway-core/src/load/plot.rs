@@ -129,12 +129,16 @@ impl<'a> Plot<'a> {
         for (nines, quantile) in std::iter::once(median).chain(nines) {
             let micros = self.latencies.quantile(quantile);
             let (x, y) = (self.x(nines), self.y(micros));
-            let name = if quantile == 0.5 { "median " } else { "" };
+            // There is no room to the left of the first.
+            let (name, anchor, left) = match quantile {
+                0.5 => ("median ", "middle", 0.0),
+                _ => ("", "end", 6.0),
+            };
             writeln!(
                 svg,
                 "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"#1f6feb\"/>\
-                 <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#111\">{name}{}</text>",
-                x - 6.0,
+                 <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\" fill=\"#111\">{name}{}</text>",
+                x - left,
                 y - 8.0,
                 Time(micros)
             )?;
@@ -186,7 +190,7 @@ mod tests {
         let svg = drawn(&latencies);
         assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
         assert!(svg.contains("a &lt;title&gt;"));
-        for label in ["0%", "90%", "99%", "99.9%", "median 500 us", "1.0 ms"] {
+        for label in ["0%", "90%", "99%", "99.9%", "median 500 µs", "1.0 ms"] {
             assert!(svg.contains(&format!(">{label}<")), "{label}: {svg}");
         }
         assert!(!svg.contains("99.99%"));

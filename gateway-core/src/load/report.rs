@@ -37,6 +37,8 @@ pub(crate) struct Report {
     /// Registrations, in `register`.
     messages: u64,
     per_second: f64,
+    /// All messages of the load that were ever sent, warm-up included.
+    sent: u64,
     latency_us: Summary,
     #[serde(skip_serializing_if = "Option::is_none")]
     lateness_us: Option<Summary>,
@@ -118,6 +120,7 @@ impl Report {
             interrupted: bench.is_interrupted(),
             messages,
             per_second: if timed { messages as f64 / seconds } else { 0.0 },
+            sent: tally.sent,
             latency_us: Summary::of(&tally.latency),
             lateness_us: (plan.mode == Mode::Rate).then(|| Summary::of(&tally.lateness)),
             registrations: tally.registrations,
@@ -144,6 +147,7 @@ impl Report {
         let Self { mode, protocol, pairs, window, bytes, signed, rate, agents, .. } = self;
         let mut parts = vec![format!("{} on {protocol}", mode.name())];
         match pairs {
+            Some(1) => parts.push("1 pair".to_owned()),
             Some(pairs) => parts.push(format!("{pairs} pairs")),
             None => parts.push(format!("{agents} agents")),
         }
@@ -235,7 +239,7 @@ impl fmt::Display for Time {
         let (value, unit) = match self.0 {
             micros if micros >= 1e6 => (micros / 1e6, "s"),
             micros if micros >= 1e3 => (micros / 1e3, "ms"),
-            micros => (micros, "us"),
+            micros => (micros, "µs"),
         };
         let digits = if value >= 100.0 || value == 0.0 { 0 } else { 1 };
         write!(f, "{value:.digits$} {unit}")
@@ -277,7 +281,8 @@ impl fmt::Display for Report {
         if let Some(lateness) = self.lateness_us.as_ref().filter(|it| it.count > 0) {
             row("sent late by", lateness.to_string())?;
         }
-        if self.connect_us.count > 0 {
+        let registers = matches!(self.mode, Mode::Register | Mode::Churn);
+        if registers && self.connect_us.count > 0 {
             row("connect", self.connect_us.to_string())?;
             row("proof", self.proof_us.to_string())?;
             row("  our signing", self.signing_us.to_string())?;
@@ -301,7 +306,7 @@ impl Server {
         if let Some(cpu) = self.cpu_seconds.filter(|_| seconds > 0.0) {
             let of_a_core = format!("{:.0} % of a core", 100.0 * cpu / seconds);
             match self.cpu_us_per_message {
-                Some(micros) => row("server cpu", format!("{micros:.1} us each, {of_a_core}"))?,
+                Some(micros) => row("server cpu", format!("{micros:.1} µs each, {of_a_core}"))?,
                 None => row("server cpu", of_a_core)?,
             }
         }
@@ -337,9 +342,9 @@ mod tests {
     #[test]
     fn times_and_sizes_are_told_in_the_unit_that_suits_them() {
         for (micros, text) in [
-            (0.0, "0 us"),
-            (31.25, "31.2 us"),
-            (999.0, "999 us"),
+            (0.0, "0 µs"),
+            (31.25, "31.2 µs"),
+            (999.0, "999 µs"),
             (1_500.0, "1.5 ms"),
             (2e6, "2.0 s"),
         ] {

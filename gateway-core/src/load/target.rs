@@ -78,7 +78,9 @@ impl Target {
         })
     }
 
-    /// A connection; the number tells which address it comes from.
+    /// A connection; the number tells which address it comes from. It is reset when it is dropped, so
+    /// that its port does not wait for a minute (RFC 9293, 3.6.1): a run has thousands, and the next
+    /// one wants them.
     pub(super) async fn connect(&self, number: usize) -> io::Result<TcpStream> {
         let socket = match self.address {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
@@ -89,6 +91,7 @@ impl Target {
         }
         let stream = socket.connect(self.address).await?;
         stream.set_nodelay(true)?;
+        stream.set_zero_linger()?;
         Ok(stream)
     }
 

@@ -74,12 +74,6 @@ impl Wire {
         self.skimmer.keep_only(KEPT_BYTES);
     }
 
-    /// Has the connection reset when it is dropped: no port waits for its time (RFC 9293, 3.3.2).
-    pub(super) fn reset_at_end(&self) {
-        // Without it the port is busy for a minute, and nothing else.
-        let _ = self.stream.set_zero_linger();
-    }
-
     pub(super) fn stream(&mut self) -> &mut TcpStream {
         &mut self.stream
     }

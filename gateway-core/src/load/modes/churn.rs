@@ -93,10 +93,6 @@ impl Couple {
         let mut receiver = shared.register(2 * turn, &self.receiver).await?;
         let mut sender = shared.register(2 * turn + 1, &self.sender).await?;
         let registered = [&receiver, &sender].map(|agent: &Registered| agent.took);
-        // Whatever comes of the rest, no port is to wait for its time.
-        receiver.wire.reset_at_end();
-        sender.wire.reset_at_end();
-
         let written = Instant::now();
         shared.board.tally(worker).sent += 1;
         let exchanged = self.exchange(&mut sender.wire, &mut receiver.wire).await;

@@ -85,7 +85,7 @@ async fn receive(shared: &Shared, sources: &Sources, number: usize, identity: &I
         })
     });
     let lost = lost.await;
-    shared.board.tally(0).errors.lost(&lost);
+    shared.board.gone(0, &lost);
 }
 
 struct Sender {
@@ -131,7 +131,7 @@ impl Sender {
                 }
             },
         };
-        board.tally(self.worker).errors.lost(&lost);
+        board.gone(self.worker, &lost);
     }
 
     /// Sends and reads; ready when a message was refused, or the connection is over.

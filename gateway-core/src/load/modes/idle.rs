@@ -111,7 +111,7 @@ async fn listen(shared: &Shared, crowd: &Crowd, worker: usize, number: usize, mu
         })
     });
     let lost = lost.await;
-    shared.board.tally(worker).errors.lost(&lost);
+    shared.board.gone(worker, &lost);
 }
 
 /// One more agent writes to each of the crowd.

@@ -9,16 +9,20 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use conexus_protocol::Identity;
+use tokio::time::sleep;
 
 use crate::load::{
     LoadError,
     bench::{Bench, Measured, Shared},
     board::Phase,
 };
+
+/// After a failure an agent does not try again at once.
+const BACK_OFF: Duration = Duration::from_millis(100);
 
 pub(in crate::load) async fn run(bench: &Bench) -> Result<Measured, LoadError> {
     let keys: Arc<[Identity]> = (0..bench.plan().agents()).map(|_| Identity::generate()).collect();
@@ -31,7 +35,9 @@ pub(in crate::load) async fn run(bench: &Bench) -> Result<Measured, LoadError> {
             while shared.board.is_loaded() {
                 let turn = turn.fetch_add(1, Relaxed);
                 shared.at_its_turn(turn).await;
-                once(&shared, worker, turn, &keys[turn % keys.len()]).await;
+                if !once(&shared, worker, turn, &keys[turn % keys.len()]).await {
+                    sleep(BACK_OFF).await;
+                }
             }
         }
     });
@@ -39,21 +45,22 @@ pub(in crate::load) async fn run(bench: &Bench) -> Result<Measured, LoadError> {
     Ok(bench.measure(span).await)
 }
 
-async fn once(shared: &Shared, worker: usize, number: usize, identity: &Identity) {
+/// Whether the agent got in.
+async fn once(shared: &Shared, worker: usize, number: usize, identity: &Identity) -> bool {
     let begun = Instant::now();
+    // What it returns ends with this function, and the connection with it.
     let registered = shared.register(number, identity).await;
     let took = begun.elapsed();
     let mut tally = shared.board.tally(worker);
-    match registered {
+    match &registered {
         Ok(agent) => {
             if shared.board.phase() == Phase::Measuring {
                 tally.messages += 1;
                 tally.registered(agent.took);
                 tally.latency.record(took);
             }
-            drop(tally);
-            agent.wire.reset_at_end();
         }
-        Err(error) => tally.errors.setup(&error),
+        Err(error) => tally.errors.setup(error),
     }
+    registered.is_ok()
 }
