@@ -11,6 +11,7 @@
 //! | [`state`] | what hooks keep: entries, counters, rate limits, metrics |
 //! | [`plugin_host`] | native plugins, from a file to a hook |
 //! | [`cli`] | the subcommands of `conexus` |
+//! | `load` | the load generator; an agent's side, nothing of the server's |
 //! | `http` | the public routes and the WebSocket upgrade |
 //! | `session` | one connection's life: handshake, loop, bounded outbox, farewell |
 //! | `router` | from a judged message to one of its ends |
@@ -43,6 +44,7 @@ mod core;
 pub mod gateway;
 pub mod hooks;
 mod http;
+mod load;
 mod mailbox;
 mod phase;
 pub mod plugin_host;

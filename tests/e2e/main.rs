@@ -13,6 +13,7 @@ mod decisions;
 mod delivery;
 mod foreign;
 mod hooks;
+mod load;
 mod mailbox;
 mod observers;
 mod policy_cli;

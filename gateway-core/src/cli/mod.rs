@@ -11,6 +11,7 @@ mod http;
 mod keyfile;
 mod keygen;
 mod listen;
+mod load;
 mod logging;
 mod new;
 mod replay;
@@ -116,6 +117,11 @@ enum Command {
     Send(send::Options),
     /// Register as an agent and print what arrives, until Ctrl-C
     Listen(listen::Options),
+    /// Put load on a gateway and measure how it fares
+    ///
+    /// Before it begins, one agent registers for a trial. Ctrl-C ends a run early and prints what
+    /// was measured so far.
+    Load(Box<load::Options>),
 }
 
 /// Why a command failed.
@@ -145,6 +151,9 @@ pub enum CliError {
     /// `new`: nothing was made.
     #[error(transparent)]
     New(#[from] new::NewError),
+    /// `load`: there was nothing to load, or the result is lost.
+    #[error(transparent)]
+    Load(#[from] load::LoadCommandError),
     /// Printing failed, or there is no working directory.
     #[error("input or output failed")]
     Io(#[from] io::Error),
@@ -189,6 +198,7 @@ impl Cli {
             Command::Agents(options) => Ok(agents::agents(&options).await?),
             Command::Send(options) => Ok(send::send(&options).await?),
             Command::Listen(options) => Ok(listen::listen(&options).await?),
+            Command::Load(options) => Ok(load::load(*options).await?),
         }
     }
 }

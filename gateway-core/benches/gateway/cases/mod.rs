@@ -1,0 +1,35 @@
+//! What is measured, and what is good enough.
+//!
+//! The relay does less than the gateway has to; "beyond" a target is where the gateway would have
+//! to be for the difference not to matter, or to be made up for elsewhere.
+
+mod hooks;
+mod listing;
+mod memory;
+mod pace;
+mod registration;
+mod routing;
+mod start;
+
+use super::{row::Row, trial::Bench};
+
+/// Something measured. Its numbers are those of the rows that come of it.
+pub(crate) struct Case {
+    pub(crate) numbers: &'static [u8],
+    /// Whether a quick run has it.
+    pub(crate) essential: bool,
+    pub(crate) measure: fn(&Bench) -> Vec<Row>,
+}
+
+pub(crate) const ALL: [Case; 10] = [
+    Case { numbers: &[1], essential: true, measure: routing::one_by_one },
+    Case { numbers: &[2, 6], essential: true, measure: routing::window },
+    Case { numbers: &[3], essential: false, measure: routing::crowds },
+    Case { numbers: &[4], essential: true, measure: routing::signed },
+    Case { numbers: &[5], essential: false, measure: hooks::measure },
+    Case { numbers: &[7], essential: false, measure: pace::measure },
+    Case { numbers: &[8], essential: true, measure: memory::measure },
+    Case { numbers: &[9], essential: true, measure: registration::measure },
+    Case { numbers: &[10], essential: false, measure: listing::measure },
+    Case { numbers: &[11], essential: true, measure: start::measure },
+];
