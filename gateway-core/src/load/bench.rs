@@ -12,9 +12,9 @@ use std::{
 use conexus_protocol::Identity;
 use parking_lot::Mutex;
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, mpsc},
     task::AbortHandle,
-    time::{sleep, sleep_until},
+    time::{sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -68,12 +68,17 @@ impl Shared {
         register(&self.target, number, identity).await
     }
 
-    /// Keeps to the rate, where there is one: waits until what has this number may begin.
-    pub(super) async fn at_its_turn(&self, number: usize) {
+    /// Keeps to the rate, where there is one: waits until what has this number may begin. `false` when
+    /// its turn would come after the end.
+    pub(super) async fn at_its_turn(&self, number: usize) -> bool {
         if let (Some(per_second), Some(span)) = (self.plan.rate, self.board.span()) {
             let due = span.begin + Duration::from_secs_f64(number as f64 / per_second);
+            if due >= span.until {
+                return false;
+            }
             sleep_until(due.into()).await;
         }
+        true
     }
 }
 
@@ -207,6 +212,15 @@ impl Bench {
 
     /// Measures the load. Cut short when the run is interrupted, or nobody is left.
     pub(super) async fn measure(&self, span: Span) -> Measured {
+        self.measure_all(span, std::future::ready(())).await
+    }
+
+    /// As [`measure`](Self::measure), for a load that has something to finish when its time is over.
+    pub(super) async fn measure_all(
+        &self,
+        span: Span,
+        finished: impl Future<Output = ()>,
+    ) -> Measured {
         tokio::select! {
             () = sleep_until(span.from.into()) => {}
             () = self.interrupt.cancelled() => {}
@@ -219,6 +233,10 @@ impl Bench {
         let seconds = began.elapsed();
         let [server_cpu, own_cpu] = meters.map(|meter| meter.map(|mut meter| meter.read()));
         let resident = self.server.as_ref().and_then(Process::resident);
+        tokio::select! {
+            _ = timeout(DRAIN, finished) => {}
+            () = self.interrupt.cancelled() => {}
+        }
         self.drained().await;
         Measured { seconds, server_cpu, own_cpu, resident, resident_after_message: None }
     }
@@ -308,6 +326,14 @@ impl Drop for Bench {
             task.abort();
         }
     }
+}
+
+/// What tasks hold clones of while they have something to finish, and a future for the end of the
+/// last of them.
+pub(super) fn attendance() -> (mpsc::Sender<()>, impl Future<Output = ()>) {
+    let (present, mut all) = mpsc::channel(1);
+    // Nothing is ever sent: it ends when nobody is left who could.
+    (present, async move { while all.recv().await.is_some() {} })
 }
 
 /// Makes sure that so many connections can be open at once.

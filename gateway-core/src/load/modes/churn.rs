@@ -17,7 +17,7 @@ use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use crate::load::{
     LoadError,
-    bench::{Bench, Measured, Shared},
+    bench::{Bench, Measured, Shared, attendance},
     board::Phase,
     frame::{Opcode, masked},
     message::{self, Arrival, Refusal},
@@ -42,7 +42,7 @@ struct Couple {
 
 /// Why a round came to nothing.
 #[derive(Debug, thiserror::Error)]
-enum Broken {
+enum RoundError {
     #[error(transparent)]
     Setup(#[from] SetupError),
     #[error(transparent)]
@@ -55,23 +55,30 @@ enum Broken {
 
 pub(in crate::load) async fn run(bench: &Bench) -> Result<Measured, LoadError> {
     let turn = Arc::new(AtomicUsize::new(0));
+    let (present, finished) = attendance();
     bench.spawn_each(bench.plan().agents().div_ceil(2), |worker, number| {
         let (shared, turn) = (Arc::clone(&bench.shared), Arc::clone(&turn));
+        let present = present.clone();
         async move {
+            let _present = present;
             let couple = Couple::new(&shared, number as u32);
             shared.board.started().await;
             while shared.board.is_loaded() {
                 let turn = turn.fetch_add(1, Relaxed);
-                shared.at_its_turn(2 * turn).await;
-                if let Err(broken) = couple.round(&shared, worker, turn).await {
-                    broken.count(&shared, worker);
+                if !shared.at_its_turn(2 * turn).await {
+                    break;
+                }
+                if let Err(error) = couple.round(&shared, worker, turn).await {
+                    error.count(&shared, worker);
                     tokio::time::sleep(BACK_OFF).await;
                 }
             }
         }
     });
+    drop(present);
     let span = bench.start();
-    Ok(bench.measure(span).await)
+    // Who has come leaves as well.
+    Ok(bench.measure_all(span, finished).await)
 }
 
 impl Couple {
@@ -89,7 +96,7 @@ impl Couple {
         }
     }
 
-    async fn round(&self, shared: &Shared, worker: usize, turn: usize) -> Result<(), Broken> {
+    async fn round(&self, shared: &Shared, worker: usize, turn: usize) -> Result<(), RoundError> {
         let mut receiver = shared.register(2 * turn, &self.receiver).await?;
         let mut sender = shared.register(2 * turn + 1, &self.sender).await?;
         let registered = [&receiver, &sender].map(|agent: &Registered| agent.took);
@@ -116,7 +123,7 @@ impl Couple {
         leave(&mut receiver.wire, received).await
     }
 
-    async fn exchange(&self, sender: &mut Wire, receiver: &mut Wire) -> Result<(), Broken> {
+    async fn exchange(&self, sender: &mut Wire, receiver: &mut Wire) -> Result<(), RoundError> {
         patiently("a message", async {
             sender.stream().write_all(&self.message).await.map_err(Lost::Io)?;
             poll_fn(|cx| {
@@ -131,7 +138,7 @@ impl Couple {
                 });
                 match (arrived, refused, [received, answered]) {
                     (true, ..) => Poll::Ready(Ok(())),
-                    (_, Some(refusal), _) => Poll::Ready(Err(Broken::Refused(refusal))),
+                    (_, Some(refusal), _) => Poll::Ready(Err(RoundError::Refused(refusal))),
                     (.., [Poll::Ready(lost), _] | [_, Poll::Ready(lost)]) => {
                         Poll::Ready(Err(lost.into()))
                     }
@@ -145,7 +152,7 @@ impl Couple {
 }
 
 /// Says farewell and waits for the close.
-async fn leave(wire: &mut Wire, farewell: &[u8]) -> Result<(), Broken> {
+async fn leave(wire: &mut Wire, farewell: &[u8]) -> Result<(), RoundError> {
     patiently("a farewell", async {
         wire.stream().write_all(farewell).await.map_err(Lost::Io)?;
         match poll_fn(|cx| wire.poll_listen(cx, |_| {})).await {
@@ -158,12 +165,12 @@ async fn leave(wire: &mut Wire, farewell: &[u8]) -> Result<(), Broken> {
 
 async fn patiently(
     what: &'static str,
-    step: impl Future<Output = Result<(), Broken>>,
-) -> Result<(), Broken> {
-    timeout(PATIENCE, step).await.unwrap_or(Err(Broken::Timeout(what)))
+    step: impl Future<Output = Result<(), RoundError>>,
+) -> Result<(), RoundError> {
+    timeout(PATIENCE, step).await.unwrap_or(Err(RoundError::Timeout(what)))
 }
 
-impl Broken {
+impl RoundError {
     fn count(&self, shared: &Shared, worker: usize) {
         let mut tally = shared.board.tally(worker);
         match self {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::load::{
     LoadError,
-    bench::{Bench, Measured},
+    bench::{Bench, Measured, attendance},
     pair::{Pace, Pair},
     schedule::Schedule,
 };
@@ -32,13 +32,17 @@ pub(in crate::load) async fn run(bench: &Bench, per_second: f64) -> Result<Measu
     bench.set_up("pairs", pairs).await?;
     let span = bench.start();
     schedule.begin(&span, per_second);
+    let (present, finished) = attendance();
     for worker in 0..bench.workers() {
         let (schedule, shared) = (Arc::clone(&schedule), Arc::clone(&bench.shared));
+        let present = present.clone();
         bench.spawn(worker, async move {
+            let _present = present;
             if let Err(error) = schedule.beat(worker).await {
                 shared.board.tally(worker).errors.lost(&error.into());
             }
         });
     }
-    Ok(bench.measure(span).await)
+    drop(present);
+    Ok(bench.measure_all(span, finished).await)
 }

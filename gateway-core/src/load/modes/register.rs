@@ -34,7 +34,9 @@ pub(in crate::load) async fn run(bench: &Bench) -> Result<Measured, LoadError> {
             shared.board.started().await;
             while shared.board.is_loaded() {
                 let turn = turn.fetch_add(1, Relaxed);
-                shared.at_its_turn(turn).await;
+                if !shared.at_its_turn(turn).await {
+                    break;
+                }
                 if !once(&shared, worker, turn, &keys[turn % keys.len()]).await {
                     sleep(BACK_OFF).await;
                 }
