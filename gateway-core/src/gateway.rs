@@ -114,7 +114,9 @@ impl Gateway {
 
         let limit = core.settings.limits.connections;
         let app = App { core: Arc::clone(&core), sessions: sessions.clone(), abort: abort.clone() };
-        let serving = http::serve::serve(
+        // On the runtime's own threads, where the connections are: whoever called this may be on
+        // another one, which would have to be woken for each.
+        let serving = AbortOnDropHandle::new(tokio::spawn(http::serve::serve(
             listener,
             Serving {
                 routes: http::routes(app),
@@ -125,7 +127,7 @@ impl Gateway {
                 tasks: connections.clone(),
                 stop: stop_serving.clone(),
             },
-        );
+        )));
         let router = Arc::clone(&core.router);
         let _expiry =
             AbortOnDropHandle::new(tokio::spawn(async move { router.expire_mail().await }));
@@ -134,7 +136,7 @@ impl Gateway {
             drain(&core, &sessions, &abort).await;
         };
         tokio::select! {
-            () = serving => {}
+            _ = serving => {}
             () = stopping => {}
         }
         stop_serving.cancel();

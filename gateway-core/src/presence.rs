@@ -346,28 +346,77 @@ impl Presence {
         now: Moment,
         wanted: impl Fn(&SessionHandle) -> bool,
     ) -> Page {
-        let mut total = 0;
-        let mut first = BinaryHeap::with_capacity(limit.min(1024) + 2);
+        let mut paging = Paging::new(after, limit);
         for shard in &self.shards {
-            for (key, slot) in shard.lock().iter() {
-                let Some(owner) = &slot.owner else { continue };
-                if owner.leaving || !owner.session.is_live(now) || !wanted(&owner.session) {
-                    continue;
-                }
-                total += 1;
-                if after.is_none_or(|after| *key > after) {
-                    first.push(Listed { key: *key, session: Arc::clone(&owner.session) });
-                    if first.len() > limit + 1 {
-                        first.pop();
-                    }
-                }
-            }
+            paging.look_through(&shard.lock(), now, &wanted);
         }
-        let mut agents: Vec<_> = first.into_sorted_vec();
-        let more = agents.len() > limit;
-        agents.truncate(limit);
+        paging.into_page()
+    }
+
+    /// The same for somebody who can wait: messages get their turn between any two shards.
+    pub(crate) async fn page_in_turns(
+        &self,
+        after: Option<AgentKey>,
+        limit: usize,
+        now: Moment,
+        wanted: impl Fn(&SessionHandle) -> bool,
+    ) -> Page {
+        let mut paging = Paging::new(after, limit);
+        for shard in &self.shards {
+            paging.look_through(&shard.lock(), now, &wanted);
+            tokio::task::yield_now().await;
+        }
+        paging.into_page()
+    }
+}
+
+/// A page as far as it was put together.
+struct Paging {
+    after: Option<AgentKey>,
+    limit: usize,
+    total: usize,
+    /// The first ones so far, and one more, which tells whether there is a next page.
+    first: BinaryHeap<Listed>,
+}
+
+impl Paging {
+    fn new(after: Option<AgentKey>, limit: usize) -> Self {
+        let first = BinaryHeap::with_capacity(limit.min(1024) + 2);
+        Self { after, limit, total: 0, first }
+    }
+
+    fn look_through(
+        &mut self,
+        shard: &Shard,
+        now: Moment,
+        wanted: &impl Fn(&SessionHandle) -> bool,
+    ) {
+        for (key, slot) in shard {
+            let Some(owner) = &slot.owner else { continue };
+            if owner.leaving || !owner.session.is_live(now) || !wanted(&owner.session) {
+                continue;
+            }
+            self.total += 1;
+            let is_full = self.first.len() > self.limit;
+            if self.after.is_some_and(|after| *key <= after)
+                || is_full && self.first.peek().is_some_and(|last| *key >= last.key)
+            {
+                continue;
+            }
+            if is_full {
+                self.first.pop();
+            }
+            self.first.push(Listed { key: *key, session: Arc::clone(&owner.session) });
+        }
+    }
+
+    fn into_page(self) -> Page {
+        let mut agents = self.first.into_sorted_vec();
+        let more = agents.len() > self.limit;
+        agents.truncate(self.limit);
         let next = agents.last().filter(|_| more).map(|last| last.key);
-        Page { agents: agents.into_iter().map(|listed| listed.session).collect(), total, next }
+        let agents = agents.into_iter().map(|listed| listed.session).collect();
+        Page { agents, total: self.total, next }
     }
 }
 

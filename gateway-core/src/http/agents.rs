@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::{App, fault};
 use crate::{config::AgentsAccess, core::Core, session::handle::SessionHandle};
 
+/// How many agents are written down before messages get their turn.
+const AT_ONCE: usize = 64;
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Question {
@@ -69,22 +72,28 @@ pub(super) async fn list(
 
     let Question { name, capability, .. } = question;
     let filter = AgentFilter { name, capability, ..AgentFilter::default() };
-    let wanted = |session: &SessionHandle| filter.wants(&session.facts());
-    let page = core.router.presence.page(after, limit, core.clock.now(), wanted);
-    let agents = page.agents.iter().map(|session| Agent {
+    let all = filter == AgentFilter::default();
+    let wanted = |session: &SessionHandle| all || filter.wants(&session.facts());
+    let presence = &core.router.presence;
+    let page = presence.page_in_turns(after, limit, core.clock.now(), wanted).await;
+    let mut agents = Vec::with_capacity(page.agents.len());
+    for some in page.agents.chunks(AT_ONCE) {
+        agents.extend(some.iter().map(|session| shown(core, session)));
+        tokio::task::yield_now().await;
+    }
+    Json(Answer { agents, count: page.total, next_cursor: page.next.map(|key| key.base58()) })
+        .into_response()
+}
+
+fn shown(core: &Core, session: &SessionHandle) -> Agent {
+    Agent {
         did: session.agent.to_string(),
         connected_at: core.clock.wall(session.connected_at).to_string(),
         last_activity: core.clock.wall(session.last_activity()).to_string(),
         subprotocol: session.subprotocol.as_str(),
         // Not its labels: those are policy's.
         metadata: session.facts().metadata.clone(),
-    });
-    Json(Answer {
-        agents: agents.collect(),
-        count: page.total,
-        next_cursor: page.next.map(|key| key.base58()),
-    })
-    .into_response()
+    }
 }
 
 /// Whether `http.agents` lets this request see the list.

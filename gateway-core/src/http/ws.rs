@@ -3,7 +3,7 @@
 //! The handshake's rules (RFC 6455) are tungstenite's; which subprotocol is spoken, and whether
 //! policy lets the connection in at all, is decided here.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use axum::{
     Extension, Json,
@@ -13,6 +13,7 @@ use axum::{
 };
 use conexus_plugin_api::{Point, host};
 use conexus_protocol::{RefusalReason, Subprotocol};
+use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::net::TcpStream;
@@ -71,24 +72,29 @@ pub(super) async fn upgrade(
     app.sessions.spawn(async move {
         abort
             .run_until_cancelled(async move {
-                let upgraded = match upgrading.await {
-                    Ok(upgraded) => upgraded,
-                    Err(error) => return debug!(peer = %connection.peer, %error, "upgrade failed"),
-                };
-                // The socket itself, without what the HTTP server had around it.
-                match upgraded.downcast::<TokioIo<TcpStream>>() {
-                    Ok(parts) => {
-                        let (stream, early) = (parts.io.into_inner(), parts.read_buf);
-                        session::run(core, stream, &early, connection).await;
-                    }
-                    Err(stream) => {
-                        session::run(core, TokioIo::new(stream), &[], connection).await;
-                    }
+                match upgrading.await {
+                    Ok(upgraded) => begin_session(core, upgraded, connection).await,
+                    Err(error) => debug!(peer = %connection.peer, %error, "upgrade failed"),
                 }
             })
             .await
     });
     response
+}
+
+/// The session on an upgraded connection: on the socket itself, without what the HTTP server had
+/// around it. Not even the buffer that the request was read to is kept.
+fn begin_session(
+    core: Arc<Core>,
+    upgraded: Upgraded,
+    connection: Connection,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(Parts { io, read_buf, .. }) => {
+            Box::pin(session::run(core, io.into_inner(), &read_buf, connection))
+        }
+        Err(upgraded) => Box::pin(session::run(core, TokioIo::new(upgraded), &[], connection)),
+    }
 }
 
 /// Asks policy about the request.

@@ -166,7 +166,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
     }
 
     /// Serves until the session ends, and settles what it leaves behind.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self: Box<Self>) {
         let ended = self.serve().await;
         Box::pin(self.leave(ended)).await;
     }

@@ -42,20 +42,26 @@ pub(crate) struct Connection {
 }
 
 /// Serves an upgraded socket until its end. `early` is what was read of it along with the request.
-pub(crate) async fn run<S>(core: Arc<Core>, stream: S, early: &[u8], connection: Connection)
+pub(crate) fn run<S>(
+    core: Arc<Core>,
+    stream: S,
+    early: &[u8],
+    connection: Connection,
+) -> impl Future<Output = ()> + Send + use<S>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     // Not at info: a span is entered and left at every poll.
     let span = debug_span!("session", peer = %connection.peer);
     let wire = Box::new(Wire::new(stream, early, core.settings.limits.message_bytes));
-    serve(core, wire, connection).instrument(span).await;
+    serve(core, wire, connection).instrument(span)
 }
 
+/// What is awaited here is boxed: a future holds a place for everything that is alive across one of
+/// its waits, and each connection has such a future. So a session that runs has nothing left of its
+/// handshake.
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     core: Arc<Core>,
-    // Boxed, as is what follows it: a future holds a place for each value that is moved along, and
-    // each connection has such a future.
     mut wire: Box<Wire<S>>,
     connection: Connection,
 ) {
@@ -69,7 +75,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                 subprotocol = %connection.subprotocol,
                 "agent connected"
             );
-            Box::pin(Active::new(core, registered, wire, reading).run()).await;
+            let active = Box::new(Active::new(core, registered, wire, reading));
+            Box::pin(active.run()).await;
         }
         Err(unregistered) => {
             drop(reading);
