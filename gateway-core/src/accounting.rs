@@ -8,9 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 
-/// The counters. Relaxed: they are read for reports, never to decide.
+use crate::striped::Striped;
+
+/// The counters. Relaxed: they are read for reports, never to decide. What is taken back is taken
+/// back by whichever thread it falls to, so only the sums over all threads mean something.
 #[derive(Debug, Default)]
-pub(crate) struct Accounting {
+pub(crate) struct Accounting(Striped<Counters>);
+
+#[derive(Debug, Default)]
+struct Counters {
     received: AtomicU64,
     delivered: AtomicU64,
     refused: AtomicU64,
@@ -43,46 +49,68 @@ pub struct Taps {
 
 impl Accounting {
     pub(crate) fn received(&self) {
-        self.received.fetch_add(1, Relaxed);
+        self.0.mine().received.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn delivered(&self) {
-        self.delivered.fetch_add(1, Relaxed);
+        self.0.mine().delivered.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn refused(&self) {
-        self.refused.fetch_add(1, Relaxed);
+        self.0.mine().refused.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn held(&self) {
-        self.held.fetch_add(1, Relaxed);
+        self.0.mine().held.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn released(&self, count: usize) {
-        self.held.fetch_sub(count as u64, Relaxed);
+        self.0.mine().held.fetch_sub(count as u64, Relaxed);
     }
 
     pub(crate) fn tap_delivered(&self) {
-        self.taps_delivered.fetch_add(1, Relaxed);
+        self.0.mine().taps_delivered.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn tap_dropped(&self) {
-        self.taps_dropped.fetch_add(1, Relaxed);
+        self.0.mine().taps_dropped.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn taps(&self) -> Taps {
         Taps {
-            delivered: self.taps_delivered.load(Relaxed),
-            dropped: self.taps_dropped.load(Relaxed),
+            delivered: self.total(|counters| &counters.taps_delivered),
+            dropped: self.total(|counters| &counters.taps_dropped),
         }
     }
 
     pub(crate) fn snapshot(&self) -> Messages {
         Messages {
-            received: self.received.load(Relaxed),
-            delivered: self.delivered.load(Relaxed),
-            refused: self.refused.load(Relaxed),
-            held: self.held.load(Relaxed),
+            received: self.total(|counters| &counters.received),
+            delivered: self.total(|counters| &counters.delivered),
+            refused: self.total(|counters| &counters.refused),
+            held: self.total(|counters| &counters.held),
         }
+    }
+
+    fn total(&self, counter: impl Fn(&Counters) -> &AtomicU64) -> u64 {
+        self.0.all().map(|counters| counter(counters).load(Relaxed)).fold(0, u64::wrapping_add)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, thread};
+
+    use super::*;
+
+    #[test]
+    fn what_one_thread_held_another_may_release() {
+        let accounting = Arc::new(Accounting::default());
+        for _ in 0..3 {
+            accounting.held();
+        }
+        let other = Arc::clone(&accounting);
+        thread::spawn(move || other.released(2)).join().unwrap();
+        assert_eq!(accounting.snapshot().held, 1);
     }
 }

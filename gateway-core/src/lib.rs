@@ -55,6 +55,7 @@ mod router;
 pub mod script;
 mod session;
 pub mod state;
+mod striped;
 mod voice;
 mod world;
 

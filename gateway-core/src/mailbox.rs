@@ -186,7 +186,7 @@ mod tests {
     }
 
     fn texts(taken: &[Routed]) -> Vec<&str> {
-        taken.iter().map(|routed| routed.text.as_str()).collect()
+        taken.iter().map(|routed| &*routed.text).collect()
     }
 
     #[test]
@@ -197,7 +197,7 @@ mod tests {
             postroom.hold(&mut mailbox, message(key, text), at(50)).unwrap();
         }
         let back = postroom.hold(&mut mailbox, message(key, "d"), at(50)).err().unwrap();
-        assert_eq!(back.text.as_str(), "d");
+        assert_eq!(&*back.text, "d");
         assert_eq!(texts(&postroom.empty(key, &mut mailbox)), ["a", "b", "c"]);
         assert!(postroom.next_due().is_none());
         postroom.hold(&mut mailbox, message(key, "1234567890"), at(50)).unwrap();

@@ -15,6 +15,7 @@ use std::{
 };
 
 use ahash::RandomState;
+use conexus_plugin_api::Agent;
 use conexus_protocol::AgentKey;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
@@ -236,6 +237,13 @@ impl Presence {
         let shard = self.shard(key);
         let owner = shard.get(&key)?.owner.as_ref()?;
         (!owner.leaving && owner.session.is_live(now)).then(|| Arc::clone(&owner.session))
+    }
+
+    /// What policy knows of an agent that is present.
+    pub(crate) fn facts(&self, key: AgentKey, now: Moment) -> Option<Arc<Agent>> {
+        let shard = self.shard(key);
+        let owner = shard.get(&key)?.owner.as_ref()?;
+        (!owner.leaving && owner.session.is_live(now)).then(|| owner.session.facts())
     }
 
     /// Puts a message into its target's outbox, if the target is there.

@@ -98,14 +98,19 @@ impl Reloader {
         done
     }
 
-    /// Which files matter may be another matter now. What is known of one stays.
+    /// Which files matter may be another matter now. What is known of one stays. One that has come to
+    /// be meanwhile, and that nobody has read, is not known yet: the next look finds it.
     fn look_again(&self, seen: &mut Seen, known: BTreeMap<PathBuf, String>) {
-        seen.hashes = hashes(&self.sources, seen, &self.engine);
-        for (path, hash) in &mut seen.hashes {
-            if let Some(known) = known.get(path) {
+        let mut hashes = hashes(&self.sources, seen, &self.engine);
+        let read: BTreeSet<_> = self.engine.files().into_iter().map(|file| file.path).collect();
+        hashes.retain(|path, hash| match known.get(path) {
+            Some(known) => {
                 hash.clone_from(known);
+                true
             }
-        }
+            None => read.contains(path) || seen.config_files.contains(path) || !path.exists(),
+        });
+        seen.hashes = hashes;
     }
 
     fn reload_now(&self, seen: &mut Seen) -> Result<Reloaded, Vec<String>> {

@@ -23,7 +23,6 @@ use conexus_protocol::{
     AgentKey, Envelope, MessageType, REFERENCE_GATEWAY_DID, RefusalReason, Rules, Subprotocol,
 };
 use tokio::sync::watch;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tracing::{debug, error};
 
 use crate::{
@@ -120,7 +119,7 @@ impl Router {
     pub(crate) fn route(
         self: &Arc<Self>,
         sender: &Arc<SessionHandle>,
-        text: Utf8Bytes,
+        text: Arc<str>,
         to: AgentKey,
         kind: MessageType,
         now: Moment,
@@ -134,7 +133,7 @@ impl Router {
     pub(crate) fn route_judged(
         self: &Arc<Self>,
         sender: &Arc<SessionHandle>,
-        text: Utf8Bytes,
+        text: Arc<str>,
         to: AgentKey,
         envelope: &Envelope<'_>,
         now: Moment,
@@ -143,7 +142,7 @@ impl Router {
         let mut routed = Routed::new(text, to, envelope.kind, Arc::clone(sender));
         let judge = self.policy.judge();
         routed.judge = Some(Arc::clone(&judge));
-        let target = self.presence.live(to, now).map(|session| session.facts());
+        let target = self.presence.facts(to, now);
         let event = route_event(&routed, envelope, target);
         match judge.on_route(Arc::new(event)) {
             Decision::Now(ruling) => self.pass(routed, ruling),

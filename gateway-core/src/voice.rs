@@ -4,11 +4,12 @@
 //! ERROR repeats nothing of what a peer sent but the message's id and a member's name, and stays
 //! under [`MAX_ERROR_BYTES`].
 
+use std::sync::Arc;
+
 use conexus_protocol::{
     Draft, ErrorCode, ErrorPayload, Identity, Malformed, Payload, RefusalReason,
 };
 use serde_json::{Map, Value};
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::hooks::Denial;
 
@@ -113,7 +114,7 @@ impl Voice {
         to: &str,
         in_reply_to: Option<&str>,
         payload: impl Into<Payload>,
-    ) -> Utf8Bytes {
+    ) -> Arc<str> {
         let draft = Draft::new(to, payload);
         match in_reply_to {
             Some(id) => draft.in_reply_to(id),
@@ -130,7 +131,7 @@ impl Voice {
         to: &str,
         in_reply_to: Option<&str>,
         complaint: &Complaint,
-    ) -> Utf8Bytes {
+    ) -> Arc<str> {
         let details: Map<_, _> = complaint
             .details
             .iter()
@@ -165,7 +166,7 @@ mod tests {
 
     use super::*;
 
-    fn parse(text: &Utf8Bytes) -> (Option<String>, ErrorPayload) {
+    fn parse(text: &Arc<str>) -> (Option<String>, ErrorPayload) {
         let envelope = Envelope::parse(text, Rules::V1_STRICT).unwrap();
         let payload = envelope.payload().unwrap();
         (envelope.correlation_id.map(Into::into), payload)

@@ -24,7 +24,7 @@ const MAX_CLOSE_TEXT: usize = 123;
 
 impl World for Core {
     fn agent(&self, key: AgentKey) -> Option<Arc<Agent>> {
-        self.router.presence.live(key, self.clock.now()).map(|session| session.facts())
+        self.router.presence.facts(key, self.clock.now())
     }
 
     fn agents(&self, filter: &AgentFilter) -> Vec<Arc<Agent>> {

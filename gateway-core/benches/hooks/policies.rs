@@ -11,7 +11,6 @@ use conexus_plugin_api::{
     PointSet, StaticPlugin, deny,
     host::{self, Connection, RouteParts, Text},
 };
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 /// What a rate limit of the benchmark allows: more than it ever asks for, so that it always counts.
 const RATE: (u32, Duration) = (1_000_000_000, Duration::from_secs(1));
@@ -138,7 +137,7 @@ pub(crate) fn gateway_without_hooks() -> Engine {
 /// An OFFER as a session holds it: its text, and who sends it to whom.
 #[derive(Clone)]
 pub(crate) struct Message {
-    text: Utf8Bytes,
+    text: Arc<str>,
     payload: std::ops::Range<usize>,
     from: Arc<Agent>,
     target: Arc<Agent>,
@@ -167,7 +166,7 @@ impl Message {
 
     /// Members of the text, as its parser finds them.
     pub(crate) fn parts(&self) -> [&str; 3] {
-        let text = self.text.as_str();
+        let text = &*self.text;
         let part = |member: &str| text.find(member).map(|at| &text[at..at + member.len()]).unwrap();
         [part(TO), part(ID), &text[self.payload.clone()]]
     }

@@ -30,10 +30,13 @@ use super::{
 
 /// A hook that took this long, or [`SLOW_CALLS`] times [`SLOW_CALL`] within a second, is asked on
 /// the pool for a while, so that it does not hold up the threads that carry messages. Once a little
-/// late says nothing: the thread may have been the one that had to wait.
+/// late says nothing: the thread may have been the one that had to wait. On a busy machine that
+/// happens many times a second, to any hook that is asked often enough, so slow calls count only
+/// where they are one in [`SLOW_SHARE`].
 const VERY_SLOW_CALL: Duration = Duration::from_millis(20);
 const SLOW_CALL: Duration = Duration::from_millis(5);
 const SLOW_CALLS: u32 = 3;
+const SLOW_SHARE: u64 = 100;
 const SLOW_FOR_MS: i64 = 10_000;
 /// Calls of the instance's own life (start, stop, reload, ticks, timers) may take this long.
 const LIFECYCLE_BUDGET: Duration = Duration::from_secs(5);
@@ -48,6 +51,29 @@ pub struct SourceFile {
     pub path: PathBuf,
     /// The SHA-256 of its content, hexadecimal.
     pub sha256: String,
+}
+
+/// Slow calls of late.
+#[derive(Default)]
+struct SlowCalls {
+    /// When the first of them was.
+    since: Option<Instant>,
+    slow: u32,
+    /// How many calls there had been by then.
+    calls_before: u64,
+}
+
+impl SlowCalls {
+    /// Another one, the latest of `calls`; whether they are often slow.
+    fn another(&mut self, now: Instant, calls: u64) -> bool {
+        if self.since.is_some_and(|since| now - since < Duration::from_secs(1)) {
+            self.slow += 1;
+        } else {
+            *self = Self { since: Some(now), slow: 1, calls_before: calls };
+        }
+        let meanwhile = calls.saturating_sub(self.calls_before);
+        self.slow >= SLOW_CALLS && meanwhile <= u64::from(self.slow) * SLOW_SHARE
+    }
 }
 
 /// See the [module](self).
@@ -71,8 +97,7 @@ pub(crate) struct Instance {
     started: AtomicBool,
     origin: Instant,
     slow_until_ms: AtomicI64,
-    /// Since when they are counted, and how many.
-    slow_calls: Mutex<(Option<Instant>, u32)>,
+    slow_calls: Mutex<SlowCalls>,
     /// A tick does not begin before the last one has ended.
     ticking: Mutex<()>,
 }
@@ -148,18 +173,13 @@ impl Instance {
         self.blocking || self.millis(now) < self.slow_until_ms.load(SeqCst)
     }
 
-    /// A call took so long.
-    pub(crate) fn note_time(&self, took: Duration) {
+    /// A call took so long; `calls` tells how many there were so far, 0 where that is not known.
+    pub(crate) fn note_time(&self, took: Duration, calls: impl FnOnce() -> u64) {
         if took < SLOW_CALL {
             return;
         }
-        let now = Instant::now();
-        let often = {
-            let mut slow = self.slow_calls.lock();
-            let fresh = slow.0.is_some_and(|since| now - since < Duration::from_secs(1));
-            *slow = if fresh { (slow.0, slow.1 + 1) } else { (Some(now), 1) };
-            slow.1 >= SLOW_CALLS
-        };
+        let (now, calls) = (Instant::now(), calls());
+        let often = self.slow_calls.lock().another(now, calls);
         if often || took >= VERY_SLOW_CALL {
             self.slow_until_ms.store(self.millis(now) + SLOW_FOR_MS, SeqCst);
         }
@@ -303,4 +323,25 @@ fn said(payload: &(dyn Any + Send)) -> String {
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("without a message")
         .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_often_slow_when_they_are_many_of_all_within_a_second() {
+        let start = Instant::now();
+        let slow_at = |calls: [(u64, u64); 4]| {
+            let mut seen = SlowCalls::default();
+            calls.map(|(millis, calls)| seen.another(start + Duration::from_millis(millis), calls))
+        };
+        assert_eq!(slow_at([(0, 1), (10, 2), (20, 3), (30, 4)]), [false, false, true, true]);
+        assert_eq!(slow_at([(0, 0), (10, 0), (20, 0), (30, 0)]), [false, false, true, true]);
+        // Too long ago.
+        assert_eq!(slow_at([(0, 1), (10, 2), (1000, 3), (1010, 4)]), [false; 4]);
+        // Few of many: it was the thread that had to wait.
+        assert_eq!(slow_at([(0, 1), (10, 900), (20, 1800), (30, 2700)]), [false; 4]);
+        assert_eq!(slow_at([(0, 1), (10, 90), (20, 301), (30, 302)]), [false, false, true, true]);
+    }
 }

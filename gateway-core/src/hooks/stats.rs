@@ -9,6 +9,7 @@ use conexus_plugin_api::{Answer, Verdict};
 use serde::Serialize;
 
 use super::hook::HookFault;
+use crate::striped::Striped;
 
 /// Upper bounds of the histogram's buckets, in microseconds; a last one has no bound.
 pub(crate) const BUCKETS: [u64; 16] =
@@ -20,7 +21,10 @@ const FAULTS: [&str; 6] = ["error", "panic", "timeout", "bad_return", "overload"
 
 /// See the [module](self). Relaxed throughout: read for reports, never to decide.
 #[derive(Debug, Default)]
-pub(crate) struct Stats {
+pub(crate) struct Stats(Striped<Counters>);
+
+#[derive(Debug, Default)]
+struct Counters {
     verdicts: [AtomicU64; VERDICTS.len()],
     faults: [AtomicU64; FAULTS.len()],
     overruns: AtomicU64,
@@ -31,8 +35,9 @@ pub(crate) struct Stats {
 
 impl Stats {
     pub(crate) fn answered(&self, answer: &Answer) {
+        let counters = self.0.mine();
         if answer.is_continue() {
-            self.verdicts[0].fetch_add(1, Relaxed);
+            counters.verdicts[0].fetch_add(1, Relaxed);
         }
         for verdict in answer.verdicts() {
             let index = match verdict {
@@ -44,44 +49,55 @@ impl Stats {
                 Verdict::Extend(_) => 6,
                 _ => 7,
             };
-            self.verdicts[index].fetch_add(1, Relaxed);
+            counters.verdicts[index].fetch_add(1, Relaxed);
         }
     }
 
     pub(crate) fn failed(&self, fault: &HookFault) {
         let index = FAULTS.iter().position(|kind| *kind == fault.kind()).unwrap_or(0);
-        self.faults[index].fetch_add(1, Relaxed);
+        self.0.mine().faults[index].fetch_add(1, Relaxed);
     }
 
     /// A call took so long, whatever came of it.
     pub(crate) fn took(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let bucket = BUCKETS.partition_point(|bound| *bound < nanos / 1000);
-        self.buckets[bucket].fetch_add(1, Relaxed);
-        self.nanos.fetch_add(nanos, Relaxed);
+        let counters = self.0.mine();
+        counters.buckets[bucket].fetch_add(1, Relaxed);
+        counters.nanos.fetch_add(nanos, Relaxed);
+    }
+
+    /// Calls that ran so far.
+    pub(crate) fn calls(&self) -> u64 {
+        let buckets = self.0.all().flat_map(|counters| &counters.buckets);
+        buckets.map(|bucket| bucket.load(Relaxed)).sum()
     }
 
     pub(crate) fn overran(&self) {
-        self.overruns.fetch_add(1, Relaxed);
+        self.0.mine().overruns.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn was_slow(&self) {
-        self.slow.fetch_add(1, Relaxed);
+        self.0.mine().slow.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn snapshot(&self) -> HookCounts {
-        let load = |counter: &AtomicU64| counter.load(Relaxed);
-        let named = |names: &[&'static str], counters: &[AtomicU64]| {
-            names.iter().copied().zip(counters.iter().map(load)).filter(|(_, n)| *n > 0).collect()
+        let total = |counter: &dyn Fn(&Counters) -> &AtomicU64| -> u64 {
+            self.0.all().map(|counters| counter(counters).load(Relaxed)).sum()
         };
-        let buckets: Vec<u64> = self.buckets.iter().map(load).collect();
+        let named = |names: &[&'static str], count: &dyn Fn(usize) -> u64| {
+            let counts = names.iter().enumerate().map(|(index, name)| (*name, count(index)));
+            counts.filter(|(_, count)| *count > 0).collect()
+        };
+        let bucket = |index: usize| total(&|counters| &counters.buckets[index]);
+        let buckets: Vec<u64> = (0..=BUCKETS.len()).map(bucket).collect();
         HookCounts {
-            calls: buckets.iter().sum(),
-            verdicts: named(&VERDICTS, &self.verdicts),
-            faults: named(&FAULTS, &self.faults),
-            overruns: load(&self.overruns),
-            slow: load(&self.slow),
-            total_us: load(&self.nanos) / 1000,
+            calls: self.calls(),
+            verdicts: named(&VERDICTS, &|index| total(&|counters| &counters.verdicts[index])),
+            faults: named(&FAULTS, &|index| total(&|counters| &counters.faults[index])),
+            overruns: total(&|counters| &counters.overruns),
+            slow: total(&|counters| &counters.slow),
+            total_us: total(&|counters| &counters.nanos) / 1000,
             p50_us: quantile(&buckets, 0.5),
             p99_us: quantile(&buckets, 0.99),
             buckets,

@@ -110,13 +110,14 @@ impl Serving {
         let stop = self.stop.clone();
         // A session is not part of this: it ends with the upgrade.
         let served = timeout(self.head_timeout + HTTP_LIFETIME, served);
-        self.tasks.spawn(async move {
+        // Boxed here, since a task is moved several times before it runs.
+        self.tasks.spawn(Box::pin(async move {
             match stop.run_until_cancelled(served).await {
                 Some(Ok(Err(error))) => debug!(%peer, %error, "connection ended"),
                 Some(Err(_)) => debug!(%peer, "connection ended: open for too long"),
                 Some(Ok(Ok(()))) | None => {}
             }
-        });
+        }));
     }
 
     fn refuse(&self, mut stream: TcpStream, peer: SocketAddr) {

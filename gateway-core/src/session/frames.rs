@@ -9,13 +9,14 @@
 use std::{
     io::{self, Cursor},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_tungstenite::tungstenite::{
-    Error, Utf8Bytes,
+    Error,
     protocol::{
         CloseFrame,
         frame::{
@@ -41,7 +42,7 @@ const MAX_CONTROL: usize = 125;
 /// A message or a control frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Incoming {
-    Text(Utf8Bytes),
+    Text(Arc<str>),
     Binary,
     /// To be answered with the same bytes.
     Ping(Bytes),
@@ -87,7 +88,8 @@ impl Frames {
     /// The next message of what was received.
     pub(super) fn take(&mut self, scratch: &mut Scratch) -> Result<Option<Incoming>, SocketFault> {
         loop {
-            let bytes = if self.kept.is_empty() { scratch.unread() } else { &self.kept };
+            let bytes =
+                if self.kept.is_empty() { scratch.unread_mut() } else { &mut self.kept[..] };
             if bytes.is_empty() {
                 return Ok(None);
             }
@@ -144,18 +146,20 @@ impl Frames {
 }
 
 impl Decoder {
-    fn parse(&mut self, bytes: &[u8]) -> Result<Parsed, SocketFault> {
-        let mut cursor = Cursor::new(bytes);
+    /// Unmasks a frame that is whole where it lies.
+    fn parse(&mut self, bytes: &mut [u8]) -> Result<Parsed, SocketFault> {
+        let mut cursor = Cursor::new(&*bytes);
         let Some((header, length)) = FrameHeader::parse(&mut cursor)? else {
             return Ok(Parsed::Part);
         };
         let start = usize::try_from(cursor.position()).unwrap_or(usize::MAX);
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let mask = self.check(&header, length)?;
-        let Some(masked) = bytes[start..].get(..length) else { return Ok(Parsed::Part) };
+        let Some(payload) = bytes[start..].get_mut(..length) else { return Ok(Parsed::Part) };
+        apply_mask(payload, mask);
         let message = match header.opcode {
-            OpCode::Control(kind) => Some(control(kind, unmasked(masked, mask))?),
-            OpCode::Data(kind) => self.data(kind, header.is_final, masked, mask)?,
+            OpCode::Control(kind) => Some(control(kind, payload)?),
+            OpCode::Data(kind) => self.data(kind, header.is_final, payload)?,
         };
         Ok(Parsed::Whole(start + length, message))
     }
@@ -190,43 +194,38 @@ impl Decoder {
         &mut self,
         kind: Data,
         is_final: bool,
-        masked: &[u8],
-        mask: [u8; 4],
+        payload: &[u8],
     ) -> Result<Option<Incoming>, SocketFault> {
-        match (self.fragments.take(), is_final) {
-            (None, true) => message(kind == Data::Text, unmasked(masked, mask)).map(Some),
-            (None, false) => {
-                let (is_text, payload) = (kind == Data::Text, unmasked(masked, mask));
-                self.fragments = Some(Box::new(Fragments { is_text, payload }));
-                Ok(None)
+        let Some(mut fragments) = self.fragments.take() else {
+            let is_text = kind == Data::Text;
+            if is_final {
+                return message(is_text, payload).map(Some);
             }
-            (Some(mut fragments), is_final) => {
-                let begin = fragments.payload.len();
-                fragments.payload.extend_from_slice(masked);
-                apply_mask(&mut fragments.payload[begin..], mask);
-                if is_final {
-                    return message(fragments.is_text, fragments.payload).map(Some);
-                }
-                self.fragments = Some(fragments);
-                Ok(None)
-            }
+            self.fragments = Some(Box::new(Fragments { is_text, payload: payload.to_vec() }));
+            return Ok(None);
+        };
+        fragments.payload.extend_from_slice(payload);
+        if is_final {
+            return message(fragments.is_text, &fragments.payload).map(Some);
         }
+        self.fragments = Some(fragments);
+        Ok(None)
     }
 }
 
-fn message(is_text: bool, payload: Vec<u8>) -> Result<Incoming, SocketFault> {
+fn message(is_text: bool, payload: &[u8]) -> Result<Incoming, SocketFault> {
     if !is_text {
         return Ok(Incoming::Binary);
     }
-    let text = String::from_utf8(payload).map_err(|_| SocketFault::InvalidUtf8)?;
+    let text = str::from_utf8(payload).map_err(|_| SocketFault::InvalidUtf8)?;
     Ok(Incoming::Text(text.into()))
 }
 
-fn control(kind: Control, payload: Vec<u8>) -> Result<Incoming, SocketFault> {
+fn control(kind: Control, payload: &[u8]) -> Result<Incoming, SocketFault> {
     match kind {
-        Control::Ping => Ok(Incoming::Ping(payload.into())),
+        Control::Ping => Ok(Incoming::Ping(Bytes::copy_from_slice(payload))),
         Control::Pong => Ok(Incoming::Pong),
-        Control::Close => close(&payload).map(Incoming::Close),
+        Control::Close => close(payload).map(Incoming::Close),
         // The header's parser has refused it.
         Control::Reserved(_) => Err(broken("an unknown control frame")),
     }
@@ -237,17 +236,11 @@ fn close(payload: &[u8]) -> Result<Option<CloseFrame>, SocketFault> {
         [] => Ok(None),
         [high, low, reason @ ..] => {
             let code = CloseCode::from(u16::from_be_bytes([*high, *low]));
-            let reason = std::str::from_utf8(reason).map_err(|_| SocketFault::InvalidUtf8)?;
+            let reason = str::from_utf8(reason).map_err(|_| SocketFault::InvalidUtf8)?;
             Ok(Some(CloseFrame { code, reason: reason.into() }))
         }
         [_] => Err(broken("half a close code")),
     }
-}
-
-fn unmasked(masked: &[u8], mask: [u8; 4]) -> Vec<u8> {
-    let mut payload = masked.to_vec();
-    apply_mask(&mut payload, mask);
-    payload
 }
 
 /// Eight bytes at a time, of which the compiler makes as many as the processor takes.
@@ -312,6 +305,12 @@ mod tests {
         let mut bytes = Vec::new();
         header.format(length as u64, &mut bytes).unwrap();
         bytes
+    }
+
+    fn unmasked(masked: &[u8], mask: [u8; 4]) -> Vec<u8> {
+        let mut payload = masked.to_vec();
+        apply_mask(&mut payload, mask);
+        payload
     }
 
     fn frame(opcode: OpCode, is_final: bool, payload: &[u8]) -> Vec<u8> {

@@ -14,7 +14,6 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, timeout_at},
 };
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tracing::debug;
 
 use super::{
@@ -137,7 +136,7 @@ fn challenge<S: AsyncRead + AsyncWrite + Unpin>(
 async fn first_text<S: AsyncRead + AsyncWrite + Unpin>(
     core: &Core,
     wire: &mut Wire<S>,
-) -> Result<Utf8Bytes, Unregistered> {
+) -> Result<Arc<str>, Unregistered> {
     let mut phase = core.phase.subscribe();
     loop {
         // Who does not take pongs gets no further ones.
@@ -162,7 +161,7 @@ async fn first_text<S: AsyncRead + AsyncWrite + Unpin>(
 
 fn judge(
     core: &Core,
-    text: &Utf8Bytes,
+    text: &Arc<str>,
     connection: &Connection,
     nonce: Option<&Nonce>,
 ) -> Result<(Proven, String), Unregistered> {

@@ -14,7 +14,6 @@ use conexus_protocol::{
 };
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tracing::debug;
 
 use super::{
@@ -102,7 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
     }
 
     /// Judges one text frame, received at `now`. Sets `pending` where its way takes time.
-    pub(super) fn text(&mut self, text: Utf8Bytes, now: Moment) -> Option<Ended> {
+    pub(super) fn text(&mut self, text: Arc<str>, now: Moment) -> Option<Ended> {
         let rules = self.core.router.rules(self.handle.subprotocol);
         let envelope = match Envelope::parse(&text, rules) {
             Ok(envelope) => envelope,

@@ -12,7 +12,6 @@ use std::{collections::VecDeque, fmt, sync::Arc, task::Waker};
 use conexus_protocol::{AgentKey, CloseReason, MessageType};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::handle::SessionHandle;
 use crate::{accounting::Accounting, hooks::Judge};
@@ -24,7 +23,7 @@ const KEEP_CAPACITY: usize = 32;
 /// whichever way it is dropped, as refused.
 pub(crate) struct Routed {
     /// The text exactly as received.
-    pub(crate) text: Utf8Bytes,
+    pub(crate) text: Arc<str>,
     pub(crate) to: AgentKey,
     pub(crate) kind: MessageType,
     /// Whom to tell when it cannot be delivered.
@@ -40,7 +39,7 @@ pub(crate) struct Routed {
 
 impl Routed {
     pub(crate) fn new(
-        text: Utf8Bytes,
+        text: Arc<str>,
         to: AgentKey,
         kind: MessageType,
         sender: Arc<SessionHandle>,
@@ -76,7 +75,7 @@ impl Drop for Routed {
 /// A copy of a message for somebody beside its target. Nobody is told when it gets nowhere.
 #[derive(Debug)]
 pub(crate) struct Tap {
-    text: Utf8Bytes,
+    text: Arc<str>,
     accounting: Arc<Accounting>,
     ended: bool,
 }
@@ -112,15 +111,15 @@ impl Drop for Tap {
 #[derive(Debug)]
 pub(crate) enum Parcel {
     /// The gateway's answer to something on this session: of no use to a newer one.
-    Reply(Utf8Bytes),
+    Reply(Arc<str>),
     /// The gateway's word to the agent, whichever its session: of use to a newer one, too.
-    Word(Utf8Bytes),
+    Word(Arc<str>),
     Routed(Routed),
     Tap(Tap),
 }
 
 impl Parcel {
-    pub(crate) fn text(&self) -> &Utf8Bytes {
+    pub(crate) fn text(&self) -> &Arc<str> {
         match self {
             Self::Reply(text) | Self::Word(text) => text,
             Self::Routed(routed) => &routed.text,
@@ -217,12 +216,12 @@ impl Outbox {
     }
 
     /// Puts in an answer of the gateway. Without effect once closed: the peer is gone.
-    pub(crate) fn reply(&self, text: Utf8Bytes) {
+    pub(crate) fn reply(&self, text: Arc<str>) {
         self.append([Parcel::Reply(text)]);
     }
 
     /// Puts in an ERROR about a message of the agent's. False once closed.
-    pub(crate) fn refuse(&self, text: Utf8Bytes) -> bool {
+    pub(crate) fn refuse(&self, text: Arc<str>) -> bool {
         self.append([Parcel::Word(text)])
     }
 
@@ -396,9 +395,9 @@ mod tests {
         outbox.offer(routed("one")).unwrap();
         outbox.offer(routed("two")).unwrap();
         assert!(
-            matches!(outbox.offer(routed("three")), Err(Refused::Full(r)) if r.text == "three")
+            matches!(outbox.offer(routed("three")), Err(Refused::Full(r)) if &*r.text == "three")
         );
-        assert_eq!(outbox.take().unwrap().text().as_str(), "one");
+        assert_eq!(outbox.take().unwrap().text().to_string(), "one");
         outbox.offer(routed("three")).unwrap();
     }
 
@@ -492,7 +491,7 @@ mod tests {
         outbox.offer(routed("one")).unwrap();
         outbox.seal();
         assert!(matches!(outbox.offer(routed("two")), Err(Refused::Full(_))));
-        assert_eq!(outbox.take().unwrap().text().as_str(), "one");
+        assert_eq!(outbox.take().unwrap().text().to_string(), "one");
         assert!(outbox.close_if_empty());
     }
 

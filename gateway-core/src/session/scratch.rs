@@ -43,6 +43,10 @@ impl Scratch {
         &self.buffer[self.start..self.end]
     }
 
+    pub(super) fn unread_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.start..self.end]
+    }
+
     pub(super) fn take(&mut self, size: usize) {
         self.start += size;
     }

@@ -23,7 +23,7 @@ use tokio::{
     time::{Duration, Instant, timeout, timeout_at},
 };
 use tokio_tungstenite::tungstenite::{
-    Error, Utf8Bytes,
+    Error,
     protocol::{
         CloseFrame,
         frame::coding::{CloseCode, Control},
@@ -58,7 +58,7 @@ const LINGER_BYTES: usize = 32 << 20;
 /// What came in.
 #[derive(Debug)]
 pub(crate) enum Received {
-    Text(Utf8Bytes),
+    Text(Arc<str>),
     Binary,
     /// A ping or a pong: nothing to do, but a sign of life.
     Control,

@@ -260,21 +260,21 @@ impl Part {
     }
 }
 
-/// A message's text, in whatever the gateway holds it.
+/// A message's text, which the event shares with the gateway.
 #[derive(Clone)]
-pub struct Text(Arc<dyn AsRef<str> + Send + Sync>);
+pub struct Text(Arc<str>);
 
 impl Text {
     /// Wraps a text.
     #[must_use]
-    pub fn new(text: impl AsRef<str> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(text))
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
     }
 
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        (*self.0).as_ref()
+        &self.0
     }
 }
 
