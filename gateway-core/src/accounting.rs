@@ -88,7 +88,8 @@ impl Accounting {
             received: self.total(|counters| &counters.received),
             delivered: self.total(|counters| &counters.delivered),
             refused: self.total(|counters| &counters.refused),
-            held: self.total(|counters| &counters.held),
+            // What one thread held and another released meanwhile may be seen half.
+            held: self.total(|counters| &counters.held).cast_signed().max(0).cast_unsigned(),
         }
     }
 

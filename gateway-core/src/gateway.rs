@@ -116,7 +116,7 @@ impl Gateway {
         let app = App { core: Arc::clone(&core), sessions: sessions.clone(), abort: abort.clone() };
         // On the runtime's own threads, where the connections are: whoever called this may be on
         // another one, which would have to be woken for each.
-        let serving = AbortOnDropHandle::new(tokio::spawn(http::serve::serve(
+        let mut serving = AbortOnDropHandle::new(tokio::spawn(http::serve::serve(
             listener,
             Serving {
                 routes: http::routes(app),
@@ -135,11 +135,21 @@ impl Gateway {
             shutdown.await;
             drain(&core, &sessions, &abort).await;
         };
-        tokio::select! {
-            _ = serving => {}
-            () = stopping => {}
-        }
+        let served = tokio::select! {
+            served = &mut serving => Some(served),
+            () = stopping => None,
+        };
         stop_serving.cancel();
+        let served = match served {
+            Some(served) => served,
+            // Until then the address is taken.
+            None => serving.await,
+        };
+        if let Err(error) = served
+            && let Ok(panic) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
         connections.close();
         connections.wait().await;
         let Messages { received, delivered, refused, held } = core.router.accounting.snapshot();

@@ -108,7 +108,7 @@ impl Reloader {
                 hash.clone_from(known);
                 true
             }
-            None => read.contains(path) || seen.config_files.contains(path) || !path.exists(),
+            None => read.contains(path) || !path.exists(),
         });
         seen.hashes = hashes;
     }

@@ -3,7 +3,7 @@
 //! What we send is canonical, so that receivers verify over the text as it is. The client and
 //! the gateway's own answers are written here.
 
-use uuid::Uuid;
+use uuid::Builder;
 
 use crate::envelope::VERSION;
 use crate::json::canonical::canonicalize_own;
@@ -34,7 +34,8 @@ impl Draft {
     #[must_use]
     pub fn new(to: impl Into<String>, payload: impl Into<Payload>) -> Self {
         Self {
-            id: Uuid::new_v4().to_string(),
+            // From the thread's generator: a call of the system for each id would be felt.
+            id: Builder::from_random_bytes(rand::random()).into_uuid().to_string(),
             correlation_id: None,
             timestamp: Timestamp::now(),
             to: to.into(),

@@ -1,9 +1,12 @@
 //! SIGINT and SIGTERM: the first asks for an orderly stop, the second ends the process. SIGHUP
 //! asks for a reload.
 
-use std::{io, process};
+use std::{io, process, time::Duration};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How long the log gets for its last line when the process is ended at once.
+const LAST_LINE: Duration = Duration::from_millis(50);
 
 /// The signals that stop a process, caught from the moment this exists.
 pub(super) struct Signals {
@@ -33,6 +36,8 @@ impl Signals {
         tokio::spawn(async move {
             let signal = self.next().await;
             tracing::warn!(signal, "stopped at once");
+            // The log has a thread of its own, which ends with the process.
+            std::thread::sleep(LAST_LINE);
             process::exit(128 + signal);
         });
     }

@@ -132,7 +132,7 @@ impl Entry {
         let returned = self.instance.invoke(event, &context);
         drop(context);
         let took = started.elapsed();
-        self.instance.note_time(took, || self.stats.calls());
+        self.instance.note_time(took);
         match returned {
             Ok(Returned::Deferred(_)) => self.await_deferred(services, started),
             Ok(Returned::Answer(answer)) => Asked::Now(Outcome::of(Ok(answer), took, &services)),
@@ -163,7 +163,7 @@ impl Entry {
                 context.deadline = began + budget;
             }
             let returned = instance.invoke(&event, &context);
-            instance.note_time(began.elapsed(), || 0);
+            instance.note_time(began.elapsed());
             let _ = answer.send(returned);
         });
         let Ok(ticket) = submitted else {

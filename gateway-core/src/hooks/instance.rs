@@ -6,7 +6,10 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering::SeqCst},
+        atomic::{
+            AtomicBool, AtomicI64, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::{Duration, Instant},
 };
@@ -27,6 +30,7 @@ use super::{
     tape::Tape,
     timers::Due,
 };
+use crate::striped::Striped;
 
 /// A hook that took this long, or [`SLOW_CALLS`] times [`SLOW_CALL`] within a second, is asked on
 /// the pool for a while, so that it does not hold up the threads that carry messages. Once a little
@@ -97,6 +101,7 @@ pub(crate) struct Instance {
     started: AtomicBool,
     origin: Instant,
     slow_until_ms: AtomicI64,
+    calls: Striped<AtomicU64>,
     slow_calls: Mutex<SlowCalls>,
     /// A tick does not begin before the last one has ended.
     ticking: Mutex<()>,
@@ -132,6 +137,7 @@ impl Instance {
             started: AtomicBool::new(false),
             origin: Instant::now(),
             slow_until_ms: AtomicI64::new(i64::MIN),
+            calls: Striped::default(),
             slow_calls: Mutex::default(),
             ticking: Mutex::new(()),
             facilities,
@@ -165,6 +171,7 @@ impl Instance {
         event: &Event,
         context: &CallContext,
     ) -> Result<Returned, HookFault> {
+        self.calls.mine().fetch_add(1, Relaxed);
         contained(|| self.hook.call(event, context))
     }
 
@@ -173,12 +180,13 @@ impl Instance {
         self.blocking || self.millis(now) < self.slow_until_ms.load(SeqCst)
     }
 
-    /// A call took so long; `calls` tells how many there were so far, 0 where that is not known.
-    pub(crate) fn note_time(&self, took: Duration, calls: impl FnOnce() -> u64) {
+    /// A call took so long.
+    pub(crate) fn note_time(&self, took: Duration) {
         if took < SLOW_CALL {
             return;
         }
-        let (now, calls) = (Instant::now(), calls());
+        let (now, calls) =
+            (Instant::now(), self.calls.all().map(|calls| calls.load(Relaxed)).sum());
         let often = self.slow_calls.lock().another(now, calls);
         if often || took >= VERY_SLOW_CALL {
             self.slow_until_ms.store(self.millis(now) + SLOW_FOR_MS, SeqCst);

@@ -67,12 +67,6 @@ impl Stats {
         counters.nanos.fetch_add(nanos, Relaxed);
     }
 
-    /// Calls that ran so far.
-    pub(crate) fn calls(&self) -> u64 {
-        let buckets = self.0.all().flat_map(|counters| &counters.buckets);
-        buckets.map(|bucket| bucket.load(Relaxed)).sum()
-    }
-
     pub(crate) fn overran(&self) {
         self.0.mine().overruns.fetch_add(1, Relaxed);
     }
@@ -92,7 +86,7 @@ impl Stats {
         let bucket = |index: usize| total(&|counters| &counters.buckets[index]);
         let buckets: Vec<u64> = (0..=BUCKETS.len()).map(bucket).collect();
         HookCounts {
-            calls: self.calls(),
+            calls: buckets.iter().sum(),
             verdicts: named(&VERDICTS, &|index| total(&|counters| &counters.verdicts[index])),
             faults: named(&FAULTS, &|index| total(&|counters| &counters.faults[index])),
             overruns: total(&|counters| &counters.overruns),

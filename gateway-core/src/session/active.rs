@@ -43,6 +43,9 @@ use crate::{
 /// Between the end of a lease and the question whether that was it: time to read what has arrived.
 const READ_ONCE_MORE: Duration = Duration::from_millis(50);
 
+/// How many messages of one agent's are seen to before other tasks get their turn.
+const A_TURN: u32 = 32;
+
 /// How a registered session came to its end.
 #[derive(Debug)]
 pub(crate) enum Ended {
@@ -179,8 +182,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
 
     /// Goes round until there is nothing left to do but to wait; everything that can be waited for
     /// was polled by then. Fair on purpose: in each round a chatty peer and a full outbox both get
-    /// their turn. The runtime bounds how many rounds there are before other tasks get theirs.
+    /// their turn, and after [`A_TURN`] of messages so do other tasks: the target of a burst can
+    /// take it before its outbox is full.
     fn poll_serve(&mut self, cx: &mut Context<'_>, timer: &mut Timer<'_>) -> Poll<Ended> {
+        let mut turn = A_TURN;
         loop {
             let seen = self.look(cx.waker());
             match seen.order {
@@ -199,12 +204,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                 return Poll::Ready(Ended::Broken(fault));
             }
             let mut again = !seen.is_empty && !had_capacity && self.wire.has_capacity();
-            if let Some(ended) = self.follow_phase(seen.is_empty) {
-                return Poll::Ready(ended);
-            }
             if poll_settled(&mut self.pending, cx).is_ready() {
                 self.settle();
                 again = true;
+            }
+            // Behind the decision that ends here: no further message may follow it in a stop.
+            if let Some(ended) = self.follow_phase(seen.is_empty) {
+                return Poll::Ready(ended);
             }
             if let Poll::Ready(verdict) = poll_settled(&mut self.expiring, cx) {
                 self.expiring = None;
@@ -214,7 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                 again = true;
             }
             if self.may_read(seen.has_room) {
-                match self.poll_read(cx) {
+                match self.poll_read(cx, &mut turn) {
                     Poll::Ready(Some(ended)) => return Poll::Ready(ended),
                     Poll::Ready(None) => again = true,
                     Poll::Pending => {}
@@ -234,6 +240,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             if !again {
                 return Poll::Pending;
             }
+            if turn == 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
     }
 
@@ -245,7 +255,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
     }
 
     /// Reads what has come in, and sees to all of it; ready when that was anything.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, turn: &mut u32) -> Poll<Option<Ended>> {
         let mut scratch = Scratch::borrow();
         let mut received = ready!(self.wire.poll_receive(cx, &mut scratch));
         // One look at the clock for all that has come in at once.
@@ -255,7 +265,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                 break Some(ended);
             }
             // One read brings many messages; each of them may be the last for now.
-            if !self.may_read(self.handle.outbox.has_room()) {
+            *turn -= 1;
+            if *turn == 0 || !self.may_read(self.handle.outbox.has_room()) {
                 break None;
             }
             received = match self.wire.take_received(&mut scratch) {
@@ -303,7 +314,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         }
     }
 
-    /// Moves entries from the outbox to the socket's buffer while there is room.
+    /// Moves entries from the outbox to the wire while there is room.
     pub(super) fn fill(&mut self) {
         while self.wire.has_capacity() {
             match self.handle.outbox.take() {
@@ -315,10 +326,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
 
     /// Nothing is read that could not be answered: not while a decision is pending, the outbox has
     /// no room for an ERROR, or the socket does not take its pongs. But before a lease is taken for
-    /// lapsed, what has arrived is looked at.
+    /// lapsed, what has arrived is looked at, room or not.
     fn may_read(&self, has_room: bool) -> bool {
-        let answerable = self.wire.takes_control() && has_room;
-        self.reading.is_some() && self.pending.is_none() && (answerable || self.lapsed_at.is_some())
+        let answerable = has_room || self.lapsed_at.is_some();
+        self.reading.is_some() && self.pending.is_none() && self.wire.takes_control() && answerable
     }
 
     fn receive(&mut self, received: Result<Received, SocketFault>, now: Moment) -> Option<Ended> {

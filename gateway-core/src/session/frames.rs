@@ -13,7 +13,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_tungstenite::tungstenite::{
     Error,
@@ -132,8 +132,10 @@ impl Frames {
             }
             _ => HEADER_ROOM,
         };
-        self.kept.reserve(missing.clamp(1, STEP));
-        poll_read_buf(Pin::new(stream), cx, &mut self.kept).map_err(gone)
+        // No more than the frame's own rest: what follows it is for the scratch again.
+        let missing = missing.clamp(1, STEP);
+        self.kept.reserve(missing);
+        poll_read_buf(Pin::new(stream), cx, &mut (&mut self.kept).limit(missing)).map_err(gone)
     }
 
     /// Keeps what was not taken: the scratch is about to be somebody else's.

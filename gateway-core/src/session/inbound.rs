@@ -138,7 +138,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                 debug_assert!(is_between_agents(kind));
                 let to = self.accept(&envelope)?;
                 let router = &self.core.router;
-                self.pending = if router.asks_about_routes() {
+                let is_judged = router.asks_about_routes();
+                // To verify, or to ask a hook, takes time: others' leases may have ended meanwhile.
+                let now = if is_judged || envelope.is_signed() { router.clock.now() } else { now };
+                self.pending = if is_judged {
                     router.route_judged(&self.handle, text.clone(), to, &envelope, now)
                 } else {
                     router.route(&self.handle, text, to, kind, now)

@@ -262,6 +262,7 @@ impl Outbox {
     pub(crate) fn close(&self) -> Vec<Parcel> {
         let mut state = self.state.lock();
         state.closed = true;
+        state.owner = None;
         state.bytes = 0;
         // An order nobody will carry out: dropping its sender tells the one who waits.
         state.order = None;
@@ -275,7 +276,7 @@ impl Outbox {
             return false;
         }
         state.closed = true;
-        state.order = None;
+        (state.order, state.owner) = (None, None);
         true
     }
 

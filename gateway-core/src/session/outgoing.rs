@@ -79,6 +79,7 @@ pub(super) struct Outgoing {
     /// How much of the first frame the kernel has.
     begun: usize,
     pending: usize,
+    controls: usize,
     accepted: u64,
     /// The stream may keep something back until it is flushed.
     unflushed: bool,
@@ -88,6 +89,11 @@ impl Outgoing {
     /// Bytes that wait for the kernel.
     pub(super) fn pending(&self) -> usize {
         self.pending
+    }
+
+    /// Control frames that wait: small ones, which take more memory than bytes.
+    pub(super) fn controls(&self) -> usize {
+        self.controls
     }
 
     /// Whether there is nothing to write and nothing to flush.
@@ -110,6 +116,7 @@ impl Outgoing {
 
     fn push(&mut self, frame: Frame) {
         self.pending += frame.len();
+        self.controls += usize::from(matches!(frame.load, Load::Control(_)));
         self.frames.push_back(frame);
     }
 
@@ -168,8 +175,9 @@ impl Outgoing {
             && let Some(frame) = self.frames.pop_front()
         {
             self.begun -= frame.len();
-            if let Load::Parcel(parcel) = frame.load {
-                written(parcel);
+            match frame.load {
+                Load::Parcel(parcel) => written(parcel),
+                Load::Control(_) => self.controls -= 1,
             }
         }
         if self.frames.is_empty() && self.frames.capacity() > KEEP_CAPACITY {
@@ -183,6 +191,8 @@ impl Outgoing {
         let begun = usize::from(self.begun > 0).min(self.frames.len());
         let withdrawn = self.frames.split_off(begun);
         self.pending = self.frames.front().map_or(0, |frame| frame.len() - self.begun);
+        let is_control = |frame: &Frame| matches!(frame.load, Load::Control(_));
+        self.controls = usize::from(self.frames.front().is_some_and(is_control));
         parcels(withdrawn).collect()
     }
 
@@ -190,7 +200,7 @@ impl Outgoing {
     /// cut off now: the socket is good for nothing more.
     pub(super) fn abandon(&mut self) -> (Vec<Parcel>, bool) {
         let cut = self.begun > 0;
-        (self.begun, self.pending) = (0, 0);
+        (self.begun, self.pending, self.controls) = (0, 0, 0);
         (parcels(std::mem::take(&mut self.frames)).collect(), cut)
     }
 }
@@ -258,6 +268,25 @@ mod tests {
         assert_eq!(read(&mut far, 3).await, b"\x81\x02a");
         assert_eq!(write(&mut outgoing, &mut near), (vec!["ab".to_owned()], true));
         assert!(outgoing.abandon().0.is_empty());
+    }
+
+    #[tokio::test]
+    async fn control_frames_are_counted_until_they_are_written_or_taken_back() {
+        let (mut near, mut far) = duplex(3);
+        let mut outgoing = Outgoing::default();
+        for payload in [&b"a"[..], b"b", b"c"] {
+            outgoing.control(Control::Pong, Bytes::from_static(payload));
+        }
+        outgoing.text(reply("d"));
+        assert_eq!(outgoing.controls(), 3);
+        write(&mut outgoing, &mut near);
+        assert_eq!(outgoing.controls(), 2);
+        read(&mut far, 3).await;
+        outgoing.withdraw();
+        assert_eq!((outgoing.controls(), outgoing.pending()), (0, 0));
+        outgoing.control(Control::Ping, Bytes::new());
+        outgoing.abandon();
+        assert_eq!(outgoing.controls(), 0);
     }
 
     #[tokio::test]

@@ -9,7 +9,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use tokio::time::{Instant, Sleep};
+use tokio::{
+    task::coop,
+    time::{Instant, Sleep},
+};
 
 /// See the [module](self).
 pub(super) struct Timer<'s> {
@@ -41,8 +44,11 @@ impl<'s> Timer<'s> {
         if is_set && !self.sleep.is_elapsed() {
             return Poll::Pending;
         }
-        self.waits = Some(cx.waker().clone());
-        self.sleep.as_mut().poll(cx)
+        // Of a task that has used its turn up the runtime's timer takes no notice.
+        let takes_notice = coop::has_budget_remaining();
+        let due = self.sleep.as_mut().poll(cx);
+        self.waits = (takes_notice && due.is_pending()).then(|| cx.waker().clone());
+        due
     }
 }
 
@@ -69,6 +75,24 @@ mod tests {
             poll_fn(|cx| timer.poll(cx)).await;
             assert_eq!(Instant::now(), at(due));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_due_also_when_the_task_had_used_its_turn_up_when_it_asked() {
+        let start = Instant::now();
+        let mut sleep = pin!(sleep_until(start + Duration::from_secs(9)));
+        let mut timer = Timer::new(sleep.as_mut());
+        poll_fn(|cx| {
+            while coop::has_budget_remaining() {
+                let _ = pin!(coop::consume_budget()).poll(cx);
+            }
+            assert!(timer.poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        tokio::task::yield_now().await;
+        poll_fn(|cx| timer.poll(cx)).await;
+        assert_eq!(start.elapsed(), Duration::from_secs(9));
     }
 
     #[tokio::test(start_paused = true)]

@@ -46,6 +46,9 @@ const HIGH_WATER: usize = 32 * 1024;
 /// Room for pongs behind the data.
 const CONTROL_ROOM: usize = 4 * 1024;
 
+/// How many pongs may wait, each of which takes far more memory than its few bytes.
+const MAX_CONTROLS: usize = 256;
+
 /// A peer that takes this much within the write timeout is slow, but not stuck.
 const PROGRESS: u64 = 16 * 1024;
 
@@ -176,6 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// amount to only when a peer does not take its pongs.
     pub(crate) fn takes_control(&self) -> bool {
         self.outgoing.pending() < HIGH_WATER + self.max_message + CONTROL_ROOM
+            && self.outgoing.controls() < MAX_CONTROLS
     }
 
     /// Whether everything fed was accepted by the kernel.
