@@ -6,8 +6,10 @@
 //! takeover, an end and a return. Nothing here does I/O, and no judge is asked or dropped under a
 //! lock: hooks look agents up. `session` claims, renews and leaves; `router` offers and holds.
 
+mod paging;
+
 use std::{
-    collections::{BinaryHeap, HashMap},
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -20,6 +22,7 @@ use conexus_protocol::AgentKey;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
+use self::paging::{Page, Paging};
 use crate::{
     accounting::Accounting,
     clock::Moment,
@@ -234,16 +237,23 @@ impl Presence {
 
     /// The session of an agent that is present.
     pub(crate) fn live(&self, key: AgentKey, now: Moment) -> Option<Arc<SessionHandle>> {
-        let shard = self.shard(key);
-        let owner = shard.get(&key)?.owner.as_ref()?;
-        (!owner.leaving && owner.session.is_live(now)).then(|| Arc::clone(&owner.session))
+        self.of_live(key, now, Arc::clone)
     }
 
     /// What policy knows of an agent that is present.
     pub(crate) fn facts(&self, key: AgentKey, now: Moment) -> Option<Arc<Agent>> {
+        self.of_live(key, now, |session| session.facts())
+    }
+
+    fn of_live<T>(
+        &self,
+        key: AgentKey,
+        now: Moment,
+        of: impl FnOnce(&Arc<SessionHandle>) -> T,
+    ) -> Option<T> {
         let shard = self.shard(key);
         let owner = shard.get(&key)?.owner.as_ref()?;
-        (!owner.leaving && owner.session.is_live(now)).then(|| owner.session.facts())
+        (!owner.leaving && owner.session.is_live(now)).then(|| of(&owner.session))
     }
 
     /// Puts a message into its target's outbox, if the target is there.
@@ -378,90 +388,9 @@ impl Presence {
     }
 }
 
-/// A page as far as it was put together.
-struct Paging {
-    after: Option<AgentKey>,
-    limit: usize,
-    total: usize,
-    /// The first ones so far, and one more, which tells whether there is a next page.
-    first: BinaryHeap<Listed>,
-}
-
-impl Paging {
-    fn new(after: Option<AgentKey>, limit: usize) -> Self {
-        let first = BinaryHeap::with_capacity(limit.min(1024) + 2);
-        Self { after, limit, total: 0, first }
-    }
-
-    fn look_through(
-        &mut self,
-        shard: &Shard,
-        now: Moment,
-        wanted: &impl Fn(&SessionHandle) -> bool,
-    ) {
-        for (key, slot) in shard {
-            let Some(owner) = &slot.owner else { continue };
-            if owner.leaving || !owner.session.is_live(now) || !wanted(&owner.session) {
-                continue;
-            }
-            self.total += 1;
-            let is_full = self.first.len() > self.limit;
-            if self.after.is_some_and(|after| *key <= after)
-                || is_full && self.first.peek().is_some_and(|last| *key >= last.key)
-            {
-                continue;
-            }
-            if is_full {
-                self.first.pop();
-            }
-            self.first.push(Listed { key: *key, session: Arc::clone(&owner.session) });
-        }
-    }
-
-    fn into_page(self) -> Page {
-        let mut agents = self.first.into_sorted_vec();
-        let more = agents.len() > self.limit;
-        agents.truncate(self.limit);
-        let next = agents.last().filter(|_| more).map(|last| last.key);
-        let agents = agents.into_iter().map(|listed| listed.session).collect();
-        Page { agents, total: self.total, next }
-    }
-}
-
 fn remove_if_vacant(shard: &mut Shard, key: AgentKey) {
     if shard.get(&key).is_some_and(|slot| slot.owner.is_none() && slot.mailbox.is_empty()) {
         shard.remove(&key);
-    }
-}
-
-/// A part of the list of agents.
-#[derive(Debug)]
-pub(crate) struct Page {
-    pub(crate) agents: Vec<Arc<SessionHandle>>,
-    pub(crate) total: usize,
-    /// The key to continue behind, if there are more.
-    pub(crate) next: Option<AgentKey>,
-}
-
-struct Listed {
-    key: AgentKey,
-    session: Arc<SessionHandle>,
-}
-
-impl PartialEq for Listed {
-    fn eq(&self, other: &Self) -> bool {
-        self.key == other.key
-    }
-}
-impl Eq for Listed {}
-impl PartialOrd for Listed {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Listed {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.key.cmp(&other.key)
     }
 }
 
