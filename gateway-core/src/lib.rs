@@ -15,6 +15,7 @@
 //! | `http` | the public routes and the WebSocket upgrade |
 //! | `session` | one connection's life: handshake, loop, bounded outbox, farewell |
 //! | `router` | from a judged message to one of its ends |
+//! | `telemetry` | what the gateway knows of itself: counts, times, events |
 //! | `presence`, `mailbox` | who is reachable and until when; what waits for those who are not |
 //!
 //! A gateway within another program (or a test) takes three lines:
@@ -56,6 +57,7 @@ pub mod script;
 mod session;
 pub mod state;
 mod striped;
+mod telemetry;
 mod voice;
 mod world;
 

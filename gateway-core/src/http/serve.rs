@@ -15,7 +15,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service as _;
 use tracing::{debug, warn};
 
-use super::{Origin, Permit};
+use super::{Origin, Permit, Place};
+use crate::telemetry::sessions::Sessions;
 
 /// How long to wait after the system refused a connection (no file descriptor left, say): the
 /// refusal would come back at once, so without a pause the loop would spin.
@@ -43,6 +44,8 @@ pub(crate) struct Serving {
     /// How long a request's head may take: a half handshake frees its socket.
     pub(crate) head_timeout: Duration,
     pub(crate) tasks: TaskTracker,
+    /// Where connections are counted.
+    pub(crate) sessions: Arc<Sessions>,
     /// Stops accepting and ends all connections that are not sessions.
     pub(crate) stop: CancellationToken,
 }
@@ -89,10 +92,11 @@ impl Serving {
         let place = match &self.places {
             None => None,
             Some(places) => match Arc::clone(places).try_acquire_owned() {
-                Ok(place) => Some(Arc::new(place)),
+                Ok(place) => Some(place),
                 Err(_) => return self.refuse(stream, peer),
             },
         };
+        let place = Arc::new(Place { _permit: place, _open: self.sessions.connection_opened() });
         // Signaling is small messages that somebody waits for.
         let _ = stream.set_nodelay(true);
         let origin = Origin { peer, permit: Permit { _place: place } };
@@ -121,6 +125,7 @@ impl Serving {
     }
 
     fn refuse(&self, mut stream: TcpStream, peer: SocketAddr) {
+        self.sessions.connections_refused.count("connections_full");
         debug!(%peer, "connection refused: limits.connections are open");
         // Under a flood most are just dropped: an answer would cost more than it is worth.
         let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
