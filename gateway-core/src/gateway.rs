@@ -125,6 +125,7 @@ impl Gateway {
                     .then(|| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)))),
                 refusals: Arc::new(Semaphore::new(http::serve::REFUSALS)),
                 head_timeout: core.settings.limits.register_timeout,
+                lifetime: http::serve::HTTP_LIFETIME,
                 tasks: connections.clone(),
                 sessions: Arc::clone(&core.router.telemetry.sessions),
                 stop: stop_serving.clone(),
@@ -246,6 +247,10 @@ pub struct Watch {
 }
 
 impl Watch {
+    pub(crate) fn core(&self) -> Arc<Core> {
+        Arc::clone(&self.core)
+    }
+
     /// What became of the messages so far.
     pub fn messages(&self) -> Messages {
         self.core.router.telemetry.messages.snapshot()

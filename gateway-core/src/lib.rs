@@ -10,6 +10,7 @@
 //! | [`hooks`] | the points at which policy decides |
 //! | [`state`] | what hooks keep: entries, counters, rate limits, metrics |
 //! | [`plugin_host`] | native plugins, from a file to a hook |
+//! | [`admin`] | the operator's own listener: the admin API |
 //! | [`cli`] | the subcommands of `conexus` |
 //! | `load` | the load generator; an agent's side, nothing of the server's |
 //! | `http` | the public routes and the WebSocket upgrade |
@@ -46,6 +47,7 @@ pub mod gateway;
 pub mod hooks;
 mod http;
 mod load;
+mod log_level;
 mod mailbox;
 mod phase;
 pub mod plugin_host;

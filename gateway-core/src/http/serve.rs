@@ -24,7 +24,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a connection may be used for plain requests. hyper bounds the wait for a request, not
 /// the writing of a response that nobody reads.
-const HTTP_LIFETIME: Duration = Duration::from_secs(60);
+pub(crate) const HTTP_LIFETIME: Duration = Duration::from_secs(60);
 
 /// The answer to a connection over the limit.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 32\r\nRetry-After: 5\r\n\r\n{\"error\":\"too many connections\"}";
@@ -43,6 +43,8 @@ pub(crate) struct Serving {
     pub(crate) refusals: Arc<Semaphore>,
     /// How long a request's head may take: a half handshake frees its socket.
     pub(crate) head_timeout: Duration,
+    /// How long a connection may be used for requests, beyond that.
+    pub(crate) lifetime: Duration,
     pub(crate) tasks: TaskTracker,
     /// Where connections are counted.
     pub(crate) sessions: Arc<Sessions>,
@@ -113,7 +115,7 @@ impl Serving {
             .with_upgrades();
         let stop = self.stop.clone();
         // A session is not part of this: it ends with the upgrade.
-        let served = timeout(self.head_timeout + HTTP_LIFETIME, served);
+        let served = timeout(self.head_timeout + self.lifetime, served);
         // Boxed here, since a task is moved several times before it runs.
         self.tasks.spawn(Box::pin(async move {
             match stop.run_until_cancelled(served).await {
