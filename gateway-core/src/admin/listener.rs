@@ -60,6 +60,8 @@ impl Admin {
             head_timeout: HEAD_TIMEOUT,
             lifetime: LIFETIME,
             tasks: TaskTracker::new(),
+            // Not among those of agents.
+            sessions: Arc::default(),
             stop,
         };
         serve(self.listener, serving).await;
