@@ -4,7 +4,14 @@
 //! is shown is put together by whoever looks. `Core` owns it, and every session holds it.
 
 pub(crate) mod events;
+pub(crate) mod exposition;
+mod families;
+mod findings;
 pub(crate) mod histogram;
+pub(crate) mod monitor;
+pub(crate) mod overview;
+pub(crate) mod problems;
+mod process;
 pub(crate) mod sessions;
 
 use std::{
