@@ -46,6 +46,10 @@ impl Mailbox {
         self.held.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.held.len()
+    }
+
     fn deadline(&self) -> Option<Moment> {
         self.held.iter().map(|held| held.until).min()
     }

@@ -254,6 +254,12 @@ impl Outbox {
         self.fits(&self.state.lock(), 0)
     }
 
+    /// How many messages wait, and how many bytes.
+    pub(crate) fn usage(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.queue.len(), state.bytes)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.state.lock().queue.is_empty()
     }
