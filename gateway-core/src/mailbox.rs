@@ -85,6 +85,7 @@ impl Postroom {
         let before = mailbox.deadline();
         let key = routed.to;
         let judge = routed.judge.take();
+        routed.read_at = None;
         routed.sender.held.fetch_add(1, Relaxed);
         mailbox.bytes += size;
         mailbox.held.push_back(Held { routed, until });
@@ -163,7 +164,10 @@ mod tests {
     use super::*;
     use crate::{
         hooks::EmptyChain,
-        session::handle::{SessionHandle, tests::session},
+        session::{
+            handle::{SessionHandle, tests::session},
+            outbox::Arrival,
+        },
     };
 
     const LIMITS: MailboxLimits = MailboxLimits {
@@ -178,7 +182,8 @@ mod tests {
     }
 
     fn from(sender: &std::sync::Arc<SessionHandle>, to: AgentKey, text: &str) -> Routed {
-        Routed::new(text.into(), to, MessageType::Offer, sender.clone())
+        let arrival = Arrival { at: tokio::time::Instant::now(), number: 1 };
+        Routed::new(text.into(), to, MessageType::Offer, sender.clone(), arrival)
     }
 
     fn at(millis: u64) -> Moment {

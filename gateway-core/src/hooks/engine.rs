@@ -84,7 +84,7 @@ struct Changing {
 }
 
 /// Why the last candidate was refused.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Refusal {
     /// When, in Unix milliseconds.
     pub at_ms: i64,
@@ -374,7 +374,7 @@ pub struct CheckedHook {
 }
 
 /// What [`Engine::status`] tells.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Status {
     /// The generation that judges.
     pub generation: GenerationStatus,
@@ -403,7 +403,7 @@ pub struct Status {
 }
 
 /// One generation.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct GenerationStatus {
     /// Its number, from 1.
     pub number: u64,
@@ -414,7 +414,7 @@ pub struct GenerationStatus {
 }
 
 /// One hook at one point.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct HookStatus {
     /// The instance.
     pub hook: String,
