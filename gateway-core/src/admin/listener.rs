@@ -60,6 +60,8 @@ impl Admin {
             head_timeout: HEAD_TIMEOUT,
             lifetime: LIFETIME,
             tasks: TaskTracker::new(),
+            // Those of the public listener are counted.
+            sessions: Arc::default(),
             stop,
         };
         serve(self.listener, serving).await;

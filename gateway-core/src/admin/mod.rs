@@ -7,9 +7,11 @@
 
 mod access;
 mod audit;
+mod events;
 mod extract;
 mod fault;
 mod guard;
+mod history;
 mod hooks;
 mod listener;
 mod openapi;
@@ -40,6 +42,8 @@ fn api() -> OpenApiRouter<AdminState> {
         .merge(whoami::router())
         .merge(hooks::router())
         .merge(reload::router())
+        .merge(history::router())
+        .merge(events::router())
 }
 
 /// What anybody may have who reaches the listener: nothing that has data in it.

@@ -25,6 +25,7 @@ use crate::{
     hooks::{Engine, LogGate},
     log_level::LogLevel,
     reload::Reloader,
+    telemetry::events::Topic,
 };
 
 /// Asks for a graceful stop, as SIGTERM does.
@@ -72,12 +73,15 @@ impl Deref for AdminState {
 impl AdminState {
     pub(super) fn new(parts: Parts, open: bool, description: &OpenApi) -> Self {
         let Parts { gateway, reloader, log, drain } = parts;
+        let (core, audit) = (gateway.core(), Audit::default());
+        let telemetry = Arc::clone(&core.router.telemetry);
+        audit.on_entry(Box::new(move |entry| telemetry.hub.publish(Topic::Audit, &[], entry)));
         Self(Arc::new(Shared {
-            core: gateway.core(),
+            core,
             reloader,
             log,
             drain,
-            audit: Audit::default(),
+            audit,
             open,
             denied: Denied::default(),
             actions: openapi::operations(description),

@@ -4,8 +4,11 @@
 //! is shown is put together by whoever looks. `Core` owns it, and every session holds it.
 
 pub(crate) mod events;
+mod flow;
 pub(crate) mod histogram;
+pub(crate) mod history;
 pub(crate) mod sessions;
+pub(crate) mod trace;
 
 use std::{
     sync::{
@@ -17,7 +20,7 @@ use std::{
 
 use conexus_protocol::MessageType;
 
-use self::{events::Hub, histogram::Histogram, sessions::Sessions};
+use self::{events::Hub, histogram::Histogram, history::History, sessions::Sessions};
 use crate::{accounting::Accounting, striped::Striped};
 
 /// See the [module](self).
@@ -29,6 +32,7 @@ pub(crate) struct Telemetry {
     traffic: Striped<Traffic>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) hub: Hub,
+    pub(crate) history: History,
 }
 
 #[derive(Debug, Default)]
