@@ -27,7 +27,7 @@ use crate::{
     presence::Presence,
     replay::ReplayGuard,
     router::Router,
-    telemetry::{Telemetry, history::History},
+    telemetry::Telemetry,
     voice::Voice,
 };
 
@@ -213,10 +213,7 @@ fn core(
     local_addr: SocketAddr,
 ) -> Core {
     let clock = Clock::start();
-    let telemetry = Arc::new(Telemetry {
-        history: History::new(settings.telemetry.history),
-        ..Telemetry::default()
-    });
+    let telemetry = Arc::new(Telemetry::new(&settings.telemetry));
     let mailbox = &settings.mailbox;
     let limits = MailboxLimits {
         messages_per_agent: mailbox.messages_per_agent,

@@ -21,7 +21,7 @@ use std::{
 use conexus_protocol::MessageType;
 
 use self::{events::Hub, histogram::Histogram, history::History, sessions::Sessions};
-use crate::{accounting::Accounting, striped::Striped};
+use crate::{accounting::Accounting, config::TelemetrySettings, striped::Striped};
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -42,6 +42,10 @@ struct Traffic {
 }
 
 impl Telemetry {
+    pub(crate) fn new(settings: &TelemetrySettings) -> Self {
+        Self { history: History::new(settings.history), ..Self::default() }
+    }
+
     /// The kernel has the last byte of a message.
     pub(crate) fn delivered(&self, kind: MessageType, took: Option<Duration>) {
         self.messages.delivered(kind);
