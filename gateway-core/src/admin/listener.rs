@@ -60,7 +60,7 @@ impl Admin {
             head_timeout: HEAD_TIMEOUT,
             lifetime: LIFETIME,
             tasks: TaskTracker::new(),
-            // Those of the public listener are counted.
+            // Not among those of agents.
             sessions: Arc::default(),
             stop,
         };
