@@ -72,6 +72,7 @@ impl Flow {
     pub(super) fn begin(&self) {
         self.samples.lock().clear();
         self.take_skipped();
+        self.refill();
     }
 
     pub(super) fn refill(&self) {
@@ -137,4 +138,57 @@ impl Flow {
 fn share(sampled: usize, skipped: u64) -> f64 {
     let sampled = sampled as u64;
     if skipped == 0 { 1.0 } else { sampled as f64 / (sampled + skipped) as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use conexus_protocol::RefusalReason;
+
+    use super::*;
+    use crate::session::handle::tests::session;
+
+    #[test]
+    fn delivered_messages_and_others_have_budgets_of_their_own() {
+        let (sender, target) = (session(), session());
+        let flow = Flow::default();
+        flow.begin();
+        let sample = |outcome| {
+            let (kind, to) = (MessageType::Offer, Some(target.agent.key()));
+            flow.sample(&Passing { kind, text: "", sender: &sender, number: 1, to }, outcome);
+        };
+        for _ in 0..4 * SAMPLES {
+            sample(Outcome::Delivered(None));
+        }
+        sample(Outcome::Held);
+        sample(Outcome::Refused(Some(RefusalReason::QueueFull)));
+        sample(Outcome::Refused(None));
+        let picture = flow.sum_up(|key| key.did());
+        assert_eq!((picture.sampled, picture.share, picture.others_share), (true, 0.25, 1.0));
+        let [edge] = &picture.edges[..] else { panic!("one edge: {picture:?}") };
+        assert_eq!((&*edge.from, &*edge.to), (sender.agent.as_str(), target.agent.as_str()));
+        assert_eq!((edge.delivered, edge.held), (SAMPLES.cast_unsigned().into(), 1));
+        assert_eq!(edge.refused, [("gone", 1), ("queue_full", 1)].into());
+
+        let empty = flow.sum_up(|key| key.did());
+        assert_eq!((empty.edges.len(), empty.sampled, empty.share), (0, false, 1.0));
+        sample(Outcome::Delivered(None));
+        flow.refill();
+        sample(Outcome::Delivered(None));
+        assert_eq!(flow.sum_up(|key| key.did()).share, 0.5);
+    }
+
+    #[test]
+    fn samples_of_an_earlier_time_are_forgotten() {
+        let sender = session();
+        let flow = Flow::default();
+        flow.begin();
+        let message =
+            Passing { kind: MessageType::Offer, text: "", sender: &sender, number: 1, to: None };
+        for _ in 0..2 * SAMPLES {
+            flow.sample(&message, Outcome::Held);
+        }
+        flow.begin();
+        let picture = flow.sum_up(|key| key.did());
+        assert_eq!((picture.edges.len(), picture.sampled), (0, false));
+    }
 }
