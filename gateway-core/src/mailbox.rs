@@ -46,6 +46,11 @@ impl Mailbox {
         self.held.is_empty()
     }
 
+    /// Messages, and their bytes.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.held.len(), self.bytes)
+    }
+
     fn deadline(&self) -> Option<Moment> {
         self.held.iter().map(|held| held.until).min()
     }
@@ -63,6 +68,15 @@ pub(crate) struct Postroom {
 impl Postroom {
     pub(crate) fn new(limits: MailboxLimits) -> Self {
         Self { limits, bytes: AtomicUsize::new(0), due: Mutex::default(), sooner: Notify::new() }
+    }
+
+    pub(crate) const fn limits(&self) -> MailboxLimits {
+        self.limits
+    }
+
+    /// Bytes in all mailboxes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Relaxed)
     }
 
     /// Puts a message in, or gives it back when a limit is reached.

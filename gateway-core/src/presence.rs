@@ -7,6 +7,7 @@
 //! lock: hooks look agents up. `session` claims, renews and leaves; `router` offers and holds.
 
 mod paging;
+pub(crate) mod survey;
 
 use std::{
     collections::HashMap,

@@ -50,5 +50,6 @@ pub use judge::{
 pub use pool::PoolUsage;
 pub(crate) use record::PUBLIC_HEADERS;
 pub use replay::{Change, ReplayError, Report, replay};
+pub(crate) use stats::BUCKETS as HOOK_BUCKETS;
 pub use stats::HookCounts;
 pub(crate) use stats::LogGate;

@@ -234,6 +234,15 @@ pub(crate) struct Seen {
     pub(crate) is_empty: bool,
 }
 
+/// How much waits in an outbox.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Depth {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+    /// Three quarters of either bound are taken.
+    pub(crate) is_nearly_full: bool,
+}
+
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Outbox {
@@ -312,6 +321,14 @@ impl Outbox {
     /// Whether one more answer fits within the bounds. While not, its owner does not read.
     pub(crate) fn has_room(&self) -> bool {
         self.fits(&self.state.lock(), 0)
+    }
+
+    pub(crate) fn depth(&self) -> Depth {
+        let state = self.state.lock();
+        let (messages, bytes) = (state.queue.len(), state.bytes);
+        let is_nearly_full =
+            messages * 4 >= self.max_messages * 3 || bytes * 4 >= self.max_bytes * 3;
+        Depth { messages, bytes, is_nearly_full }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

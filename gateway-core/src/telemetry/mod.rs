@@ -4,9 +4,16 @@
 //! is shown is put together by whoever looks. `Core` owns it, and every session holds it.
 
 pub(crate) mod events;
+pub(crate) mod exposition;
+mod families;
+mod findings;
 mod flow;
 pub(crate) mod histogram;
 pub(crate) mod history;
+pub(crate) mod monitor;
+pub(crate) mod overview;
+pub(crate) mod problems;
+mod process;
 pub(crate) mod sessions;
 pub(crate) mod trace;
 
