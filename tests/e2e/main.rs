@@ -24,4 +24,5 @@ mod reload;
 mod rulings;
 mod sdk;
 mod stopping;
+mod tracing;
 mod world;
