@@ -28,6 +28,7 @@ use super::{
     observers::Observers,
     pool::Pool,
     record::{DecisionRecord, Recorder},
+    secrets::Secrets,
     walk::Walk,
 };
 use crate::config::{HookSettings, HookSource, Mode, Settings};
@@ -249,7 +250,8 @@ fn instance(
     }
     let facilities =
         Arc::new(Facilities::new(name, hook.namespace.as_deref(), number, &shared.around));
-    let made = make(&facilities)?;
+    let secrets = Secrets::of(hook);
+    let made = make(&facilities).map_err(|fault| secrets.hide(fault, None))?;
     let breaker = if shared.inline { Breaker::never() } else { Breaker::new(&settings.policy) };
     let source = String::from(hook.source.clone());
     let instance = Instance::new(
@@ -261,6 +263,7 @@ fn instance(
         native,
         key,
         files,
+        secrets,
         &shared.chores,
     );
     if let Some(every) = hook.tick

@@ -10,6 +10,7 @@
 //! - `engine`: which `generation` judges, and how another takes its place;
 //! - `walk`: one event's way along its `chain`, folded (`fold`) to a ruling;
 //! - `instance`: one configured [`Hook`], kept in check by its `breaker` and the `pool`;
+//! - `secrets`: what the words of a hook that failed must not repeat;
 //! - `facilities`: what an instance may ask of the gateway; `tape`, `record` and `replay`
 //!   keep what it was told, and let another policy judge it again;
 //! - `observers`, `timers`: what is told after the fact, and what is due.
@@ -31,6 +32,7 @@ mod observers;
 mod pool;
 mod record;
 mod replay;
+mod secrets;
 mod stats;
 mod tape;
 mod timers;
