@@ -15,6 +15,7 @@ mod foreign;
 mod hooks;
 mod load;
 mod mailbox;
+mod metrics;
 mod observers;
 mod policy_cli;
 mod presence;
