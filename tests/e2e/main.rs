@@ -24,6 +24,7 @@ mod registration;
 mod reload;
 mod rulings;
 mod sdk;
+mod secrets;
 mod stopping;
 mod tracing;
 mod world;
