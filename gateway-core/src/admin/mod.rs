@@ -10,6 +10,7 @@ mod agents;
 mod audit;
 mod audit_trail;
 mod bans;
+mod decisions;
 mod drain;
 mod extract;
 mod fault;
@@ -17,6 +18,7 @@ mod guard;
 mod hooks;
 mod listener;
 mod log;
+mod mode;
 mod nodes;
 mod openapi;
 mod origin;
@@ -48,6 +50,8 @@ fn api() -> OpenApiRouter<AdminState> {
         .merge(agents::router())
         .merge(bans::router())
         .merge(hooks::router())
+        .merge(mode::router())
+        .merge(decisions::router())
         .merge(reload::router())
         .merge(settings::router())
         .merge(log::router())
