@@ -26,6 +26,7 @@ use super::{
     tape::Tape,
     walk::{judge, step},
 };
+use crate::telemetry::trace::traced;
 
 /// Queues, and threads that empty them.
 const QUEUES: usize = 2;
@@ -140,6 +141,7 @@ pub(crate) fn tell(
         generation.record(DecisionRecord {
             time_ms,
             generation: generation.number,
+            trace: traced(event),
             event: redacted(event),
             steps,
             ruling: "told".into(),

@@ -21,7 +21,10 @@ use super::{
     replay::ASIDE,
     tape::Tape,
 };
-use crate::config::{FailMode, Mode};
+use crate::{
+    config::{FailMode, Mode},
+    telemetry::trace::traced,
+};
 
 /// See the [module](self).
 pub(crate) struct Walk {
@@ -131,6 +134,7 @@ impl Walk {
                 generation.record(DecisionRecord {
                     time_ms,
                     generation: generation.number,
+                    trace: traced(&event),
                     event: redacted(&event),
                     steps,
                     ruling: ASIDE.into(),
@@ -145,6 +149,7 @@ impl Walk {
             self.generation.record(DecisionRecord {
                 time_ms,
                 generation: self.generation.number,
+                trace: traced(&self.event),
                 event: redacted(&self.event),
                 steps,
                 ruling: fold.summary(self.event.point()),

@@ -9,7 +9,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt::Write as _,
     sync::{
         Arc,
         atomic::{
@@ -55,9 +54,6 @@ const REFILLS_PER_SECOND: u32 = 10;
 /// Events about followed agents' messages, for each refill. One costs its session a few
 /// microseconds, which thousands at once should not.
 const FOLLOWED: i32 = 500;
-
-/// Decisions that are told of, for each refill.
-const DECISIONS: i32 = 20;
 
 /// The longest id that is shown; an agent may write a longer one into `correlation_id`.
 const MAX_ID: usize = 128;
@@ -231,7 +227,6 @@ pub(crate) struct Hub {
     flow: Flow,
     message_budget: Budget,
     messages_missed: AtomicU64,
-    decision_budget: Budget,
     came: Notify,
 }
 
@@ -246,7 +241,6 @@ impl Default for Hub {
             flow: Flow::default(),
             message_budget: Budget::default(),
             messages_missed: AtomicU64::new(0),
-            decision_budget: Budget::default(),
             came: Notify::new(),
         }
     }
@@ -263,10 +257,9 @@ impl Hub {
         self.interest.load(Relaxed) & Topics::MESSAGES.0 != 0
     }
 
-    /// Whether anybody listens to a topic: whoever asks first makes no event in vain. Of decisions
-    /// there may be thousands in a second, and some of them are enough.
+    /// Whether anybody listens to a topic: whoever asks first makes no event in vain.
     pub(crate) fn wants(&self, topic: Topic) -> bool {
-        self.interest().contains(topic) && (topic != Topic::Decision || self.decision_budget.take())
+        self.interest().contains(topic)
     }
 
     /// Tells those who listen to a topic; `about` are the agents that it is about, for those who
@@ -278,6 +271,13 @@ impl Hub {
         }
     }
 
+    /// The same for what is JSON already.
+    pub(crate) fn publish_json(&self, topic: Topic, json: &str) {
+        if self.interest().contains(topic) {
+            self.put(Some(topic), [None, None], frame_of(topic.as_str(), json));
+        }
+    }
+
     fn send(
         &self,
         topic: Option<Topic>,
@@ -285,7 +285,12 @@ impl Hub {
         about: [Option<AgentKey>; 2],
         event: &impl Serialize,
     ) {
-        let Some(frame) = frame(name, event) else { return };
+        if let Some(frame) = frame(name, event) {
+            self.put(topic, about, frame);
+        }
+    }
+
+    fn put(&self, topic: Option<Topic>, about: [Option<AgentKey>; 2], frame: Bytes) {
         let ring = if matches!(topic, Some(Topic::Message) | None) {
             &self.messages
         } else {
@@ -362,7 +367,6 @@ impl Hub {
         while self.interest().0 != 0 {
             ticks.tick().await;
             self.message_budget.fill(FOLLOWED);
-            self.decision_budget.fill(DECISIONS);
             self.flow.refill();
             let missed = self.messages_missed.swap(0, Relaxed);
             if missed > 0 {
@@ -404,12 +408,13 @@ pub(crate) fn now_ms() -> i64 {
     Timestamp::now().as_unix_millis()
 }
 
-/// An event as a frame of server-sent events. JSON has no line breaks of its own.
 fn frame(name: &str, event: &impl Serialize) -> Option<Bytes> {
-    let json = serde_json::to_string(event).ok()?;
-    let mut frame = String::with_capacity(json.len() + name.len() + 24);
-    let _ = write!(frame, "event: {name}\ndata: {json}\n\n");
-    Some(frame.into())
+    serde_json::to_string(event).ok().map(|json| frame_of(name, &json))
+}
+
+/// An event as a frame of server-sent events. JSON has no line breaks of its own.
+fn frame_of(name: &str, json: &str) -> Bytes {
+    format!("event: {name}\ndata: {json}\n\n").into()
 }
 
 /// There are as many listeners as may be.
@@ -453,7 +458,6 @@ impl Telemetry {
             hub.flow.begin();
         }
         hub.message_budget.fill(FOLLOWED);
-        hub.decision_budget.fill(DECISIONS);
         hub.announce(&registry);
         drop(registry);
         hub.came.notify_one();

@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use super::{
+    events::Topic,
     findings::{Evidence, Findings},
     histogram::Times,
     overview::{
@@ -119,7 +120,9 @@ impl Monitor {
             now_ms: overview.at_ms,
         });
         self.past.lock().keep(&overview);
-        self.looks.send_replace(Arc::new(Look::new(survey, process, overview)));
+        let look = Arc::new(Look::new(survey, process, overview));
+        core.router.telemetry.hub.publish_json(Topic::Overview, &look.json);
+        self.looks.send_replace(look);
         counted
     }
 }
