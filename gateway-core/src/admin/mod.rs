@@ -6,7 +6,11 @@
 //! where it changes something, is in the [`audit`].
 
 mod access;
+mod agents;
 mod audit;
+mod audit_trail;
+mod bans;
+mod drain;
 mod events;
 mod extract;
 mod fault;
@@ -14,9 +18,14 @@ mod guard;
 mod history;
 mod hooks;
 mod listener;
+mod log;
+mod metrics;
+mod nodes;
 mod openapi;
 mod origin;
+mod overview;
 mod reload;
+mod settings;
 mod state;
 mod whoami;
 
@@ -40,8 +49,17 @@ fn api() -> OpenApiRouter<AdminState> {
     OpenApiRouter::with_openapi(openapi::about())
         .merge(openapi::router())
         .merge(whoami::router())
+        .merge(agents::router())
+        .merge(bans::router())
+        .merge(metrics::router())
+        .merge(overview::router())
         .merge(hooks::router())
         .merge(reload::router())
+        .merge(settings::router())
+        .merge(log::router())
+        .merge(drain::router())
+        .merge(nodes::router())
+        .merge(audit_trail::router())
         .merge(history::router())
         .merge(events::router())
 }

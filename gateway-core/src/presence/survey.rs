@@ -5,8 +5,6 @@
 
 use std::time::Duration;
 
-use conexus_protocol::AgentKey;
-
 use super::{Presence, Shard};
 use crate::{clock::Moment, mailbox::MailboxLimits, session::handle::SessionHandle};
 
@@ -117,7 +115,7 @@ impl Presence {
 
 #[cfg(test)]
 mod tests {
-    use conexus_protocol::{Identity, MessageType};
+    use conexus_protocol::{AgentKey, Identity, MessageType};
 
     use super::*;
     use crate::{

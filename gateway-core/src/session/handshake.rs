@@ -10,7 +10,7 @@ use conexus_plugin_api::{
     host::{self, Event},
 };
 use conexus_protocol::{
-    AgentId, AgentKey, Challenge, CloseReason, Envelope, ErrorCode, Subprotocol,
+    AgentId, AgentKey, Challenge, CloseReason, Envelope, ErrorCode, RefusalReason, Subprotocol,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -36,6 +36,7 @@ use crate::{
         history::{HistoryEntry, HistoryKind},
     },
     voice::Complaint,
+    world::dismiss,
 };
 
 /// A session as its task holds it.
@@ -75,6 +76,9 @@ pub(crate) async fn register<S: AsyncRead + AsyncWrite + Unpin>(
         .await
         .map_err(|_| Unregistered::TimedOut)??;
     let (proven, id) = judge(core, &text, connection, nonce.as_ref())?;
+    if let Some(denial) = banned(core, proven.agent.key()) {
+        return Err(denied(&denial, id));
+    }
     // Now, since a policy may take its time: the newest proof wins, not the fastest decision.
     let session = core.next_session_id();
 
@@ -98,6 +102,10 @@ pub(crate) async fn register<S: AsyncRead + AsyncWrite + Unpin>(
     let telemetry = &core.router.telemetry;
     telemetry.sessions.registered(connection.subprotocol, false);
     telemetry.happened(HistoryKind::Registered, &handle, None, None);
+    if let Some(denial) = banned(core, handle.agent.key()) {
+        // Banned meanwhile: whoever did so may not have found this session yet.
+        dismiss(&handle, CloseReason::Removed, &denial.text);
+    }
     core.router.observe(Point::Registered, || {
         let (agent, connection) = (handle.facts(), Some(Arc::clone(&handle.connection)));
         Event::Registered(Arc::new(host::Registered { agent, renewal: false, connection }))
@@ -107,6 +115,12 @@ pub(crate) async fn register<S: AsyncRead + AsyncWrite + Unpin>(
         wire.feed(Parcel::Reply(core.router.voice.say(handle.agent.as_str(), Some(&id), welcome)));
     }
     Ok(Registered { handle, nonce })
+}
+
+/// What a banned agent is told.
+pub(crate) fn banned(core: &Core, key: AgentKey) -> Option<Denial> {
+    let ban = core.bans.of(key, core.clock.now())?;
+    Some(Denial { reason: RefusalReason::Denied, text: ban.reason.into() })
 }
 
 /// Asks policy about a proof that holds.

@@ -271,13 +271,6 @@ impl Hub {
         }
     }
 
-    /// The same for what is JSON already.
-    pub(crate) fn publish_json(&self, topic: Topic, json: &str) {
-        if self.interest().contains(topic) {
-            self.put(Some(topic), [None, None], frame_of(topic.as_str(), json));
-        }
-    }
-
     fn send(
         &self,
         topic: Option<Topic>,
@@ -285,12 +278,7 @@ impl Hub {
         about: [Option<AgentKey>; 2],
         event: &impl Serialize,
     ) {
-        if let Some(frame) = frame(name, event) {
-            self.put(topic, about, frame);
-        }
-    }
-
-    fn put(&self, topic: Option<Topic>, about: [Option<AgentKey>; 2], frame: Bytes) {
+        let Some(frame) = frame(name, event) else { return };
         let ring = if matches!(topic, Some(Topic::Message) | None) {
             &self.messages
         } else {
@@ -408,13 +396,10 @@ pub(crate) fn now_ms() -> i64 {
     Timestamp::now().as_unix_millis()
 }
 
-fn frame(name: &str, event: &impl Serialize) -> Option<Bytes> {
-    serde_json::to_string(event).ok().map(|json| frame_of(name, &json))
-}
-
 /// An event as a frame of server-sent events. JSON has no line breaks of its own.
-fn frame_of(name: &str, json: &str) -> Bytes {
-    format!("event: {name}\ndata: {json}\n\n").into()
+fn frame(name: &str, event: &impl Serialize) -> Option<Bytes> {
+    let json = serde_json::to_string(event).ok()?;
+    Some(format!("event: {name}\ndata: {json}\n\n").into())
 }
 
 /// There are as many listeners as may be.
