@@ -10,6 +10,7 @@ mod agents;
 mod audit;
 mod audit_trail;
 mod bans;
+mod decisions;
 mod drain;
 mod events;
 mod extract;
@@ -20,6 +21,7 @@ mod hooks;
 mod listener;
 mod log;
 mod metrics;
+mod mode;
 mod nodes;
 mod openapi;
 mod origin;
@@ -54,6 +56,8 @@ fn api() -> OpenApiRouter<AdminState> {
         .merge(metrics::router())
         .merge(overview::router())
         .merge(hooks::router())
+        .merge(mode::router())
+        .merge(decisions::router())
         .merge(reload::router())
         .merge(settings::router())
         .merge(log::router())
