@@ -150,13 +150,13 @@ fn token(options: &Options, sources: &Sources) -> Result<Option<HeaderValue>, Co
 }
 
 /// A URL, or just an address.
-fn admin_url(text: &str) -> Result<Url, url::ParseError> {
+pub(super) fn admin_url(text: &str) -> Result<Url, url::ParseError> {
     if text.contains("://") { text.parse() } else { format!("http://{text}").parse() }
 }
 
 /// The address in the configuration. Where that is faulty an address that is not certain is none:
 /// another gateway may listen there.
-fn configured(sources: &Sources) -> Result<Url, ControlError> {
+pub(super) fn configured(sources: &Sources) -> Result<Url, ControlError> {
     let address = match config::load(sources) {
         Ok(loaded) => loaded.settings.admin.listen,
         Err(errors) => config::admin_address(sources).ok_or(ControlError::Unknown(errors))?,

@@ -21,6 +21,7 @@ mod signals;
 mod terminal;
 mod test;
 mod token;
+mod trace;
 
 use std::{io, path::PathBuf, process::ExitCode};
 
@@ -123,6 +124,16 @@ enum Command {
     Send(send::Options),
     /// Register as an agent and print what arrives, until Ctrl-C
     Listen(listen::Options),
+    /// Follow one agent of a running gateway, or draw what was recorded of it
+    ///
+    /// Prints a line for each message that the agent sends or is sent, and how it fared, until
+    /// Ctrl-C. With --record it is kept, and --diagram draws it.
+    Trace {
+        #[command(flatten)]
+        overrides: Overrides,
+        #[command(flatten)]
+        options: trace::Options,
+    },
     /// Put load on a gateway and measure how it fares
     ///
     /// Before it begins, one agent registers for a trial. Ctrl-C ends a run early and prints what
@@ -157,6 +168,9 @@ pub enum CliError {
     /// `new`: nothing was made.
     #[error(transparent)]
     New(#[from] new::NewError),
+    /// `trace`: nobody could be followed, or nothing drawn.
+    #[error(transparent)]
+    Trace(#[from] trace::TraceError),
     /// `load`: there was nothing to load, or the result is lost.
     #[error(transparent)]
     Load(#[from] load::LoadCommandError),
@@ -199,6 +213,10 @@ impl Cli {
             }
             Command::New { overrides: more, new } => {
                 Ok(new::new(&new, &overrides.then(more).sources()?)?)
+            }
+            Command::Trace { overrides: more, options } => {
+                let sources = overrides.then(more).sources()?;
+                Ok(trace::trace(&options, &sources).await?)
             }
             Command::Keygen(options) => Ok(keygen::keygen(&options)?),
             Command::Token(options) => Ok(token::token(&options)?),

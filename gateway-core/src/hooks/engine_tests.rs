@@ -129,6 +129,7 @@ fn route() -> Arc<Route> {
         id: "1",
         correlation_id: None,
         payload: "{}",
+        trace: None,
         connection: None,
     };
     Arc::new(Route::new(Text::new("{}"), parts))

@@ -27,6 +27,7 @@ use super::{
     tape::Tape,
     walk::{Judged, judge, step},
 };
+use crate::telemetry::trace::traced;
 
 /// Queues, and threads that empty them.
 const QUEUES: usize = 2;
@@ -155,6 +156,7 @@ pub(crate) fn tell(
         generation.record(DecisionRecord {
             time_ms,
             generation: generation.number,
+            trace: traced(event),
             event: redacted(event),
             steps,
             ruling: TOLD.into(),

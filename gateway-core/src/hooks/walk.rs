@@ -23,7 +23,10 @@ use super::{
     shadow::{Shadows, Would},
     tape::Tape,
 };
-use crate::config::{FailMode, Mode};
+use crate::{
+    config::{FailMode, Mode},
+    telemetry::trace::traced,
+};
 
 /// See the [module](self).
 pub(crate) struct Walk {
@@ -165,6 +168,7 @@ impl Walk {
                 generation.record(DecisionRecord {
                     time_ms,
                     generation: generation.number,
+                    trace: traced(&event),
                     event: redacted(&event),
                     steps,
                     ruling: ASIDE.into(),
@@ -207,6 +211,7 @@ impl Walk {
             self.generation.record(DecisionRecord {
                 time_ms,
                 generation: self.generation.number,
+                trace: traced(&self.event),
                 event: redacted(&self.event),
                 steps,
                 ruling: fold.summary(self.event.point()),

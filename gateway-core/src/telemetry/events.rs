@@ -9,7 +9,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt::Write as _,
     sync::{
         Arc,
         atomic::{
@@ -55,9 +54,6 @@ const REFILLS_PER_SECOND: u32 = 10;
 /// Events about followed agents' messages, for each refill. One costs its session a few
 /// microseconds, which thousands at once should not.
 const FOLLOWED: i32 = 500;
-
-/// Decisions that are told of, for each refill.
-const DECISIONS: i32 = 20;
 
 /// The longest id that is shown; an agent may write a longer one into `correlation_id`.
 const MAX_ID: usize = 128;
@@ -231,7 +227,6 @@ pub(crate) struct Hub {
     flow: Flow,
     message_budget: Budget,
     messages_missed: AtomicU64,
-    decision_budget: Budget,
     came: Notify,
 }
 
@@ -246,7 +241,6 @@ impl Default for Hub {
             flow: Flow::default(),
             message_budget: Budget::default(),
             messages_missed: AtomicU64::new(0),
-            decision_budget: Budget::default(),
             came: Notify::new(),
         }
     }
@@ -263,10 +257,9 @@ impl Hub {
         self.interest.load(Relaxed) & Topics::MESSAGES.0 != 0
     }
 
-    /// Whether anybody listens to a topic: whoever asks first makes no event in vain. Of decisions
-    /// there may be thousands in a second, and some of them are enough.
+    /// Whether anybody listens to a topic: whoever asks first makes no event in vain.
     pub(crate) fn wants(&self, topic: Topic) -> bool {
-        self.interest().contains(topic) && (topic != Topic::Decision || self.decision_budget.take())
+        self.interest().contains(topic)
     }
 
     /// Tells those who listen to a topic; `about` are the agents that it is about, for those who
@@ -362,7 +355,6 @@ impl Hub {
         while self.interest().0 != 0 {
             ticks.tick().await;
             self.message_budget.fill(FOLLOWED);
-            self.decision_budget.fill(DECISIONS);
             self.flow.refill();
             let missed = self.messages_missed.swap(0, Relaxed);
             if missed > 0 {
@@ -407,9 +399,7 @@ pub(crate) fn now_ms() -> i64 {
 /// An event as a frame of server-sent events. JSON has no line breaks of its own.
 fn frame(name: &str, event: &impl Serialize) -> Option<Bytes> {
     let json = serde_json::to_string(event).ok()?;
-    let mut frame = String::with_capacity(json.len() + name.len() + 24);
-    let _ = write!(frame, "event: {name}\ndata: {json}\n\n");
-    Some(frame.into())
+    Some(format!("event: {name}\ndata: {json}\n\n").into())
 }
 
 /// There are as many listeners as may be.
@@ -453,7 +443,6 @@ impl Telemetry {
             hub.flow.begin();
         }
         hub.message_budget.fill(FOLLOWED);
-        hub.decision_budget.fill(DECISIONS);
         hub.announce(&registry);
         drop(registry);
         hub.came.notify_one();
