@@ -3,6 +3,8 @@
 //! On loopback only, and not for browsers: a request that a web page could have caused is refused,
 //! by its `Origin` and by a `Host` that is a name somebody else could point here.
 
+mod assets;
+
 use std::{io, net::SocketAddr, sync::Arc};
 
 use axum::{
@@ -36,6 +38,7 @@ impl Admin {
             .route("/api/v1/reload", post(reload))
             .route("/api/v1/rollback", post(roll_back))
             .fallback(async || fault(StatusCode::NOT_FOUND, "there is nothing here"))
+            .merge(assets::routes())
             .layer(middleware::from_fn(refuse_browsers))
             .with_state(reloader);
         Ok(Self { listener, routes })
