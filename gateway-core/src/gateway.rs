@@ -15,7 +15,7 @@ use tokio_util::{
 use tracing::{info, warn};
 
 use crate::{
-    accounting::{Accounting, Messages, Taps},
+    accounting::{Messages, Taps},
     audience::Audiences,
     clock::Clock,
     config::Settings,
@@ -27,6 +27,7 @@ use crate::{
     presence::Presence,
     replay::ReplayGuard,
     router::Router,
+    telemetry::Telemetry,
     voice::Voice,
 };
 
@@ -124,7 +125,9 @@ impl Gateway {
                     .then(|| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)))),
                 refusals: Arc::new(Semaphore::new(http::serve::REFUSALS)),
                 head_timeout: core.settings.limits.register_timeout,
+                lifetime: http::serve::HTTP_LIFETIME,
                 tasks: connections.clone(),
+                sessions: Arc::clone(&core.router.telemetry.sessions),
                 stop: stop_serving.clone(),
             },
         )));
@@ -152,7 +155,8 @@ impl Gateway {
         }
         connections.close();
         connections.wait().await;
-        let Messages { received, delivered, refused, held } = core.router.accounting.snapshot();
+        let Messages { received, delivered, refused, held } =
+            core.router.telemetry.messages.snapshot();
         info!(received, delivered, refused, held, "stopped");
     }
 }
@@ -201,7 +205,7 @@ fn core(
     local_addr: SocketAddr,
 ) -> Core {
     let clock = Clock::start();
-    let accounting = Arc::new(Accounting::default());
+    let telemetry = Arc::new(Telemetry::default());
     let mailbox = &settings.mailbox;
     let limits = MailboxLimits {
         messages_per_agent: mailbox.messages_per_agent,
@@ -209,14 +213,14 @@ fn core(
         total_bytes: mailbox.total_bytes,
         messages_per_sender: mailbox.messages_per_sender,
     };
-    let presence = Presence::new(limits, Arc::clone(&accounting));
+    let presence = Presence::new(limits, Arc::clone(&telemetry));
     let (phase, phase_seen) = watch::channel(Phase::Running);
     let node_id = match settings.server.node_id.as_str() {
         "" => identity.key().base58().chars().take(8).collect(),
         name => name.to_owned(),
     };
     let voice = Voice::new(identity);
-    let router = Router::new(&settings, presence, accounting, voice, policy, clock, phase_seen);
+    let router = Router::new(&settings, presence, telemetry, voice, policy, clock, phase_seen);
     let signatures = &settings.signatures;
     Core {
         replay: ReplayGuard::new(
@@ -243,14 +247,18 @@ pub struct Watch {
 }
 
 impl Watch {
+    pub(crate) fn core(&self) -> Arc<Core> {
+        Arc::clone(&self.core)
+    }
+
     /// What became of the messages so far.
     pub fn messages(&self) -> Messages {
-        self.core.router.accounting.snapshot()
+        self.core.router.telemetry.messages.snapshot()
     }
 
     /// What became of copies so far.
     pub fn taps(&self) -> Taps {
-        self.core.router.accounting.taps()
+        self.core.router.telemetry.messages.taps()
     }
 
     /// How many agents are present.

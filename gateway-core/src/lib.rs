@@ -10,11 +10,13 @@
 //! | [`hooks`] | the points at which policy decides |
 //! | [`state`] | what hooks keep: entries, counters, rate limits, metrics |
 //! | [`plugin_host`] | native plugins, from a file to a hook |
+//! | [`admin`] | the operator's own listener: the admin API |
 //! | [`cli`] | the subcommands of `conexus` |
 //! | `load` | the load generator; an agent's side, nothing of the server's |
 //! | `http` | the public routes and the WebSocket upgrade |
 //! | `session` | one connection's life: handshake, loop, bounded outbox, farewell |
 //! | `router` | from a judged message to one of its ends |
+//! | `telemetry` | what the gateway knows of itself: counts, times, events |
 //! | `presence`, `mailbox` | who is reachable and until when; what waits for those who are not |
 //!
 //! A gateway within another program (or a test) takes three lines:
@@ -45,6 +47,7 @@ pub mod gateway;
 pub mod hooks;
 mod http;
 mod load;
+mod log_level;
 mod mailbox;
 mod phase;
 pub mod plugin_host;
@@ -56,6 +59,7 @@ pub mod script;
 mod session;
 pub mod state;
 mod striped;
+mod telemetry;
 mod voice;
 mod world;
 

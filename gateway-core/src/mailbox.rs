@@ -46,6 +46,11 @@ impl Mailbox {
         self.held.is_empty()
     }
 
+    /// Messages, and their bytes.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.held.len(), self.bytes)
+    }
+
     fn deadline(&self) -> Option<Moment> {
         self.held.iter().map(|held| held.until).min()
     }
@@ -63,6 +68,15 @@ pub(crate) struct Postroom {
 impl Postroom {
     pub(crate) fn new(limits: MailboxLimits) -> Self {
         Self { limits, bytes: AtomicUsize::new(0), due: Mutex::default(), sooner: Notify::new() }
+    }
+
+    pub(crate) const fn limits(&self) -> MailboxLimits {
+        self.limits
+    }
+
+    /// Bytes in all mailboxes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Relaxed)
     }
 
     /// Puts a message in, or gives it back when a limit is reached.
@@ -85,6 +99,7 @@ impl Postroom {
         let before = mailbox.deadline();
         let key = routed.to;
         let judge = routed.judge.take();
+        routed.read_at = None;
         routed.sender.held.fetch_add(1, Relaxed);
         mailbox.bytes += size;
         mailbox.held.push_back(Held { routed, until });
@@ -163,7 +178,10 @@ mod tests {
     use super::*;
     use crate::{
         hooks::EmptyChain,
-        session::handle::{SessionHandle, tests::session},
+        session::{
+            handle::{SessionHandle, tests::session},
+            outbox::Arrival,
+        },
     };
 
     const LIMITS: MailboxLimits = MailboxLimits {
@@ -178,7 +196,8 @@ mod tests {
     }
 
     fn from(sender: &std::sync::Arc<SessionHandle>, to: AgentKey, text: &str) -> Routed {
-        Routed::new(text.into(), to, MessageType::Offer, sender.clone())
+        let arrival = Arrival { at: tokio::time::Instant::now(), number: 1 };
+        Routed::new(text.into(), to, MessageType::Offer, sender.clone(), arrival)
     }
 
     fn at(millis: u64) -> Moment {

@@ -7,6 +7,7 @@
 //! lock: hooks look agents up. `session` claims, renews and leaves; `router` offers and holds.
 
 mod paging;
+pub(crate) mod survey;
 
 use std::{
     collections::HashMap,
@@ -24,7 +25,6 @@ use tokio::sync::oneshot;
 
 use self::paging::{Page, Paging};
 use crate::{
-    accounting::Accounting,
     clock::Moment,
     hooks::Judge,
     mailbox::{Mailbox, MailboxLimits, Postroom},
@@ -32,6 +32,7 @@ use crate::{
         handle::{SessionHandle, SessionId},
         outbox::{Order, Parcel, Refused, Routed},
     },
+    telemetry::Telemetry,
 };
 
 /// Enough that two cores seldom meet at one lock.
@@ -46,6 +47,15 @@ pub(crate) enum Offered {
     Full(Routed),
     /// Nobody holds that key right now.
     Absent(Routed),
+}
+
+/// Where a message is that was to be held.
+pub(crate) enum Kept {
+    /// In the outbox of its target, which is back.
+    Queued,
+    /// In its target's mailbox. The judge that it no longer has is handed out: its end can take a
+    /// while, and must not come under a lock.
+    Held(Option<Arc<dyn Judge>>),
 }
 
 /// How a key came to its new holder.
@@ -83,17 +93,17 @@ pub(crate) struct Presence {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     online: AtomicUsize,
-    accounting: Arc<Accounting>,
+    telemetry: Arc<Telemetry>,
     pub(crate) postroom: Postroom,
 }
 
 impl Presence {
-    pub(crate) fn new(limits: MailboxLimits, accounting: Arc<Accounting>) -> Self {
+    pub(crate) fn new(limits: MailboxLimits, telemetry: Arc<Telemetry>) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             online: AtomicUsize::new(0),
-            accounting,
+            telemetry,
             postroom: Postroom::new(limits),
         }
     }
@@ -161,7 +171,7 @@ impl Presence {
         }
         if let Some(owner) = &slot.owner {
             let held = self.postroom.empty(owner.session.agent.key(), &mut slot.mailbox);
-            self.accounting.released(held.len());
+            self.released(&held);
             owner.session.outbox.append(held.into_iter().map(Parcel::Routed));
         }
     }
@@ -282,8 +292,8 @@ impl Presence {
         until: Moment,
         now: Moment,
         drained_by: Option<SessionId>,
-    ) -> Result<Option<Arc<dyn Judge>>, Routed> {
-        let key = routed.to;
+    ) -> Result<Kept, Routed> {
+        let (key, kind) = (routed.to, routed.kind);
         let mut shard = self.shard(key);
         let slot = shard.entry(key).or_default();
         self.collect_if_live(slot, now);
@@ -295,7 +305,7 @@ impl Presence {
                 return session
                     .outbox
                     .offer(routed)
-                    .map(|()| None)
+                    .map(|()| Kept::Queued)
                     .map_err(|(Refused::Full(routed) | Refused::Closed(routed))| routed);
             }
             lapsed = Some(session);
@@ -303,13 +313,19 @@ impl Presence {
         let held = self.postroom.hold(&mut slot.mailbox, routed, until);
         match (&held, lapsed) {
             (Ok(_), Some(session)) => {
-                self.accounting.held();
+                self.telemetry.messages.held(kind);
                 session.mail_waits();
             }
-            (Ok(_), None) => self.accounting.held(),
+            (Ok(_), None) => self.telemetry.messages.held(kind),
             (Err(_), _) => remove_if_vacant(&mut shard, key),
         }
-        held
+        held.map(Kept::Held)
+    }
+
+    fn released(&self, mail: &[Routed]) {
+        for routed in mail {
+            self.telemetry.messages.released(routed.kind);
+        }
     }
 
     /// Gives a session whose lapsed lease was renewed what was held for it meanwhile.
@@ -327,7 +343,7 @@ impl Presence {
         let mut shard = self.shard(key);
         let Some(slot) = shard.get_mut(&key) else { return Vec::new() };
         let expired = self.postroom.expired(key, &mut slot.mailbox, now);
-        self.accounting.released(expired.len());
+        self.released(&expired);
         remove_if_vacant(&mut shard, key);
         expired
     }
@@ -342,7 +358,7 @@ impl Presence {
             }
             shard.retain(|_, slot| slot.owner.is_some());
         }
-        self.accounting.released(all.len());
+        self.released(&all);
         all
     }
 
@@ -401,7 +417,7 @@ mod tests {
     use conexus_protocol::{Identity, MessageType};
 
     use super::*;
-    use crate::session::handle::tests::session_of;
+    use crate::session::{handle::tests::session_of, outbox::Arrival};
 
     const LIMITS: MailboxLimits = MailboxLimits {
         messages_per_agent: 8,
@@ -421,7 +437,8 @@ mod tests {
     /// From a sender that is nobody's concern here.
     fn message(to: &SessionHandle, text: &str) -> Routed {
         let sender = session_of(&Identity::generate());
-        Routed::new(text.into(), to.agent.key(), MessageType::Offer, sender)
+        let arrival = Arrival { at: tokio::time::Instant::now(), number: 1 };
+        Routed::new(text.into(), to.agent.key(), MessageType::Offer, sender, arrival)
     }
 
     fn texts(session: &SessionHandle) -> Vec<String> {
@@ -489,13 +506,13 @@ mod tests {
         // A sender that decided to hold meanwhile comes behind, too.
         presence.hold(message(&session, "3"), at(9), at(0), None).unwrap();
         assert_eq!(texts(&session), ["3"]);
-        assert_eq!(presence.accounting.snapshot().held, 2);
+        assert_eq!(presence.telemetry.messages.snapshot().held, 2);
         assert!(presence.finish_leaving(&session));
 
         let again = session_of(&me);
         presence.claim(&again).await;
         assert_eq!(texts(&again), ["1", "2"]);
-        assert_eq!(presence.accounting.snapshot().held, 0);
+        assert_eq!(presence.telemetry.messages.snapshot().held, 0);
     }
 
     #[tokio::test]
@@ -613,6 +630,6 @@ mod tests {
         assert!(presence.shards.iter().all(|shard| shard.lock().is_empty()));
         presence.hold(message(&absent, "y"), at(5), at(0), None).unwrap();
         assert_eq!(presence.empty_mailboxes().len(), 1);
-        assert_eq!(presence.accounting.snapshot().held, 0);
+        assert_eq!(presence.telemetry.messages.snapshot().held, 0);
     }
 }

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use parking_lot::Mutex;
 use tokio::{sync::mpsc, time::timeout};
@@ -30,6 +31,7 @@ pub struct Reloader {
     sources: Sources,
     engine: Arc<Engine>,
     running: Settings,
+    accepted: ArcSwap<Loaded>,
     seen: Mutex<Seen>,
 }
 
@@ -42,7 +44,7 @@ struct Seen {
 }
 
 /// A reload that took place.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Reloaded {
     /// The generation that judges now.
     pub generation: u64,
@@ -58,12 +60,19 @@ impl Reloader {
         let mut seen = Seen { config_files, candidate, hashes: BTreeMap::new() };
         seen.hashes = hashes(&sources, &seen, &engine);
         seen.note_what_was_read(&engine);
-        Self { sources, engine, running: loaded.settings.clone(), seen: Mutex::new(seen) }
+        let accepted = ArcSwap::from_pointee(loaded.clone());
+        Self { sources, engine, running: loaded.settings.clone(), accepted, seen: Mutex::new(seen) }
     }
 
     /// The engine whose generations change.
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
+    }
+
+    /// The configuration that was accepted last. What needs a restart is in there, too, though it has
+    /// not come into effect.
+    pub fn accepted(&self) -> Arc<Loaded> {
+        self.accepted.load_full()
     }
 
     /// Reads everything again. Blocks for as long as it takes to read, compile and start.
@@ -135,6 +144,7 @@ impl Reloader {
         if !needs_restart.is_empty() {
             warn!(keys = needs_restart.join(", "), "changed settings need a restart");
         }
+        self.accepted.store(Arc::new(loaded));
         Ok(Reloaded { generation, needs_restart })
     }
 

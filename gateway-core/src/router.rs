@@ -26,15 +26,18 @@ use tokio::sync::watch;
 use tracing::{debug, error};
 
 use crate::{
-    accounting::Accounting,
     clock::{Clock, Moment},
     config::Settings,
     hooks::{Decision, Denial, Fallback, Passage, Policy, Ruling, Way},
     phase::Phase,
-    presence::{Offered, Presence},
+    presence::{Kept, Offered, Presence},
     session::{
         handle::{SessionHandle, SessionId},
-        outbox::{Parcel, Routed, Tap},
+        outbox::{Arrival, Parcel, Routed, Tap},
+    },
+    telemetry::{
+        Telemetry,
+        events::{Outcome, Passing},
     },
     voice::{Complaint, Voice},
 };
@@ -45,7 +48,7 @@ pub(crate) type Pending = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// See the [module](self).
 pub(crate) struct Router {
     pub(crate) presence: Presence,
-    pub(crate) accounting: Arc<Accounting>,
+    pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) voice: Voice,
     pub(crate) policy: Arc<dyn Policy>,
     pub(crate) clock: Clock,
@@ -91,7 +94,7 @@ impl Router {
     pub(crate) fn new(
         settings: &Settings,
         presence: Presence,
-        accounting: Arc<Accounting>,
+        telemetry: Arc<Telemetry>,
         voice: Voice,
         policy: Arc<dyn Policy>,
         clock: Clock,
@@ -99,7 +102,7 @@ impl Router {
     ) -> Self {
         Self {
             presence,
-            accounting,
+            telemetry,
             voice,
             policy,
             clock,
@@ -122,9 +125,10 @@ impl Router {
         text: Arc<str>,
         to: AgentKey,
         kind: MessageType,
+        arrival: Arrival,
         now: Moment,
     ) -> Option<Pending> {
-        let routed = Routed::new(text, to, kind, Arc::clone(sender));
+        let routed = Routed::new(text, to, kind, Arc::clone(sender), arrival);
         let absent = self.offer(routed, now)?;
         self.undeliverable(absent, None)
     }
@@ -136,10 +140,11 @@ impl Router {
         text: Arc<str>,
         to: AgentKey,
         envelope: &Envelope<'_>,
+        arrival: Arrival,
         now: Moment,
     ) -> Option<Pending> {
         // From here on it is counted, also should the policy panic.
-        let mut routed = Routed::new(text, to, envelope.kind, Arc::clone(sender));
+        let mut routed = Routed::new(text, to, envelope.kind, Arc::clone(sender), arrival);
         let judge = self.policy.judge();
         routed.judge = Some(Arc::clone(&judge));
         let target = self.presence.facts(to, now);
@@ -309,9 +314,21 @@ impl Router {
             return self.refuse(routed, RefusalReason::UnknownAgent);
         }
         let now = self.clock.now();
+        let hub = &self.telemetry.hub;
+        let followed = hub
+            .watches_messages()
+            .then(|| (routed.text.clone(), Arc::clone(&routed.sender), routed.kind, routed.number));
+        let to = Some(routed.to);
         match self.presence.hold(routed, now.after(hold), now, drained_by) {
+            Ok(Kept::Queued) => {}
             // Its judge ends here, if nothing else keeps it, and not under a lock.
-            Ok(judge) => drop(judge),
+            Ok(Kept::Held(judge)) => {
+                drop(judge);
+                if let Some((text, sender, kind, number)) = followed {
+                    let message = Passing { kind, text: &text, sender: &sender, number, to };
+                    hub.message(message, Outcome::Held);
+                }
+            }
             Err(routed) => self.refuse(routed, RefusalReason::QueueFull),
         }
     }
@@ -333,25 +350,22 @@ impl Router {
 
     /// Ends a message with an ERROR to its sender.
     pub(crate) fn refuse(&self, routed: Routed, denial: impl Into<Denial>) {
+        let denial = denial.into();
         let (text, sender) = (routed.text.clone(), Arc::clone(&routed.sender));
         let kind = routed.kind;
-        // This is where it is counted.
-        drop(routed);
+        routed.refused(denial.reason);
         let parsed = Envelope::parse(&text, self.rules(sender.subprotocol)).ok();
         let id = parsed.as_ref().map(|envelope| envelope.id.as_ref());
-        self.tell(&sender, kind, id, &denial.into());
+        self.tell(&sender, kind, id, &denial);
     }
 
-    /// Ends a message of `sender` that got no further than this.
-    pub(crate) fn refuse_from(
-        &self,
-        sender: &SessionHandle,
-        kind: MessageType,
-        id: Option<&str>,
-        reason: RefusalReason,
-    ) {
-        self.accounting.refused();
-        self.tell(sender, kind, id, &reason.into());
+    /// Ends a message that got no further than this.
+    pub(crate) fn refuse_early(&self, message: Passing<'_>, id: &str, reason: RefusalReason) {
+        self.telemetry.messages.refused(message.kind, Some(reason));
+        if self.telemetry.hub.watches_messages() {
+            self.telemetry.hub.message(message, Outcome::Refused(Some(reason)));
+        }
+        self.tell(message.sender, message.kind, Some(id), &reason.into());
     }
 
     fn tell(&self, sender: &SessionHandle, kind: MessageType, id: Option<&str>, denial: &Denial) {

@@ -5,9 +5,9 @@ use std::{
     process::ExitCode,
 };
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use crate::config::{KEYS, Loaded, Origin, Row, Sources, load, toml};
+use crate::config::{KEYS, Loaded, Row, Sources, load, toml};
 
 #[derive(clap::Args)]
 pub(super) struct Options {
@@ -24,45 +24,12 @@ pub(super) fn config(options: &Options, sources: &Sources) -> io::Result<ExitCod
             return Ok(ExitCode::FAILURE);
         }
     };
-    let text = if options.json { as_json(&loaded) } else { as_toml(&loaded) };
+    let text = match options.json {
+        true => format!("{:#}\n", Value::Object(loaded.effective())),
+        false => as_toml(&loaded),
+    };
     io::stdout().lock().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn as_json(loaded: &Loaded) -> String {
-    let of = |key| json!(loaded.settings.value(key));
-    let mut keys: Map<String, Value> = KEYS
-        .iter()
-        .map(|key| {
-            let origin = loaded.origins[key.path].to_string();
-            (key.path.to_owned(), json!({ "value": of(key), "origin": origin }))
-        })
-        .collect();
-    let policies = &loaded.settings.policies;
-    for (path, rows) in policies.tables() {
-        for (name, value) in rows {
-            let path = format!("{path}.{name}");
-            let origin = policy_origin(loaded, &path);
-            keys.insert(path, json!({ "value": value, "origin": origin }));
-        }
-    }
-    for (path, entries) in policies.shown_chains() {
-        let entries: Vec<Map<_, _>> = entries.into_iter().map(as_object).collect();
-        let mut shown = json!({ "value": entries, "origin": policy_origin(loaded, &path) });
-        if let Some(replaced) = loaded.replaced_chains.get(&path) {
-            shown["replaces"] = replaced.to_string().into();
-        }
-        keys.insert(path, shown);
-    }
-    format!("{:#}\n", Value::Object(keys))
-}
-
-fn as_object(rows: Vec<Row>) -> Map<String, Value> {
-    rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-}
-
-fn policy_origin(loaded: &Loaded, path: &str) -> String {
-    loaded.policy_origins.get(path).unwrap_or(&Origin::Default).to_string()
 }
 
 /// What could stand in a file, but for secrets, with each origin in a comment.
@@ -85,11 +52,11 @@ fn policies_as_toml(loaded: &Loaded) -> String {
     let mut text = String::new();
     let lines = |path: &str, rows: Vec<Row>| -> String {
         let line = |(name, value): (&str, Value)| {
-            line(name, toml(&value), &policy_origin(loaded, &format!("{path}.{name}")))
+            line(name, toml(&value), &&loaded.policy_origin(&format!("{path}.{name}")))
         };
         rows.into_iter().map(line).collect()
     };
-    for (path, rows) in loaded.settings.policies.tables() {
+    for (path, rows) in loaded.settings.named_tables() {
         text += &format!("\n[{path}]\n{}", lines(&path, rows));
     }
     let (empty, chains): (Vec<_>, Vec<_>) =
@@ -113,7 +80,7 @@ fn policies_as_toml(loaded: &Loaded) -> String {
 
 /// Where a chain was set, and which one it put out of effect.
 fn chain_origin(loaded: &Loaded, path: &str) -> String {
-    let origin = policy_origin(loaded, path);
+    let origin = loaded.policy_origin(path);
     match loaded.replaced_chains.get(path) {
         Some(replaced) => format!("{origin}, replaces the chain of {replaced}"),
         None => origin,
@@ -130,6 +97,8 @@ fn line(name: &str, value: Option<String>, origin: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn loaded() -> Loaded {
@@ -155,8 +124,8 @@ mod tests {
 
     #[test]
     fn json_has_value_and_origin_of_every_key() {
-        let shown: serde_json::Value = serde_json::from_str(&as_json(&loaded())).unwrap();
-        assert_eq!(shown.as_object().unwrap().len(), KEYS.len());
+        let shown = loaded().effective();
+        assert_eq!(shown.len(), KEYS.len());
         assert_eq!(shown["presence.timeout"], json!({ "value": "45s", "origin": "--set" }));
         assert_eq!(shown["http.agents_token"]["value"], "<secret>");
         assert_eq!(shown["presence.heartbeat"]["value"], json!(null));
@@ -192,9 +161,8 @@ mod tests {
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line} in\n{text}");
         }
-        let json = as_json(&loaded);
-        assert!(!(text + json.as_str()).contains("hunter2"));
-        let shown: Value = serde_json::from_str(&json).unwrap();
+        let shown = Value::Object(loaded.effective());
+        assert!(!(text + shown.to_string().as_str()).contains("hunter2"));
         assert_eq!(shown["hook.members.config"]["value"], json!({ "n": 1.5, "key": "<secret>" }));
         assert_eq!(shown["chain.on_route"]["value"][0]["mode"], "shadow");
         assert_eq!(shown["chain.on_route"]["replaces"], "gateway.toml:4:9");

@@ -139,7 +139,7 @@ pub(super) async fn load(options: Options) -> Result<ExitCode, LoadCommandError>
     let _interrupting = AbortOnDropHandle::new(tokio::spawn({
         let interrupt = interrupt.clone();
         async move {
-            signals.stop_requested().await;
+            signals.stop_requested(CancellationToken::new()).await;
             interrupt.cancel();
         }
     }));

@@ -8,13 +8,16 @@ use std::io::{self, BufWriter, IsTerminal};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
-    EnvFilter,
+    EnvFilter, Registry,
     filter::ParseError,
-    fmt,
+    fmt::{self, FormatEvent, FormatFields, MakeWriter, SubscriberBuilder},
     util::{SubscriberInitExt, TryInitError},
 };
 
-use crate::config::{LogFormat, LogSettings};
+use crate::{
+    config::{LogFormat, LogSettings},
+    log_level::{self, LogLevel},
+};
 
 /// Why the log could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -25,15 +28,13 @@ pub enum LoggingError {
     Twice(#[from] TryInitError),
 }
 
-/// The WebSocket library traces every message with its text, credentials included.
-const SILENCED: &str = "tungstenite=info";
-const SILENCED_TOO: &str = "tokio_tungstenite=info";
-
 /// How many lines wait for a reader that stands still: some megabytes.
 const WAITING_LINES: usize = 16 * 1024;
 
 /// The log as long as it is written. Dropping it writes what waits, for a second at most.
 pub(super) struct Log {
+    /// Changes what is written.
+    pub(super) level: LogLevel,
     dropped: ErrorCounter,
     _writer: WorkerGuard,
 }
@@ -49,22 +50,35 @@ impl Drop for Log {
 
 /// Sets the log of the process up; once.
 pub(super) fn start(settings: &LogSettings) -> Result<Log, LoggingError> {
-    let mut filter = EnvFilter::try_new(&settings.level)?;
-    for directive in [SILENCED, SILENCED_TOO] {
-        filter = filter.add_directive(directive.parse()?);
-    }
+    let filter = log_level::filter(&settings.level)?;
     let (writer, guard) = NonBlockingBuilder::default()
         .thread_name("log")
         .buffered_lines_limit(WAITING_LINES)
         .finish(BufWriter::new(io::stderr()));
-    let log = Log { dropped: writer.error_counter(), _writer: guard };
-    let lines = fmt().with_env_filter(filter).with_writer(writer);
-    match settings.format {
-        LogFormat::Auto => lines.with_ansi(wants_colour()).finish().try_init()?,
-        LogFormat::Human => lines.with_ansi(false).finish().try_init()?,
-        LogFormat::Json => lines.json().finish().try_init()?,
-    }
-    Ok(log)
+    let dropped = writer.error_counter();
+    let lines = fmt::fmt().with_env_filter(filter).with_writer(writer);
+    let level = &settings.level;
+    let level = match settings.format {
+        LogFormat::Auto => start_with(level, lines.with_ansi(wants_colour()))?,
+        LogFormat::Human => start_with(level, lines.with_ansi(false))?,
+        LogFormat::Json => start_with(level, lines.json())?,
+    };
+    Ok(Log { level, dropped, _writer: guard })
+}
+
+fn start_with<N, E, W>(
+    level: &str,
+    lines: SubscriberBuilder<N, E, EnvFilter, W>,
+) -> Result<LogLevel, TryInitError>
+where
+    N: for<'a> FormatFields<'a> + Send + Sync + 'static,
+    E: FormatEvent<Registry, N> + Send + Sync + 'static,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = lines.with_filter_reloading();
+    let filter = lines.reload_handle();
+    lines.finish().try_init()?;
+    Ok(LogLevel::new(level, move |wanted| filter.reload(wanted).is_ok()))
 }
 
 /// See <https://no-color.org>.

@@ -12,7 +12,7 @@ use tokio::signal::unix::Signal;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    admin::Admin,
+    admin::{self, Admin, DrainTrigger},
     config::{self, ConfigErrors, Loaded, Origin, Sources},
     gateway::{Gateway, GatewayError},
     hooks::{Engine, ReloadError},
@@ -59,7 +59,7 @@ impl From<ReloadError> for RunError {
 
 pub(super) async fn run(sources: &Sources) -> Result<ExitCode, RunError> {
     let loaded = config::load(sources).map_err(RunError::Config)?;
-    let _log = logging::start(&loaded.settings.log)?;
+    let log = logging::start(&loaded.settings.log)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -72,7 +72,14 @@ pub(super) async fn run(sources: &Sources) -> Result<ExitCode, RunError> {
     let reloader = Arc::new(Reloader::new(sources.clone(), &loaded, Arc::clone(&engine)));
     let policy = Arc::clone(&engine) as Arc<dyn crate::hooks::Policy>;
     let gateway = Gateway::bind_with_policy(Arc::clone(&settings), identity, policy).await?;
-    let admin = bind_admin(&loaded, &reloader).await?;
+    let drain = DrainTrigger::new();
+    let parts = admin::Parts {
+        gateway: gateway.watch(),
+        reloader: Arc::clone(&reloader),
+        log: log.level.clone(),
+        drain: drain.clone(),
+    };
+    let admin = bind_admin(&loaded, parts).await?;
     let hangups = Signals::hangups().map_err(RunError::Signals)?;
     announce(&gateway).map_err(RunError::Print)?;
 
@@ -83,7 +90,7 @@ pub(super) async fn run(sources: &Sources) -> Result<ExitCode, RunError> {
         .then(|| AbortOnDropHandle::new(tokio::spawn(reload::watch(Arc::clone(&reloader)))));
     let hangups = AbortOnDropHandle::new(tokio::spawn(reload_on(hangups, reloader)));
 
-    gateway.run(signals.stop_requested()).await;
+    gateway.run(signals.stop_requested(drain)).await;
     // No further generation begins.
     drop((watching, hangups));
     let stopping = tokio::task::spawn_blocking(move || engine.stop(STOP_PATIENCE));
@@ -98,17 +105,15 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The admin listener, if there is to be one. Where its address was not chosen by anybody, the
 /// gateway does without rather than not start: another program may have taken it.
-async fn bind_admin(loaded: &Loaded, reloader: &Arc<Reloader>) -> Result<Option<Admin>, RunError> {
+async fn bind_admin(loaded: &Loaded, parts: admin::Parts) -> Result<Option<Admin>, RunError> {
     let settings = &loaded.settings.admin;
     if !settings.enabled {
         return Ok(None);
     }
     let address = settings.listen;
-    match Admin::bind(address, Arc::clone(reloader)).await {
+    match Admin::bind(address, parts).await {
         Ok(admin) => {
-            if let Ok(address) = admin.local_addr() {
-                tracing::info!(%address, "admin listening");
-            }
+            tracing::info!(address = %admin.local_addr(), "admin listening");
             Ok(Some(admin))
         }
         Err(error) if loaded.origins.get("admin.listen") == Some(&Origin::Default) => {

@@ -4,6 +4,7 @@
 use std::{io, process, time::Duration};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 /// How long the log gets for its last line when the process is ended at once.
 const LAST_LINE: Duration = Duration::from_millis(50);
@@ -27,13 +28,24 @@ impl Signals {
         signal(SignalKind::hangup())
     }
 
-    /// Resolves with the first signal. From then on a second one ends the process at once, with
-    /// the status that a shell gives to a process killed by it.
-    pub(super) async fn stop_requested(mut self) {
-        let signal = self.next().await;
-        tracing::info!(signal, "stopping; a second signal stops at once");
+    /// Resolves with the first signal, or when `drain` is cancelled. From then on a second signal
+    /// ends the process at once, with the status that a shell gives to a process killed by it.
+    pub(super) async fn stop_requested(mut self, drain: CancellationToken) {
+        let signal = tokio::select! {
+            signal = self.next() => Some(signal),
+            () = drain.cancelled() => None,
+        };
+        match signal {
+            Some(signal) => tracing::info!(signal, "stopping; a second signal stops at once"),
+            None => tracing::info!("stopping, by the admin API"),
+        }
         // Not joined on purpose: it lives until the process ends.
         tokio::spawn(async move {
+            if signal.is_none() {
+                // Whoever asked by the API may have to send the usual signal all the same.
+                let signal = self.next().await;
+                tracing::info!(signal, "stopping already; a second signal stops at once");
+            }
             let signal = self.next().await;
             tracing::warn!(signal, "stopped at once");
             // The log has a thread of its own, which ends with the process.

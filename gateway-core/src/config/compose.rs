@@ -1,5 +1,5 @@
-//! From what was written about hooks, chains, plugins and rate classes to [`Policies`], and the
-//! rules that tie them together. Each breach is told where it stands.
+//! From what was written about hooks, chains, plugins, rate classes and admin tokens to [`Policies`]
+//! and [`AdminTokens`], and the rules that tie them together. Each breach is told where it stands.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,6 +18,7 @@ use super::{
         RateClass, linked_plugins,
     },
     settings::Settings,
+    tokens::{AdminToken, AdminTokens, Scope},
     units::{format_duration, parse_duration},
     walk::nearest,
 };
@@ -26,6 +27,7 @@ use super::{
 #[derive(Default)]
 pub(super) struct Composed {
     pub(super) policies: Policies,
+    pub(super) admin_tokens: AdminTokens,
     pub(super) origins: BTreeMap<String, Origin>,
     pub(super) replaced: BTreeMap<String, Origin>,
     pub(super) warnings: Vec<String>,
@@ -44,6 +46,9 @@ pub(super) fn compose(
     }
     for (name, draft) in &drafts.rate_classes {
         composer.rate_class(name, draft);
+    }
+    for (name, draft) in &drafts.admin_tokens {
+        composer.admin_token(name, draft);
     }
     for (name, draft) in &drafts.hooks {
         composer.hook(name, draft);
@@ -95,6 +100,19 @@ impl Composer<'_> {
             );
         }
         self.composed.policies.rate_classes.insert(name.to_owned(), class);
+    }
+
+    fn admin_token(&mut self, name: &str, draft: &Draft) {
+        let key = format!("admin_token.{name}");
+        self.note_origins(&key, draft);
+        let expected = "64 hexadecimal digits; `conexus token` makes a token";
+        let Some(hash) = self.required(&key, draft, "sha256", expected) else { return };
+        let scope = match draft.fields.get("scope").map(text) {
+            Some("operate") => Scope::Operate,
+            _ => Scope::Read,
+        };
+        let token = AdminToken::from_hash(text(hash), scope);
+        self.composed.admin_tokens.extend(token.map(|token| (name.to_owned(), token)));
     }
 
     fn hook(&mut self, name: &str, draft: &Draft) {

@@ -268,7 +268,7 @@ fn check_count(number: i64, min: usize, max: usize) -> Checked {
 }
 
 /// `EnvFilter` takes any word for the name of a module, so that "inof" would silence the log.
-fn is_log_level(text: &str) -> bool {
+pub(crate) fn is_log_level(text: &str) -> bool {
     let plausible = |directive: &str| {
         let directive = directive.trim();
         directive.contains('=') || directive.parse::<LevelFilter>().is_ok()

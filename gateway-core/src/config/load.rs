@@ -15,7 +15,7 @@ use super::{
     fault::{ConfigErrors, Fault, Origin},
     handed::to_json,
     kind::{Kind, secret_source},
-    rules::{RULES, Rule, warnings},
+    rules::{RULES, Rule, TOKENS, warnings},
     settings::{KEYS, Settings},
     walk::{Entry, Findings, Layer},
 };
@@ -55,13 +55,13 @@ impl Sources {
 }
 
 /// A valid configuration and where it came from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Loaded {
     /// The settings.
     pub settings: Settings,
     /// Where each key was set, for every known key.
     pub origins: BTreeMap<&'static str, Origin>,
-    /// Where the values of [`Policies`](super::Policies) were set: `hook.members.use`,
+    /// Where the values of [`Policies`](super::Policies) and of tokens were set: `hook.members.use`,
     /// `chain.on_register`, `chain.on_register[0].mode`. What is not here is a default.
     pub policy_origins: BTreeMap<String, Origin>,
     /// Chains that replace one of an earlier layer whole, by key, and where that one is.
@@ -85,9 +85,12 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
         faults.extend((*errors).into_iter().map(|error| undeserialized(&error, origin)));
         Settings::default()
     });
-    faults.extend(breaches(&settings, &faults, origin));
     let composed = compose(&drafts, &settings, sources, &mut faults);
-    let Composed { policies, origins: policy_origins, replaced: replaced_chains, .. } = composed;
+    let Composed {
+        policies, admin_tokens, origins: policy_origins, replaced: replaced_chains, ..
+    } = composed;
+    settings.admin_tokens = admin_tokens;
+    faults.extend(breaches(&settings, &faults, origin));
 
     if let Some(errors) = ConfigErrors::from_faults(faults) {
         return Err(errors);
@@ -270,7 +273,13 @@ fn undeserialized(error: &figment::Error, origin: impl Fn(&str) -> Origin) -> Fa
 /// The rules that are broken, but for those over a key that has a fault already: its value here
 /// is not the one that was meant.
 fn breaches(settings: &Settings, faults: &[Fault], origin: impl Fn(&str) -> Origin) -> Vec<Fault> {
-    let faulty = |key: &&str| faults.iter().any(|fault| fault.key.as_deref() == Some(*key));
+    // A table of tokens is at fault as a whole.
+    let is_about = |fault: &str, key: &str| {
+        fault == key || key == TOKENS && fault.split('.').next() == Some(TOKENS)
+    };
+    let faulty = |key: &&str| {
+        faults.iter().filter_map(|fault| fault.key.as_deref()).any(|fault| is_about(fault, key))
+    };
     let judged = RULES.iter().filter(|rule| !rule.keys.iter().any(faulty));
     let breach = |rule: &Rule| {
         let problem = (rule.breach)(settings)?;

@@ -4,11 +4,13 @@
 //! the layers: `walk` looks at all that was written and finds every fault with its place, `rules`
 //! judges what ties keys together, and figment lays the values over the defaults.
 //!
-//! Hooks, chains, plugins and rate classes have names of the operator's own: `named` walks over
-//! them, `compose` makes them into [`Policies`], and `handed` is what a hook's `config` becomes.
+//! Hooks, chains, plugins, rate classes and admin tokens have names of the operator's own: `named`
+//! walks over them, `compose` makes them into [`Policies`] and [`AdminTokens`], and `handed` is what a
+//! hook's `config` becomes.
 
 mod choices;
 mod compose;
+mod effective;
 mod fault;
 mod handed;
 mod kind;
@@ -20,12 +22,14 @@ mod secret;
 mod settings;
 mod show;
 mod table;
+mod tokens;
 pub(crate) mod units;
 mod urls;
 mod walk;
 
 pub use choices::{Activity, AgentsAccess, Compat, LogFormat, RoutedSignatures};
 pub use fault::{ConfigErrors, Fault, Origin, Position};
+pub(crate) use kind::is_log_level;
 pub(crate) use load::admin_address;
 pub use load::{DEFAULT_FILE, Loaded, Sources, load};
 pub use policies::{
@@ -37,6 +41,7 @@ pub use settings::*;
 pub use show::Row;
 pub(crate) use show::toml;
 pub use table::Key;
+pub use tokens::{AdminToken, AdminTokens, Scope, find_token};
 
 #[cfg(test)]
 mod tests;

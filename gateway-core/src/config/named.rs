@@ -1,5 +1,5 @@
 //! The walk over the tables whose names are the operator's own: `[hook.NAME]`, `[[chain.on_POINT]]`,
-//! `[plugins.NAME]`, `[rate_class.NAME]`.
+//! `[plugins.NAME]`, `[rate_class.NAME]`, `[admin_token.NAME]`.
 //!
 //! Each value is checked by itself where it is written, and kept with its place; later layers replace
 //! single keys, but chains whole. What ties the tables together is judged in `compose`, when all
@@ -14,11 +14,12 @@ use super::{
     fault::{Fault, Origin},
     kind::{Kind, NAME_FORM, is_name},
     policies::{FailMode, Mode},
+    tokens::Scope,
     walk::{Findings, Layer, Span, nearest, read_value},
 };
 
 /// The sections of such tables.
-pub(super) const TABLES: [&str; 4] = ["hook", "chain", "plugins", "rate_class"];
+pub(super) const TABLES: [&str; 5] = ["hook", "chain", "plugins", "rate_class", "admin_token"];
 
 const INSTANT: Duration = Duration::from_millis(1);
 const CHAIN_FORM: &str = r#"a list of tables such as [{ hook = "NAME" }]"#;
@@ -57,12 +58,16 @@ pub(super) const RATE_CLASS: &[Field] = &[
     field("message_burst", Kind::count(0, u32::MAX as usize)),
 ];
 
+pub(super) const ADMIN_TOKEN: &[Field] =
+    &[field("sha256", Kind::Sha256), field("scope", Kind::Choice(Scope::WORDS))];
+
 fn fields_of(table: &str) -> &'static [Field] {
     match table {
         "hook" => HOOK,
         "chain" => CHAIN,
         "plugins" => PLUGIN,
-        _ => RATE_CLASS,
+        "rate_class" => RATE_CLASS,
+        _ => ADMIN_TOKEN,
     }
 }
 
@@ -101,6 +106,7 @@ pub(super) struct Drafts {
     pub(super) hooks: BTreeMap<String, Draft>,
     pub(super) plugins: BTreeMap<String, Draft>,
     pub(super) rate_classes: BTreeMap<String, Draft>,
+    pub(super) admin_tokens: BTreeMap<String, Draft>,
     pub(super) chains: BTreeMap<Point, ChainDraft>,
 }
 
@@ -111,7 +117,8 @@ impl Drafts {
         let drafts = match table {
             "hook" => &mut self.hooks,
             "plugins" => &mut self.plugins,
-            _ => &mut self.rate_classes,
+            "rate_class" => &mut self.rate_classes,
+            _ => &mut self.admin_tokens,
         };
         let draft = drafts.entry(name.to_owned()).or_insert_with(|| Draft::at(origin.clone()));
         draft.origin = origin.clone();

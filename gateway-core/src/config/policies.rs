@@ -150,7 +150,7 @@ impl ChainEntry {
 }
 
 /// Whether a hook's verdicts are obeyed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// They are.
@@ -168,7 +168,7 @@ impl Mode {
 }
 
 /// What it means that a hook failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FailMode {
     /// As if it had denied, with `policy_error`.

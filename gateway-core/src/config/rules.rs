@@ -13,6 +13,9 @@ pub(super) struct Rule {
     pub(super) breach: fn(&Settings) -> Option<String>,
 }
 
+/// Stands for all of `[admin_token.NAME]`.
+pub(super) const TOKENS: &str = "admin_token";
+
 pub(super) const RULES: &[Rule] = &[
     Rule { keys: &["presence.heartbeat", "presence.timeout"], breach: slow_heartbeat },
     Rule { keys: &["http.agents", "http.agents_token"], breach: missing_token },
@@ -23,7 +26,7 @@ pub(super) const RULES: &[Rule] = &[
         breach: small_share,
     },
     Rule { keys: &["mailbox.total_bytes", "mailbox.bytes_per_agent"], breach: small_mailbox },
-    Rule { keys: &["admin.listen", "admin.enabled"], breach: open_admin },
+    Rule { keys: &["admin.listen", "admin.enabled", TOKENS], breach: open_admin },
 ];
 
 /// Pings at more than half of the timeout leave no second chance (PROTOCOL duty 8).
@@ -75,12 +78,13 @@ fn small_mailbox(Settings { mailbox, .. }: &Settings) -> Option<String> {
     )
 }
 
-/// Until there are tokens, being on this machine is what proves an operator.
-fn open_admin(Settings { admin, .. }: &Settings) -> Option<String> {
-    (admin.enabled && !admin.listen.ip().is_loopback()).then(|| {
+/// Without tokens, being on this machine is what proves an operator.
+fn open_admin(Settings { admin, admin_tokens, .. }: &Settings) -> Option<String> {
+    let open = admin.enabled && admin_tokens.is_empty() && !admin.listen.ip().is_loopback();
+    open.then(|| {
         format!(
-            "admin.listen ({}) must be on loopback, such as \"127.0.0.1:9100\": whoever reaches it \
-             may change the policy",
+            "admin.listen ({}) must be on loopback, such as \"127.0.0.1:9100\", unless there is an \
+             [admin_token.NAME]: whoever reaches it may change the policy",
             admin.listen
         )
     })

@@ -19,6 +19,7 @@ use super::{
     policies::Policies,
     secret::Secret,
     table::{Key, sections},
+    tokens::AdminTokens,
     units, urls,
 };
 
@@ -237,11 +238,12 @@ sections! {
         max_value_bytes: usize = 64 * KIB, Kind::size(16, 16 * MIB);
     }
 
-    /// The operator's own listener: status, reload, rollback.
+    /// The operator's own listener: the admin API (docs/admin-api.md).
     admin: AdminSettings {
         /// Whether there is one.
         enabled: bool = true, Kind::Flag;
-        /// Its address and port, on loopback; port 0 takes a free one.
+        /// Its address and port; port 0 takes a free one. Beyond loopback there must be an
+        /// [admin_token.NAME].
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 9100)), Kind::Address;
     }
 

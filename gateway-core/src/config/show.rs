@@ -6,6 +6,7 @@ use super::{
     policies::{ChainEntry, HookSettings, PluginSettings, Policies, RateClass},
     settings::Settings,
     table::Key,
+    tokens::AdminToken,
     units::format_duration,
 };
 
@@ -29,6 +30,23 @@ impl Settings {
 /// A value in TOML; `None` where it is unset.
 pub(crate) fn toml(value: &Value) -> Option<String> {
     to_toml(value).map(|value| value.to_string())
+}
+
+impl Settings {
+    /// Each table with a name of the operator's own but the chains, with its rows.
+    pub fn named_tables(&self) -> Vec<(String, Vec<Row>)> {
+        let tokens = self
+            .admin_tokens
+            .iter()
+            .map(|(name, token)| (format!("admin_token.{name}"), token.rows()));
+        self.policies.tables().into_iter().chain(tokens).collect()
+    }
+}
+
+impl AdminToken {
+    fn rows(&self) -> Vec<Row> {
+        vec![("sha256", json!("<secret>")), ("scope", json!(self.scope))]
+    }
 }
 
 impl Policies {

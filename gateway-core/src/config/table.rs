@@ -50,6 +50,9 @@ macro_rules! sections {
             /// The tables whose names are the operator's own.
             #[serde(skip)]
             pub policies: Policies,
+            /// `[admin_token.NAME]`: who may ask the admin listener.
+            #[serde(skip)]
+            pub admin_tokens: AdminTokens,
         }
 
         $(

@@ -385,7 +385,7 @@ fn each_fault_names_its_place_and_what_is_accepted() {
         ),
         (
             "[admin]\nlisten = \"0.0.0.0:9100\"",
-            "2:10: admin.listen: admin.listen (0.0.0.0:9100) must be on loopback, such as \"127.0.0.1:9100\": whoever reaches it may change the policy",
+            "2:10: admin.listen: admin.listen (0.0.0.0:9100) must be on loopback, such as \"127.0.0.1:9100\", unless there is an [admin_token.NAME]: whoever reaches it may change the policy",
         ),
         (
             "[http]\nagents = \"token\"",

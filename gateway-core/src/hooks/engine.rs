@@ -75,7 +75,23 @@ pub struct Engine {
     /// Never held for long.
     shown: Mutex<Changing>,
     newest: AtomicU64,
+    reloads: ReloadCounts,
     max_alive: usize,
+}
+
+#[derive(Default)]
+struct ReloadCounts {
+    done: AtomicU64,
+    refused: AtomicU64,
+    rolled_back: AtomicU64,
+}
+
+/// What came of reloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reloads {
+    pub(crate) done: u64,
+    pub(crate) refused: u64,
+    pub(crate) rolled_back: u64,
 }
 
 struct Changing {
@@ -84,7 +100,7 @@ struct Changing {
 }
 
 /// Why the last candidate was refused.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Refusal {
     /// When, in Unix milliseconds.
     pub at_ms: i64,
@@ -154,6 +170,7 @@ impl Engine {
             changing: Mutex::new(()),
             shown: Mutex::new(Changing { former: None, refusal: None }),
             newest: AtomicU64::new(1),
+            reloads: ReloadCounts::default(),
             max_alive: settings.policy.generations,
         })
     }
@@ -168,6 +185,7 @@ impl Engine {
         let reloaded = self.build_next(settings);
         match &reloaded {
             Ok(number) => {
+                self.reloads.done.fetch_add(1, Relaxed);
                 self.shown.lock().refusal = None;
                 info!(generation = number, "hooks reloaded");
             }
@@ -182,6 +200,7 @@ impl Engine {
     }
 
     fn note_refusal(&self, reasons: String) {
+        self.reloads.refused.fetch_add(1, Relaxed);
         warn!(%reasons, generation = self.current.load().number, "not reloaded, the old generation runs on");
         let reasons = reasons.lines().map(str::to_owned).collect();
         self.shown.lock().refusal =
@@ -235,7 +254,15 @@ impl Engine {
         let (number, current) = (former.number, self.current.load_full());
         info!(generation = number, instead_of = current.number, "hooks rolled back");
         self.swap(former, current);
+        self.reloads.rolled_back.fetch_add(1, Relaxed);
         Ok(number)
+    }
+
+    /// What came of reloads so far.
+    pub(crate) fn reloads(&self) -> Reloads {
+        let count = |counter: &AtomicU64| counter.load(Relaxed);
+        let ReloadCounts { done, refused, rolled_back } = &self.reloads;
+        Reloads { done: count(done), refused: count(refused), rolled_back: count(rolled_back) }
     }
 
     /// What runs, and how it fares.
@@ -374,7 +401,7 @@ pub struct CheckedHook {
 }
 
 /// What [`Engine::status`] tells.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Status {
     /// The generation that judges.
     pub generation: GenerationStatus,
@@ -403,7 +430,7 @@ pub struct Status {
 }
 
 /// One generation.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct GenerationStatus {
     /// Its number, from 1.
     pub number: u64,
@@ -414,7 +441,7 @@ pub struct GenerationStatus {
 }
 
 /// One hook at one point.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct HookStatus {
     /// The instance.
     pub hook: String,

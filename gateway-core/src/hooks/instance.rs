@@ -49,9 +49,10 @@ const LIFECYCLE_BUDGET: Duration = Duration::from_secs(5);
 const LATER: Duration = Duration::from_secs(1);
 
 /// A file that something was made from.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct SourceFile {
     /// Where it lies.
+    #[schema(value_type = String)]
     pub path: PathBuf,
     /// The SHA-256 of its content, hexadecimal.
     pub sha256: String,

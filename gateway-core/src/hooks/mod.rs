@@ -39,6 +39,8 @@ mod walk;
 pub use breaker::BreakerState;
 pub use engine::{CheckedHook, Engine, GenerationStatus, HookStatus, Refusal, ReloadError, Status};
 pub(crate) use generation::hash_file;
+#[cfg(test)]
+pub(crate) use generation::hexadecimal;
 pub use hook::{CallContext, Hook, HookFault, Returned};
 pub use instance::SourceFile;
 pub use judge::{
@@ -48,4 +50,6 @@ pub use judge::{
 pub use pool::PoolUsage;
 pub(crate) use record::PUBLIC_HEADERS;
 pub use replay::{Change, ReplayError, Report, replay};
+pub(crate) use stats::BUCKETS as HOOK_BUCKETS;
 pub use stats::HookCounts;
+pub(crate) use stats::LogGate;

@@ -50,7 +50,7 @@ struct Shared {
 pub(crate) struct Pool(Arc<Shared>);
 
 /// How full a pool is.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, utoipa::ToSchema)]
 pub struct PoolUsage {
     /// Threads at work or ready for it.
     pub threads: usize,

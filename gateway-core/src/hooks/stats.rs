@@ -100,7 +100,7 @@ impl Stats {
 }
 
 /// The counts at one moment.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct HookCounts {
     /// Calls that ran, whatever came of them.
     pub calls: u64,

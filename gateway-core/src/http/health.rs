@@ -28,7 +28,7 @@ pub(super) async fn health(State(app): State<App>) -> Response {
         status: "healthy",
         connected_agents: core.router.presence.online(),
         timestamp: Timestamp::now().to_string(),
-        messages: core.router.accounting.snapshot(),
+        messages: core.router.telemetry.messages.snapshot(),
         version: env!("CARGO_PKG_VERSION"),
         node_id: core.node_id.clone(),
     })

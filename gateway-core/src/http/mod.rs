@@ -20,15 +20,22 @@ use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::core::Core;
+use crate::{core::Core, telemetry::sessions::OpenConnection};
 
 /// Where agents connect.
 pub(crate) const WS_PATH: &str = "/ws";
 
-/// A connection's place among `limits.connections`, kept for as long as its socket is open.
+/// A connection's place among all that are open, kept for as long as its socket is.
 #[derive(Clone, Debug)]
 pub(crate) struct Permit {
-    _place: Option<Arc<OwnedSemaphorePermit>>,
+    _place: Arc<Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    /// Among `limits.connections`.
+    _permit: Option<OwnedSemaphorePermit>,
+    _open: OpenConnection,
 }
 
 /// What every request on a connection carries.

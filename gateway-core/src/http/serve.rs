@@ -15,7 +15,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service as _;
 use tracing::{debug, warn};
 
-use super::{Origin, Permit};
+use super::{Origin, Permit, Place};
+use crate::telemetry::sessions::Sessions;
 
 /// How long to wait after the system refused a connection (no file descriptor left, say): the
 /// refusal would come back at once, so without a pause the loop would spin.
@@ -23,7 +24,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a connection may be used for plain requests. hyper bounds the wait for a request, not
 /// the writing of a response that nobody reads.
-const HTTP_LIFETIME: Duration = Duration::from_secs(60);
+pub(crate) const HTTP_LIFETIME: Duration = Duration::from_secs(60);
 
 /// The answer to a connection over the limit.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 32\r\nRetry-After: 5\r\n\r\n{\"error\":\"too many connections\"}";
@@ -42,7 +43,11 @@ pub(crate) struct Serving {
     pub(crate) refusals: Arc<Semaphore>,
     /// How long a request's head may take: a half handshake frees its socket.
     pub(crate) head_timeout: Duration,
+    /// How long a connection may be used for requests, beyond that.
+    pub(crate) lifetime: Duration,
     pub(crate) tasks: TaskTracker,
+    /// Where connections are counted.
+    pub(crate) sessions: Arc<Sessions>,
     /// Stops accepting and ends all connections that are not sessions.
     pub(crate) stop: CancellationToken,
 }
@@ -89,10 +94,11 @@ impl Serving {
         let place = match &self.places {
             None => None,
             Some(places) => match Arc::clone(places).try_acquire_owned() {
-                Ok(place) => Some(Arc::new(place)),
+                Ok(place) => Some(place),
                 Err(_) => return self.refuse(stream, peer),
             },
         };
+        let place = Arc::new(Place { _permit: place, _open: self.sessions.connection_opened() });
         // Signaling is small messages that somebody waits for.
         let _ = stream.set_nodelay(true);
         let origin = Origin { peer, permit: Permit { _place: place } };
@@ -109,7 +115,7 @@ impl Serving {
             .with_upgrades();
         let stop = self.stop.clone();
         // A session is not part of this: it ends with the upgrade.
-        let served = timeout(self.head_timeout + HTTP_LIFETIME, served);
+        let served = timeout(self.head_timeout + self.lifetime, served);
         // Boxed here, since a task is moved several times before it runs.
         self.tasks.spawn(Box::pin(async move {
             match stop.run_until_cancelled(served).await {
@@ -121,6 +127,7 @@ impl Serving {
     }
 
     fn refuse(&self, mut stream: TcpStream, peer: SocketAddr) {
+        self.sessions.connections_refused.count("connections_full");
         debug!(%peer, "connection refused: limits.connections are open");
         // Under a flood most are just dropped: an answer would cost more than it is worth.
         let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() else { return };

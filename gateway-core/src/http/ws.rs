@@ -35,12 +35,15 @@ pub(super) async fn upgrade(
     mut request: Request,
 ) -> Response {
     let core = &app.core;
+    let refused_for = &core.router.telemetry.sessions.connections_refused;
     if core.phase() != Phase::Running {
+        refused_for.count("stopping");
         return fault(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping");
     }
     let mut response = match create_response_with_body(&request, axum::body::Body::empty) {
         Ok(response) => response,
         Err(error) => {
+            refused_for.count("handshake");
             let mut refusal = fault(StatusCode::UPGRADE_REQUIRED, error.to_string());
             refusal.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             let version = HeaderValue::from_static("13");
@@ -49,11 +52,13 @@ pub(super) async fn upgrade(
         }
     };
     let Some(subprotocol) = choose(core, request.headers()) else {
+        refused_for.count("subprotocol");
         info!(peer = %origin.peer, "connection refused: no known subprotocol offered");
         return unsupported(core);
     };
     let values = Arc::new(host::Connection::default());
     if let Err(denial) = admit(core, &origin, request.uri(), request.headers(), &values).await {
+        refused_for.count("denied");
         return refused(&origin, &denial);
     }
 

@@ -37,7 +37,13 @@ use super::{
     wire::{Received, Recipient, SocketFault, Wire},
 };
 use crate::{
-    clock::Moment, config::Activity, core::Core, hooks::Decision, phase::Phase, router::Pending,
+    clock::Moment,
+    config::Activity,
+    core::Core,
+    hooks::Decision,
+    phase::Phase,
+    router::Pending,
+    telemetry::sessions::{InState, State},
 };
 
 /// Between the end of a lease and the question whether that was it: time to read what has arrived.
@@ -126,8 +132,11 @@ pub(crate) struct Active<S> {
     pub(super) writing: Option<TaskTrackerToken>,
     /// When the lease was first seen to have lapsed.
     lapsed_at: Option<Moment>,
+    /// When the frame that is seen to was read.
+    pub(super) read_at: Instant,
     last_frame: Moment,
     last_ping: Moment,
+    state: InState,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
@@ -136,7 +145,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         registered: Registered,
         mut wire: Box<Wire<S>>,
         reading: TaskTrackerToken,
+        mut state: InState,
     ) -> Self {
+        state.enter(State::Active);
         let now = core.clock.now();
         let writing = core.writers.token();
         let (router, session) = (Arc::clone(&core.router), Arc::clone(&registered.handle));
@@ -163,14 +174,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             reading: Some(reading),
             writing: Some(writing),
             lapsed_at: None,
+            read_at: Instant::now(),
             last_frame: now,
             last_ping: now,
+            state,
         }
     }
 
     /// Serves until the session ends, and settles what it leaves behind.
     pub(crate) async fn run(mut self: Box<Self>) {
         let ended = self.serve().await;
+        self.state.enter(State::Leaving);
         Box::pin(self.leave(ended)).await;
     }
 
@@ -259,7 +273,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         let mut scratch = Scratch::borrow();
         let mut received = ready!(self.wire.poll_receive(cx, &mut scratch));
         // One look at the clock for all that has come in at once.
-        let now = self.core.clock.now();
+        self.read_at = Instant::now();
+        let now = self.core.clock.moment(self.read_at);
         let ended = loop {
             if let Some(ended) = self.receive(received, now) {
                 break Some(ended);
@@ -415,6 +430,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
     /// The lease ran out, and nothing came since.
     fn lapse(&mut self, now: Moment) -> Option<Ended> {
         let silent_for = self.handle.last_activity().until(now);
+        self.core.router.telemetry.sessions.lapsed();
         debug!(agent = %self.handle.agent, ?silent_for, "lease ran out");
         let judge = self.core.router.policy.judge();
         if !judge.asks(Point::Expire) {
@@ -441,6 +457,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             return Some(Ended::Expired);
         }
         self.lapsed_at = None;
+        self.core.router.telemetry.sessions.lease_extended();
         self.handle.extend_lease(self.core.clock.now().after(by));
         self.core.router.presence.collect(&self.handle);
         None

@@ -104,6 +104,7 @@ impl Ending {
     pub(super) const BROKEN: Self = Self { word: "broken", code: None, before: None };
 
     pub(super) fn announce(self, core: &Core, session: &SessionHandle) {
+        core.router.telemetry.sessions.ended.count(self.word);
         let agent = || session.facts();
         let connection = || Some(Arc::clone(&session.connection));
         if let Some(point) = self.before {

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::outbox::Outbox;
-use crate::{accounting::Accounting, clock::Moment, config::RateClass};
+use crate::{clock::Moment, config::RateClass, telemetry::Telemetry};
 
 /// Tells one session from another, also of the same key, for as long as the gateway runs. A
 /// greater one was proven later.
@@ -45,13 +45,18 @@ pub(crate) struct SessionHandle {
     pub(crate) connected_at: Moment,
     pub(crate) outbox: Outbox,
     /// Where its messages are counted.
-    pub(crate) accounting: Arc<Accounting>,
+    pub(crate) telemetry: Arc<Telemetry>,
     /// How many of its messages wait in mailboxes.
     pub(crate) held: AtomicUsize,
     facts: ArcSwap<Agent>,
     rates: Mutex<Option<RateClass>>,
     lease_until: AtomicU64,
     last_activity: AtomicU64,
+    /// Messages that it sent for others, and that were delivered to it. Its own task alone counts.
+    sent: AtomicU64,
+    received: AtomicU64,
+    /// When its socket stopped taking what waits for it, and 1; 0 while it takes it.
+    stalled: AtomicU64,
     pinned: AtomicBool,
     mail_waits: AtomicBool,
     released: Notify,
@@ -66,7 +71,7 @@ impl SessionHandle {
         facts: Arc<Agent>,
         connection: Arc<Connection>,
         outbox: Outbox,
-        accounting: Arc<Accounting>,
+        telemetry: Arc<Telemetry>,
         now: Moment,
         lease_until: Moment,
     ) -> Self {
@@ -77,12 +82,15 @@ impl SessionHandle {
             connection,
             connected_at: now,
             outbox,
-            accounting,
+            telemetry,
             held: AtomicUsize::new(0),
             facts: ArcSwap::new(facts),
             rates: Mutex::new(None),
             lease_until: AtomicU64::new(lease_until.as_millis()),
             last_activity: AtomicU64::new(now.as_millis()),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            stalled: AtomicU64::new(0),
             pinned: AtomicBool::new(false),
             mail_waits: AtomicBool::new(false),
             released: Notify::new(),
@@ -124,6 +132,33 @@ impl SessionHandle {
 
     pub(crate) fn last_activity(&self) -> Moment {
         Moment::from_millis(self.last_activity.load(Relaxed))
+    }
+
+    /// Counts a message that the agent sent for another one; its number. The session alone does.
+    pub(crate) fn count_sent(&self) -> u64 {
+        let number = self.sent.load(Relaxed) + 1;
+        self.sent.store(number, Relaxed);
+        number
+    }
+
+    /// Counts messages that were delivered to the agent. The session alone does.
+    pub(crate) fn count_received(&self, messages: u64) {
+        self.received.store(self.received.load(Relaxed) + messages, Relaxed);
+    }
+
+    /// Messages that the agent sent for others, and that were delivered to it.
+    pub(crate) fn traffic(&self) -> (u64, u64) {
+        (self.sent.load(Relaxed), self.received.load(Relaxed))
+    }
+
+    /// Notes since when the socket takes nothing worth mentioning. The session alone does.
+    pub(crate) fn note_stall(&self, since: Option<Moment>) {
+        self.stalled.store(since.map_or(0, |since| since.as_millis() + 1), Relaxed);
+    }
+
+    /// Since when the socket takes nothing worth mentioning of what waits for it.
+    pub(crate) fn stalled_since(&self) -> Option<Moment> {
+        self.stalled.load(Relaxed).checked_sub(1).map(Moment::from_millis)
     }
 
     /// Notes that something was held for this session while its lease had lapsed.

@@ -87,6 +87,7 @@ pub(crate) async fn register<S: AsyncRead + AsyncWrite + Unpin>(
     let known = facts::admitted(&core.settings, known, admission);
     let handle = claim(core, session, agent, known, connection, now, lease).await?;
     handle.set_rates(rates);
+    core.router.telemetry.sessions.registered(connection.subprotocol, false);
     core.router.observe(Point::Registered, || {
         let (agent, connection) = (handle.facts(), Some(Arc::clone(&handle.connection)));
         Event::Registered(Arc::new(host::Registered { agent, renewal: false, connection }))
@@ -202,13 +203,14 @@ async fn claim(
         known,
         Arc::clone(&connection.values),
         Outbox::new(limits.outbox_messages, limits.outbox_bytes),
-        Arc::clone(&core.router.accounting),
+        Arc::clone(&core.router.telemetry),
         connected_at,
         core.clock.now().after(lease),
     ));
     match core.router.presence.claim(&handle).await {
         Claimed::Vacant => Ok(handle),
         Claimed::TakenOver => {
+            core.router.telemetry.sessions.taken_over();
             debug!(session = %handle.id, agent = %handle.agent, "took over from an older session");
             Ok(handle)
         }
@@ -248,6 +250,22 @@ impl Unregistered {
                     wire.close(reason, reason.reason()).await;
                 }
             }
+        }
+    }
+
+    /// Why, in a word: how it is counted.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::PeerClosed => "closed",
+            Self::TimedOut => "timeout",
+            Self::Stopping => "stopping",
+            Self::Superseded => "superseded",
+            Self::Rejected { rejection, .. } => match rejection.close {
+                CloseReason::NotAuthenticated => "not_authenticated",
+                CloseReason::Denied => "denied",
+                _ => "malformed",
+            },
+            Self::Socket(_) => "broken",
         }
     }
 

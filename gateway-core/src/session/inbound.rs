@@ -19,6 +19,7 @@ use tracing::debug;
 use super::{
     active::{Active, Ended},
     facts,
+    outbox::Arrival,
     proof::{Proven, Rejection, prove},
 };
 use crate::{
@@ -26,6 +27,7 @@ use crate::{
     config::{RateClass, RoutedSignatures, Settings},
     hooks::{Admission, Decision, Ruling},
     router::LastTarget,
+    telemetry::events::Passing,
     voice::Complaint,
 };
 
@@ -114,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         if envelope.kind != MessageType::Unregister
             && self.inbound.rate.as_ref().is_some_and(|rate| rate.check().is_err())
         {
-            return self.over_the_rate(&envelope);
+            return self.over_the_rate(&envelope, &text);
         }
         if envelope.from != self.handle.agent.as_str() {
             self.answer(&envelope, &self.foreign_sender(&envelope));
@@ -136,15 +138,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             }
             kind => {
                 debug_assert!(is_between_agents(kind));
-                let to = self.accept(&envelope)?;
+                let (to, arrival) = self.accept(&envelope, &text)?;
                 let router = &self.core.router;
                 let is_judged = router.asks_about_routes();
                 // To verify, or to ask a hook, takes time: others' leases may have ended meanwhile.
                 let now = if is_judged || envelope.is_signed() { router.clock.now() } else { now };
                 self.pending = if is_judged {
-                    router.route_judged(&self.handle, text.clone(), to, &envelope, now)
+                    router.route_judged(&self.handle, text.clone(), to, &envelope, arrival, now)
                 } else {
-                    router.route(&self.handle, text, to, kind, now)
+                    router.route(&self.handle, text, to, kind, arrival, now)
                 };
             }
         }
@@ -163,7 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
     }
 
     /// Counts a message for another agent; whom it is for, unless it ends here.
-    fn accept(&mut self, envelope: &Envelope<'_>) -> Option<AgentKey> {
+    fn accept(&mut self, envelope: &Envelope<'_>, text: &str) -> Option<(AgentKey, Arrival)> {
         if !self.signature_passes(envelope) {
             let complaint =
                 Complaint::new(ErrorCode::InvalidSignature, "signature does not verify")
@@ -172,11 +174,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             return None;
         }
         let router = &self.core.router;
-        router.accounting.received();
+        router.telemetry.messages.received(envelope.kind);
+        let number = self.handle.count_sent();
         match router.target(envelope, &mut self.inbound.last_target) {
-            Ok(to) => Some(to),
+            Ok(to) => Some((to, Arrival { at: self.read_at, number })),
             Err(reason) => {
-                router.refuse_from(&self.handle, envelope.kind, Some(&envelope.id), reason);
+                self.refuse_early(envelope, text, number, reason);
                 None
             }
         }
@@ -184,16 +187,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
 
     /// Refused before anything of it is verified: that would be the work the rate is to save. One
     /// that is for another agent is counted like any other.
-    fn over_the_rate(&self, envelope: &Envelope<'_>) -> Option<Ended> {
+    fn over_the_rate(&self, envelope: &Envelope<'_>, text: &str) -> Option<Ended> {
+        let telemetry = &self.core.router.telemetry;
+        telemetry.sessions.over_the_rate();
         let own = envelope.from == self.handle.agent.as_str();
         if own && is_between_agents(envelope.kind) {
-            let (kind, id) = (envelope.kind, Some(envelope.id.as_ref()));
-            self.core.router.accounting.received();
-            self.core.router.refuse_from(&self.handle, kind, id, RefusalReason::RateLimited);
+            telemetry.messages.received(envelope.kind);
+            let number = self.handle.count_sent();
+            self.refuse_early(envelope, text, number, RefusalReason::RateLimited);
         } else {
             self.answer(envelope, &Complaint::refusal(RefusalReason::RateLimited));
         }
         self.inbound.strikes.check().is_err().then_some(Ended::RateLimited)
+    }
+
+    fn refuse_early(
+        &self,
+        envelope: &Envelope<'_>,
+        text: &str,
+        number: u64,
+        reason: RefusalReason,
+    ) {
+        let sender = &*self.handle;
+        let to = AgentKey::parse_did(&envelope.to).ok();
+        let message = Passing { kind: envelope.kind, text, sender, number, to };
+        self.core.router.refuse_early(message, &envelope.id, reason);
     }
 
     fn signature_passes(&self, envelope: &Envelope<'_>) -> bool {
@@ -248,6 +266,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                     let lease = facts::lease(&core.settings, &admission);
                     handle.set_rates(admission.rate_class.as_ref().map(|(_, rates)| *rates));
                     let agent = facts::admitted(&core.settings, agent, admission);
+                    core.router.telemetry.sessions.registered(subprotocol, true);
                     handle.set_facts(Arc::clone(&agent));
                     handle.extend_lease(core.clock.now().after(lease));
                     core.router.observe(Point::Registered, || {
@@ -274,6 +293,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
     }
 
     fn bad_message(&self, id: Option<&str>, complaint: &Complaint) -> Option<Ended> {
+        self.core.router.telemetry.sessions.bad_message();
         debug!(agent = %self.handle.agent, fault = ?complaint.message, "malformed message");
         let error = self.core.router.voice.error(self.handle.agent.as_str(), id, complaint);
         self.handle.outbox.refuse(error);

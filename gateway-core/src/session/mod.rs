@@ -66,6 +66,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     connection: Connection,
 ) {
     let reading = core.readers.token();
+    let sessions = Arc::clone(&core.router.telemetry.sessions);
+    let state = sessions.begun(connection.subprotocol);
     match Box::pin(handshake::register(&core, &mut wire, &connection)).await {
         Ok(registered) => {
             info!(
@@ -75,11 +77,12 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                 subprotocol = %connection.subprotocol,
                 "agent connected"
             );
-            let active = Box::new(Active::new(core, registered, wire, reading));
+            let active = Box::new(Active::new(core, registered, wire, reading, state));
             Box::pin(active.run()).await;
         }
         Err(unregistered) => {
             drop(reading);
+            sessions.registrations_refused.count(unregistered.word());
             let code = unregistered.code().map(conexus_protocol::ErrorCode::as_str);
             let peer = connection.peer;
             info!(%peer, reason = ?unregistered.to_string(), code, "connection not registered");

@@ -7,17 +7,32 @@
 //! undeliverable can say so, and the judge that let it pass, so that no other one decides what
 //! becomes of it then.
 
-use std::{collections::VecDeque, fmt, sync::Arc, task::Waker};
+use std::{collections::VecDeque, fmt, sync::Arc, task::Waker, time::Duration};
 
-use conexus_protocol::{AgentKey, CloseReason, MessageType};
+use conexus_protocol::{AgentKey, CloseReason, MessageType, RefusalReason};
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::handle::SessionHandle;
-use crate::{accounting::Accounting, hooks::Judge};
+use crate::{
+    hooks::Judge,
+    telemetry::{
+        Telemetry,
+        events::{Outcome, Passing},
+    },
+};
 
 /// Above this many places an emptied queue gives its memory back.
 const KEEP_CAPACITY: usize = 32;
+
+/// How a message came in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    /// When its frame was read.
+    pub(crate) at: Instant,
+    /// Its number among the messages of its session, from 1.
+    pub(crate) number: u64,
+}
 
 /// A message on its way from one agent to another. It is counted when it ends: as delivered, or,
 /// whichever way it is dropped, as refused.
@@ -26,6 +41,9 @@ pub(crate) struct Routed {
     pub(crate) text: Arc<str>,
     pub(crate) to: AgentKey,
     pub(crate) kind: MessageType,
+    pub(crate) number: u64,
+    /// When it was read; none once it was held, since the time that it waited is not the gateway's.
+    pub(crate) read_at: Option<Instant>,
     /// Whom to tell when it cannot be delivered.
     pub(crate) sender: Arc<SessionHandle>,
     /// Who has judged it so far, and is asked again should its target turn out to be absent: what
@@ -43,14 +61,56 @@ impl Routed {
         to: AgentKey,
         kind: MessageType,
         sender: Arc<SessionHandle>,
+        arrival: Arrival,
     ) -> Self {
-        Self { text, to, kind, sender, judge: None, last_resort: false, ended: false }
+        Self {
+            text,
+            to,
+            kind,
+            number: arrival.number,
+            read_at: Some(arrival.at),
+            sender,
+            judge: None,
+            last_resort: false,
+            ended: false,
+        }
     }
 
-    /// The kernel has its last byte.
-    pub(crate) fn delivered(mut self) {
+    /// The kernel has its last byte, at `now`.
+    pub(crate) fn delivered(mut self, now: Instant) {
         self.ended = true;
-        self.sender.accounting.delivered();
+        let took: Option<Duration> = self.read_at.map(|read| now.duration_since(read));
+        self.sender.telemetry.delivered(self.kind, took);
+        self.tell_of(Outcome::Delivered(took));
+    }
+
+    /// It goes no further, for this reason.
+    pub(crate) fn refused(mut self, reason: RefusalReason) {
+        self.end_refused(Some(reason));
+    }
+
+    fn end_refused(&mut self, reason: Option<RefusalReason>) {
+        self.ended = true;
+        self.sender.telemetry.messages.refused(self.kind, reason);
+        self.tell_of(Outcome::Refused(reason));
+    }
+
+    /// Tells whoever follows it. Not under a lock.
+    pub(crate) fn tell_of(&self, outcome: Outcome) {
+        let hub = &self.sender.telemetry.hub;
+        if hub.watches_messages() {
+            hub.message(self.passing(), outcome);
+        }
+    }
+
+    pub(crate) fn passing(&self) -> Passing<'_> {
+        Passing {
+            kind: self.kind,
+            text: &self.text,
+            sender: &self.sender,
+            number: self.number,
+            to: Some(self.to),
+        }
     }
 }
 
@@ -67,7 +127,7 @@ impl fmt::Debug for Routed {
 impl Drop for Routed {
     fn drop(&mut self) {
         if !self.ended {
-            self.sender.accounting.refused();
+            self.end_refused(None);
         }
     }
 }
@@ -76,17 +136,17 @@ impl Drop for Routed {
 #[derive(Debug)]
 pub(crate) struct Tap {
     text: Arc<str>,
-    accounting: Arc<Accounting>,
+    telemetry: Arc<Telemetry>,
     ended: bool,
 }
 
 impl Tap {
     /// Copies of a message, which share its memory.
     pub(crate) fn copies(routed: &Routed, count: usize) -> impl Iterator<Item = Self> + use<> {
-        let (text, accounting) = (routed.text.clone(), Arc::clone(&routed.sender.accounting));
+        let (text, telemetry) = (routed.text.clone(), Arc::clone(&routed.sender.telemetry));
         std::iter::repeat_with(move || Self {
             text: text.clone(),
-            accounting: Arc::clone(&accounting),
+            telemetry: Arc::clone(&telemetry),
             ended: false,
         })
         .take(count)
@@ -95,14 +155,14 @@ impl Tap {
     /// The kernel has its last byte.
     pub(crate) fn delivered(mut self) {
         self.ended = true;
-        self.accounting.tap_delivered();
+        self.telemetry.messages.tap_delivered();
     }
 }
 
 impl Drop for Tap {
     fn drop(&mut self) {
         if !self.ended {
-            self.accounting.tap_dropped();
+            self.telemetry.messages.tap_dropped();
         }
     }
 }
@@ -172,6 +232,15 @@ pub(crate) struct Seen {
     /// Whether one more answer fits within the bounds. While not, its owner does not read.
     pub(crate) has_room: bool,
     pub(crate) is_empty: bool,
+}
+
+/// How much waits in an outbox.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Depth {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+    /// Three quarters of either bound are taken.
+    pub(crate) is_nearly_full: bool,
 }
 
 /// See the [module](self).
@@ -252,6 +321,14 @@ impl Outbox {
     /// Whether one more answer fits within the bounds. While not, its owner does not read.
     pub(crate) fn has_room(&self) -> bool {
         self.fits(&self.state.lock(), 0)
+    }
+
+    pub(crate) fn depth(&self) -> Depth {
+        let state = self.state.lock();
+        let (messages, bytes) = (state.queue.len(), state.bytes);
+        let is_nearly_full =
+            messages * 4 >= self.max_messages * 3 || bytes * 4 >= self.max_bytes * 3;
+        Depth { messages, bytes, is_nearly_full }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -387,7 +464,8 @@ mod tests {
 
     fn routed(text: &str) -> Routed {
         let sender = session();
-        Routed::new(text.into(), sender.agent.key(), MessageType::Offer, sender)
+        let (to, arrival) = (sender.agent.key(), Arrival { at: Instant::now(), number: 1 });
+        Routed::new(text.into(), to, MessageType::Offer, sender, arrival)
     }
 
     #[test]
@@ -475,12 +553,15 @@ mod tests {
     #[test]
     fn a_message_is_counted_once_however_it_ends() {
         let (delivered, dropped) = (routed("a"), routed("b"));
-        let counts = |routed: &Routed| Arc::clone(&routed.sender.accounting);
+        let counts = |routed: &Routed| Arc::clone(&routed.sender.telemetry);
         let (one, other) = (counts(&delivered), counts(&dropped));
-        delivered.delivered();
+        for counts in [&one, &other] {
+            counts.messages.received(MessageType::Offer);
+        }
+        delivered.delivered(Instant::now());
         drop(dropped);
-        let ends = |accounting: &crate::accounting::Accounting| {
-            let messages = accounting.snapshot();
+        let ends = |telemetry: &Telemetry| {
+            let messages = telemetry.messages.snapshot();
             (messages.delivered, messages.refused)
         };
         assert_eq!((ends(&one), ends(&other)), ((1, 0), (0, 1)));
@@ -500,7 +581,8 @@ mod tests {
     fn taps_take_only_room_that_there_is_and_are_counted_apart() {
         let outbox = Outbox::new(2, 1000);
         let original = routed("x");
-        let accounting = Arc::clone(&original.sender.accounting);
+        let telemetry = Arc::clone(&original.sender.telemetry);
+        let accounting = &telemetry.messages;
         let refused = Tap::copies(&original, 3)
             .map(|tap| outbox.offer_aside(Parcel::Tap(tap)))
             .filter(|offered| matches!(offered, Err(Refused::Full(_))))

@@ -112,10 +112,10 @@ pub(crate) struct Recipient {
 }
 
 impl Recipient {
-    fn received(&self, routed: Routed) {
+    fn received(&self, routed: Routed, now: Instant) {
         let (sender, kind) = (Arc::clone(&routed.sender), routed.kind);
         let bytes = routed.text.len();
-        routed.delivered();
+        routed.delivered(now);
         self.router.observe(Point::Delivered, || {
             let (from, to) = (sender.facts(), self.session.facts());
             let kind = kind.as_str().into();
@@ -208,21 +208,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             return Poll::Ready(Ok(()));
         }
         let recipient = self.recipient.as_ref();
+        let before = self.outgoing.accepted();
+        let (mut now, mut delivered) = (None, 0);
         let written = self.outgoing.poll_write(&mut self.stream, cx, |parcel| match parcel {
-            Parcel::Routed(routed) => match recipient {
-                Some(recipient) => recipient.received(routed),
-                None => routed.delivered(),
-            },
+            Parcel::Routed(routed) => {
+                // One look at the clock for all that is written at once.
+                let now = *now.get_or_insert_with(Instant::now);
+                delivered += 1;
+                match recipient {
+                    Some(recipient) => recipient.received(routed, now),
+                    None => routed.delivered(now),
+                }
+            }
             Parcel::Tap(tap) => tap.delivered(),
             Parcel::Reply(_) | Parcel::Word(_) => {}
         });
         let accepted = self.outgoing.accepted();
+        if let Some(recipient) = recipient {
+            recipient.router.telemetry.bytes_sent(accepted - before);
+            if delivered > 0 {
+                recipient.session.count_received(delivered);
+            }
+        }
         if self.is_idle() {
-            self.stalled = None;
+            self.note_stall(None);
         } else if self.stalled.is_none_or(|stall| accepted >= stall.from + PROGRESS) {
-            self.stalled = Some(Stall { since: Instant::now(), from: accepted });
+            self.note_stall(Some(Stall { since: Instant::now(), from: accepted }));
         }
         written.map_err(|error| Error::Io(error).into())
+    }
+
+    fn note_stall(&mut self, stall: Option<Stall>) {
+        if self.stalled.is_none() && stall.is_none() {
+            return;
+        }
+        self.stalled = stall;
+        if let Some(Recipient { router, session }) = &self.recipient {
+            session.note_stall(stall.map(|stall| router.clock.moment(stall.since)));
+        }
     }
 
     /// The next thing that comes in. What is read along with it stays in the scratch until it is
@@ -236,7 +259,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             if let Some(received) = self.take_received(scratch)? {
                 return Poll::Ready(Ok(received));
             }
-            if ready!(self.frames.poll_read(&mut self.stream, cx, scratch))? == 0 {
+            let size = ready!(self.frames.poll_read(&mut self.stream, cx, scratch))?;
+            if let Some(recipient) = &self.recipient {
+                recipient.router.telemetry.bytes_received(size);
+            }
+            if size == 0 {
                 let gone = SocketFault::Gone("reset without closing handshake".into());
                 return Poll::Ready(Err(gone));
             }

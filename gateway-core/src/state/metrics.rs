@@ -26,11 +26,13 @@ type Counters = RwLock<HashMap<Box<str>, AtomicI64>>;
 pub struct Metrics(Arc<RwLock<HashMap<Arc<str>, Arc<Counters>>>>);
 
 /// One counter at one moment.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, utoipa::ToSchema)]
 pub struct Counter {
     /// Whose it is.
+    #[schema(value_type = String)]
     pub instance: Arc<str>,
     /// What it is called.
+    #[schema(value_type = String)]
     pub name: Box<str>,
     /// What was added up, within the range of 64 bits.
     pub value: i64,

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use conexus_plugin_api::host::StateError;
 
 /// How full a [`Store`](super::Store) is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, utoipa::ToSchema)]
+#[schema(as = StateUsage)]
 pub struct Usage {
     /// Entries, rate limits in use among them.
     pub entries: usize,

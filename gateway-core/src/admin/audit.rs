@@ -1,0 +1,201 @@
+//! The audit: every request that was to change something, fulfilled or refused.
+//!
+//! Each is a line of the log, of the target `conexus_gateway::audit`; the latest are kept for
+//! `/api/v1/audit`. Requests of nobody known are put down once a second at most, so that whoever has
+//! no token cannot push out what others did.
+
+use std::{collections::VecDeque, sync::OnceLock};
+
+use conexus_protocol::Timestamp;
+use parking_lot::Mutex;
+use serde::Serialize;
+use tracing::info;
+use utoipa::ToSchema;
+
+use crate::hooks::LogGate;
+
+/// How many are kept.
+const KEPT: usize = 1000;
+/// The longest text of an entry, in characters: what somebody sent may be anything.
+const MAX_CHARS: usize = 256;
+
+/// Who asks that is not known.
+pub(super) const UNKNOWN: &str = "unknown";
+
+/// One request that was to change something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct AuditEntry {
+    /// When, in Unix milliseconds.
+    pub at_ms: i64,
+    /// The name of the token, "loopback" where there are none, "unknown" where it was none.
+    pub who: String,
+    /// The address that it came from.
+    pub peer: String,
+    /// What was asked for: the operation's id in the API's description.
+    pub action: String,
+    /// To whom or what.
+    pub target: Option<String>,
+    /// What else there is to say.
+    pub detail: Option<String>,
+    /// "done", or "refused: " and why.
+    #[schema(value_type = String)]
+    pub outcome: Outcome,
+}
+
+/// What came of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was fulfilled.
+    Done,
+    /// It was not, and why.
+    Refused(String),
+}
+
+impl Serialize for Outcome {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Done => serializer.serialize_str("done"),
+            Self::Refused(why) => serializer.collect_str(&format_args!("refused: {why}")),
+        }
+    }
+}
+
+/// What a handler tells of its request: an extension of its response.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Noted {
+    pub(crate) target: Option<String>,
+    pub(crate) detail: Option<String>,
+}
+
+/// Told of every entry.
+type Listener = Box<dyn Fn(&AuditEntry) + Send + Sync>;
+
+/// See the [module](self).
+#[derive(Default)]
+pub(crate) struct Audit {
+    kept: Mutex<VecDeque<AuditEntry>>,
+    unknown: LogGate,
+    listener: OnceLock<Listener>,
+}
+
+impl Audit {
+    /// Puts a request down.
+    pub(super) fn enter(
+        &self,
+        who: &str,
+        peer: String,
+        action: &str,
+        noted: Noted,
+        outcome: Outcome,
+    ) {
+        let at_ms = now_ms();
+        let Noted { target, mut detail } = noted;
+        if who == UNKNOWN {
+            match self.unknown.open(at_ms) {
+                None => return,
+                Some(0) => {}
+                Some(more) => detail = Some(format!("and {more} more since the last one")),
+            }
+        }
+        let outcome = match outcome {
+            Outcome::Refused(why) => Outcome::Refused(cut(why)),
+            Outcome::Done => Outcome::Done,
+        };
+        let entry = AuditEntry {
+            at_ms,
+            who: who.to_owned(),
+            peer,
+            action: action.to_owned(),
+            target: target.map(cut),
+            detail: detail.map(cut),
+            outcome,
+        };
+        self.keep(entry);
+    }
+
+    fn keep(&self, entry: AuditEntry) {
+        let refused = match &entry.outcome {
+            Outcome::Done => None,
+            Outcome::Refused(why) => Some(why.escape_debug().to_string()),
+        };
+        let AuditEntry { who, peer, action, target, detail, .. } = &entry;
+        let shown =
+            |text: &Option<String>| text.as_ref().map(|text| text.escape_debug().to_string());
+        info!(
+            target: "conexus_gateway::audit",
+            who, peer, action, target = shown(target), detail = shown(detail), refused,
+            "admin request"
+        );
+        if let Some(listener) = self.listener.get() {
+            listener(&entry);
+        }
+        let mut kept = self.kept.lock();
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(entry);
+    }
+
+    /// The latest, newest first.
+    pub(crate) fn latest(&self, limit: usize) -> Vec<AuditEntry> {
+        self.kept.lock().iter().rev().take(limit).cloned().collect()
+    }
+
+    /// From now on `listener` is told of every entry, and must not wait. Set once.
+    #[expect(dead_code, reason = "for the stream of events")]
+    pub(crate) fn on_entry(&self, listener: Listener) {
+        let _ = self.listener.set(listener);
+    }
+}
+
+fn cut(text: String) -> String {
+    match text.char_indices().nth(MAX_CHARS) {
+        None => text,
+        Some((end, _)) => text[..end].to_owned() + "…",
+    }
+}
+
+pub(super) fn now_ms() -> i64 {
+    i64::try_from(Timestamp::now().as_unix_nanos() / 1_000_000).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn enter(audit: &Audit, who: &str, target: &str) {
+        let noted = Noted { target: Some(target.to_owned()), detail: None };
+        audit.enter(who, "127.0.0.1:1".into(), "disconnect", noted, Outcome::Done);
+    }
+
+    #[test]
+    fn the_latest_are_kept() {
+        let audit = Audit::default();
+        for number in 0..KEPT + 5 {
+            enter(&audit, "ops", &number.to_string());
+        }
+        let all = audit.latest(usize::MAX);
+        assert_eq!(all.len(), KEPT);
+        assert_eq!(all[0].target, Some((KEPT + 4).to_string()));
+        assert_eq!(audit.latest(1).len(), 1);
+    }
+
+    #[test]
+    fn whoever_is_unknown_pushes_nobody_out() {
+        let audit = Audit::default();
+        enter(&audit, "ops", "a");
+        for _ in 0..3 * KEPT {
+            enter(&audit, UNKNOWN, "b");
+        }
+        let all = audit.latest(usize::MAX);
+        assert!(all.len() < 100, "{}", all.len());
+        assert!(all.iter().any(|entry| entry.who == "ops"));
+    }
+
+    #[test]
+    fn texts_are_cut_and_outcomes_told_in_words() {
+        assert_eq!(cut("é".repeat(300)).chars().count(), MAX_CHARS + 1);
+        let refused = serde_json::to_value(Outcome::Refused("no".into())).unwrap();
+        assert_eq!(refused, "refused: no");
+    }
+}

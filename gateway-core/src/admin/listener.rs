@@ -1,0 +1,69 @@
+//! The listener: bound, then served by the same accept loop as the public one, with fewer places.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    routes,
+    state::{AdminState, Parts},
+};
+use crate::http::serve::{REFUSALS, Serving, serve};
+
+/// Connections at once: operators, their scrapers and their open pages.
+const CONNECTIONS: usize = 256;
+/// How long a request's head may take.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection lives: streams of events are to last for a day's work.
+const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+/// A listener that is bound, and serves once it is [run](Self::run).
+pub struct Admin {
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    state: AdminState,
+    routes: Router,
+}
+
+impl Admin {
+    /// Binds the listener.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub async fn bind(address: SocketAddr, parts: Parts) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let local_addr = listener.local_addr()?;
+        let (state, routes) = routes(parts, local_addr.ip().is_loopback());
+        Ok(Self { listener, local_addr, state, routes })
+    }
+
+    /// Where it really listens: port 0 became a free one.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// What its handlers share.
+    pub const fn state(&self) -> &AdminState {
+        &self.state
+    }
+
+    /// Serves until dropped.
+    pub async fn run(self) {
+        let stop = CancellationToken::new();
+        let _stop_on_drop = stop.clone().drop_guard();
+        let serving = Serving {
+            routes: self.routes,
+            places: Some(Arc::new(Semaphore::new(CONNECTIONS))),
+            refusals: Arc::new(Semaphore::new(REFUSALS)),
+            head_timeout: HEAD_TIMEOUT,
+            lifetime: LIFETIME,
+            tasks: TaskTracker::new(),
+            // Not among those of agents.
+            sessions: Arc::default(),
+            stop,
+        };
+        serve(self.listener, serving).await;
+    }
+}

@@ -1,0 +1,317 @@
+//! What is wrong right now: since when, for whom, and where the handle is.
+//!
+//! [`Problems::update`] gets what a look at the gateway found and remembers since when. One that is
+//! gone stays for a moment, so that what comes and goes within seconds can be seen at all.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A problem that is not found any more is shown for so much longer.
+const LINGER_MS: i64 = 5_000;
+/// The most that are remembered.
+const MOST: usize = 200;
+/// Something that happens at moments is a problem for so long after it did.
+pub(crate) const LATELY: Duration = Duration::from_secs(60);
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Agents suffer from it.
+    Critical,
+    /// They may soon, or somebody else does.
+    Warning,
+}
+
+/// What can be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemKind {
+    /// A hook failed too often and is not asked.
+    HookQuarantined,
+    /// A hook has failed within the last minute.
+    HookFailing,
+    /// An agent does not take what is sent to it.
+    SlowReader,
+    /// A mailbox has no room.
+    MailboxFull,
+    /// The last candidate for a generation was refused.
+    ReloadRefused,
+    /// `limits.connections` are open, or nearly so.
+    ConnectionsFull,
+    /// Nearly as many files are open as the process may have.
+    FilesLow,
+    /// Observers were not told of everything.
+    ObserversDropped,
+    /// The decision log misses decisions.
+    DecisionsDropped,
+    /// The log misses lines.
+    LogDropped,
+    /// Threads were lost to hooks that do not return.
+    ThreadsLost,
+    /// The state of hooks has no room.
+    StateFull,
+    /// The gateway is about to stop.
+    Draining,
+}
+
+impl ProblemKind {
+    pub(crate) const ALL: [Self; 13] = [
+        Self::HookQuarantined,
+        Self::HookFailing,
+        Self::SlowReader,
+        Self::MailboxFull,
+        Self::ReloadRefused,
+        Self::ConnectionsFull,
+        Self::FilesLow,
+        Self::ObserversDropped,
+        Self::DecisionsDropped,
+        Self::LogDropped,
+        Self::ThreadsLost,
+        Self::StateFull,
+        Self::Draining,
+    ];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::HookQuarantined => "hook_quarantined",
+            Self::HookFailing => "hook_failing",
+            Self::SlowReader => "slow_reader",
+            Self::MailboxFull => "mailbox_full",
+            Self::ReloadRefused => "reload_refused",
+            Self::ConnectionsFull => "connections_full",
+            Self::FilesLow => "files_low",
+            Self::ObserversDropped => "observers_dropped",
+            Self::DecisionsDropped => "decisions_dropped",
+            Self::LogDropped => "log_dropped",
+            Self::ThreadsLost => "threads_lost",
+            Self::StateFull => "state_full",
+            Self::Draining => "draining",
+        }
+    }
+
+    const fn severity(self) -> Severity {
+        match self {
+            Self::HookQuarantined
+            | Self::MailboxFull
+            | Self::ConnectionsFull
+            | Self::FilesLow
+            | Self::StateFull => Severity::Critical,
+            _ => Severity::Warning,
+        }
+    }
+
+    /// The page of the dashboard where something can be done about it.
+    const fn page(self) -> &'static str {
+        match self {
+            Self::HookQuarantined | Self::HookFailing | Self::ReloadRefused | Self::ThreadsLost => {
+                "#/hooks"
+            }
+            Self::SlowReader | Self::MailboxFull => "#/agents",
+            Self::DecisionsDropped => "#/decisions",
+            Self::LogDropped | Self::FilesLow | Self::ConnectionsFull | Self::StateFull => {
+                "#/config"
+            }
+            Self::ObserversDropped => "#/hooks",
+            Self::Draining => "#/nodes",
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Problem {
+    /// What it is.
+    pub kind: ProblemKind,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Whom or what it is about: a DID, a hook at a point, a setting.
+    pub subject: String,
+    /// For people.
+    pub text: String,
+    /// Since when, in Unix milliseconds.
+    pub since_ms: i64,
+    /// Where in the dashboard something can be done about it.
+    pub link: String,
+}
+
+/// What a look at the gateway found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(crate) kind: ProblemKind,
+    pub(crate) subject: String,
+    pub(crate) text: String,
+    /// Since when, where that is known.
+    pub(crate) since_ms: Option<i64>,
+}
+
+impl Finding {
+    pub(crate) fn new(
+        kind: ProblemKind,
+        subject: impl Into<String>,
+        text: impl Into<String>,
+    ) -> Self {
+        Self { kind, subject: subject.into(), text: text.into(), since_ms: None }
+    }
+
+    pub(crate) fn since(mut self, at_ms: i64) -> Self {
+        self.since_ms = Some(at_ms);
+        self
+    }
+}
+
+#[derive(Debug)]
+struct Known {
+    problem: Problem,
+    seen_ms: i64,
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(crate) struct Problems(BTreeMap<(ProblemKind, String), Known>);
+
+impl Problems {
+    /// Takes over what was found at `now_ms`.
+    pub(crate) fn update(&mut self, now_ms: i64, findings: Vec<Finding>) {
+        for Finding { kind, subject, text, since_ms } in findings {
+            let key = (kind, subject);
+            if let Some(known) = self.0.get_mut(&key) {
+                known.problem.text = text;
+                known.seen_ms = now_ms;
+                continue;
+            }
+            if self.0.len() >= MOST {
+                continue;
+            }
+            let link = match kind {
+                ProblemKind::SlowReader | ProblemKind::MailboxFull
+                    if key.1.starts_with("did:") =>
+                {
+                    format!("{}/{}", kind.page(), key.1)
+                }
+                _ => kind.page().to_owned(),
+            };
+            let problem = Problem {
+                kind,
+                severity: kind.severity(),
+                subject: key.1.clone(),
+                text,
+                since_ms: since_ms.unwrap_or(now_ms),
+                link,
+            };
+            self.0.insert(key, Known { problem, seen_ms: now_ms });
+        }
+        self.0.retain(|_, known| now_ms - known.seen_ms <= LINGER_MS);
+    }
+
+    /// The worst first, and of those the oldest.
+    pub(crate) fn list(&self) -> Vec<Problem> {
+        let mut problems: Vec<_> = self.0.values().map(|known| known.problem.clone()).collect();
+        problems.sort_by_key(|problem| (problem.severity, problem.since_ms));
+        problems
+    }
+}
+
+/// Totals that should not grow: for each, when it last did.
+#[derive(Debug, Default)]
+pub(crate) struct Growth(BTreeMap<String, Grown>);
+
+#[derive(Debug)]
+struct Grown {
+    total: u64,
+    /// When it began to grow and when it last did, if it has within the last minute.
+    lately: Option<(i64, i64)>,
+    looked_ms: i64,
+}
+
+impl Growth {
+    /// Notes a total; since when it has been growing, if it has [lately](LATELY). A total that went
+    /// back is another one. What it was when first seen is no growth, unless it counts from 0.
+    pub(crate) fn of(&mut self, what: &str, total: u64, now_ms: i64) -> Option<i64> {
+        let lately_ms = i64::try_from(LATELY.as_millis()).unwrap_or(i64::MAX);
+        let grown = match self.0.get_mut(what) {
+            Some(grown) => grown,
+            None => self.0.entry(what.to_owned()).or_insert(Grown {
+                total: 0,
+                lately: None,
+                looked_ms: now_ms,
+            }),
+        };
+        if total > grown.total {
+            let since = grown.lately.map_or(now_ms, |(since, _)| since);
+            grown.lately = Some((since, now_ms));
+        }
+        (grown.total, grown.looked_ms) = (total, now_ms);
+        grown.lately = grown.lately.filter(|(_, last)| now_ms - last < lately_ms);
+        grown.lately.map(|(since, _)| since)
+    }
+
+    /// Forgets totals that nobody has asked for since.
+    pub(crate) fn forget_before(&mut self, at_ms: i64) {
+        self.0.retain(|_, grown| grown.looked_ms >= at_ms);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slow(did: &str) -> Finding {
+        Finding::new(ProblemKind::SlowReader, did, "3 messages wait")
+    }
+
+    #[test]
+    fn a_problem_is_known_since_it_was_first_found_and_stays_for_a_moment() {
+        let mut problems = Problems::default();
+        problems.update(1_000, vec![slow("did:key:a")]);
+        problems.update(2_000, vec![slow("did:key:a")]);
+        let [problem] = &problems.list()[..] else { panic!("one problem") };
+        assert_eq!((problem.since_ms, problem.link.as_str()), (1_000, "#/agents/did:key:a"));
+        problems.update(2_000 + LINGER_MS, Vec::new());
+        assert_eq!(problems.list().len(), 1);
+        problems.update(2_001 + LINGER_MS, Vec::new());
+        assert_eq!(problems.list(), []);
+        problems.update(9_000, vec![slow("did:key:a")]);
+        assert_eq!(problems.list()[0].since_ms, 9_000, "it is a new one");
+    }
+
+    #[test]
+    fn the_worst_comes_first() {
+        let mut problems = Problems::default();
+        problems.update(1, vec![slow("did:key:a")]);
+        problems.update(2, vec![Finding::new(ProblemKind::MailboxFull, "did:key:b", "")]);
+        problems.update(3, vec![Finding::new(ProblemKind::HookQuarantined, "x", "").since(1)]);
+        let kinds: Vec<_> = problems.list().iter().map(|problem| problem.kind).collect();
+        use ProblemKind::*;
+        assert_eq!(kinds, [HookQuarantined, MailboxFull, SlowReader]);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut problems = Problems::default();
+        problems.update(1, (0..2 * MOST).map(|n| slow(&n.to_string())).collect());
+        assert_eq!(problems.list().len(), MOST);
+    }
+
+    #[test]
+    fn growth_is_told_for_a_minute_from_when_it_began() {
+        let mut growth = Growth::default();
+        assert_eq!(growth.of("dropped", 0, 1_000), None);
+        assert_eq!(growth.of("dropped", 2, 2_000), Some(2_000));
+        assert_eq!(growth.of("dropped", 5, 30_000), Some(2_000));
+        assert_eq!(growth.of("dropped", 5, 89_999), Some(2_000));
+        assert_eq!(growth.of("dropped", 5, 90_000), None);
+        assert_eq!(growth.of("dropped", 1, 91_000), None, "counted anew");
+        growth.forget_before(91_001);
+        assert_eq!(growth.of("dropped", 1, 92_000), Some(92_000));
+    }
+
+    #[test]
+    fn kinds_are_named_as_they_serialize() {
+        for kind in ProblemKind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+        }
+    }
+}

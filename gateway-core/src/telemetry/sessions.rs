@@ -1,0 +1,304 @@
+//! What is counted of connections and sessions: how many there are in which state, how they began,
+//! how they ended.
+//!
+//! Each happens once in the life of a connection, so plain atomics will do.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use conexus_protocol::Subprotocol;
+
+/// A counter with a name for each of its parts, which are known beforehand.
+#[derive(Debug)]
+pub(crate) struct Named<const N: usize> {
+    names: &'static [&'static str; N],
+    counts: [AtomicU64; N],
+}
+
+impl<const N: usize> Named<N> {
+    const fn new(names: &'static [&'static str; N]) -> Self {
+        Self { names, counts: [const { AtomicU64::new(0) }; N] }
+    }
+
+    /// Counts one; a name that is not known counts as the last.
+    pub(crate) fn count(&self, name: &str) {
+        let index = self.names.iter().position(|known| *known == name).unwrap_or(N - 1);
+        self.counts[index].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn get(&self, name: &str) -> u64 {
+        self.all().find(|(known, _)| *known == name).map_or(0, |(_, count)| count)
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.names.iter().zip(&self.counts).map(|(name, count)| (*name, count.load(Relaxed)))
+    }
+
+    pub(crate) fn total(&self) -> u64 {
+        self.all().map(|(_, count)| count).sum()
+    }
+}
+
+/// Why a session ended.
+const ENDS: [&str; 11] = [
+    "closed",
+    "unregistered",
+    "replaced",
+    "expired",
+    "bad_messages",
+    "rate_limited",
+    "too_slow",
+    "removed",
+    "denied",
+    "stopping",
+    "broken",
+];
+
+/// Why an upgraded connection did not become a session.
+const REGISTRATION_REFUSALS: [&str; 9] = [
+    "malformed",
+    "not_authenticated",
+    "denied",
+    "banned",
+    "timeout",
+    "superseded",
+    "stopping",
+    "closed",
+    "broken",
+];
+
+/// Why a connection did not become a WebSocket.
+const CONNECTION_REFUSALS: [&str; 5] =
+    ["connections_full", "subprotocol", "denied", "handshake", "stopping"];
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    /// Sockets that are open on the public listener.
+    connections: AtomicU64,
+    connections_accepted: AtomicU64,
+    handshaking: [AtomicU64; Subprotocol::COUNT],
+    active: [AtomicU64; Subprotocol::COUNT],
+    leaving: [AtomicU64; Subprotocol::COUNT],
+    registered: [AtomicU64; Subprotocol::COUNT],
+    renewed: [AtomicU64; Subprotocol::COUNT],
+    pub(crate) connections_refused: Named<{ CONNECTION_REFUSALS.len() }>,
+    pub(crate) registrations_refused: Named<{ REGISTRATION_REFUSALS.len() }>,
+    pub(crate) ended: Named<{ ENDS.len() }>,
+    takeovers: AtomicU64,
+    lapses: AtomicU64,
+    leases_extended: AtomicU64,
+    bad_messages: AtomicU64,
+    rate_limited: AtomicU64,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            connections: AtomicU64::default(),
+            connections_accepted: AtomicU64::default(),
+            handshaking: Default::default(),
+            active: Default::default(),
+            leaving: Default::default(),
+            registered: Default::default(),
+            renewed: Default::default(),
+            connections_refused: Named::new(&CONNECTION_REFUSALS),
+            registrations_refused: Named::new(&REGISTRATION_REFUSALS),
+            ended: Named::new(&ENDS),
+            takeovers: AtomicU64::default(),
+            lapses: AtomicU64::default(),
+            leases_extended: AtomicU64::default(),
+            bad_messages: AtomicU64::default(),
+            rate_limited: AtomicU64::default(),
+        }
+    }
+}
+
+/// How far a session has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Upgraded, not registered.
+    Handshake,
+    /// Registered.
+    Active,
+    /// It hands on what it leaves, and closes.
+    Leaving,
+}
+
+impl State {
+    pub(crate) const ALL: [Self; 3] = [Self::Handshake, Self::Active, Self::Leaving];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Active => "active",
+            Self::Leaving => "leaving",
+        }
+    }
+}
+
+/// A session among those of its state, for as long as it is kept.
+#[derive(Debug)]
+pub(crate) struct InState {
+    sessions: Arc<Sessions>,
+    subprotocol: usize,
+    state: State,
+}
+
+impl InState {
+    pub(crate) fn enter(&mut self, state: State) {
+        self.counter().fetch_sub(1, Relaxed);
+        self.state = state;
+        self.counter().fetch_add(1, Relaxed);
+    }
+
+    fn counter(&self) -> &AtomicU64 {
+        &self.sessions.of(self.state)[self.subprotocol]
+    }
+}
+
+impl Drop for InState {
+    fn drop(&mut self) {
+        self.counter().fetch_sub(1, Relaxed);
+    }
+}
+
+/// An open socket of the public listener.
+#[derive(Debug)]
+pub(crate) struct OpenConnection(Arc<Sessions>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Sessions {
+    pub(crate) fn connection_opened(self: &Arc<Self>) -> OpenConnection {
+        self.connections.fetch_add(1, Relaxed);
+        self.connections_accepted.fetch_add(1, Relaxed);
+        OpenConnection(Arc::clone(self))
+    }
+
+    /// A session begins, in its handshake.
+    pub(crate) fn begun(self: &Arc<Self>, subprotocol: Subprotocol) -> InState {
+        let (sessions, subprotocol) = (Arc::clone(self), index(subprotocol));
+        sessions.handshaking[subprotocol].fetch_add(1, Relaxed);
+        InState { sessions, subprotocol, state: State::Handshake }
+    }
+
+    pub(crate) fn registered(&self, subprotocol: Subprotocol, renewal: bool) {
+        let counts = if renewal { &self.renewed } else { &self.registered };
+        counts[index(subprotocol)].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn taken_over(&self) {
+        self.takeovers.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn lapsed(&self) {
+        self.lapses.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn lease_extended(&self) {
+        self.leases_extended.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn bad_message(&self) {
+        self.bad_messages.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn over_the_rate(&self) {
+        self.rate_limited.fetch_add(1, Relaxed);
+    }
+
+    fn of(&self, state: State) -> &[AtomicU64; Subprotocol::COUNT] {
+        match state {
+            State::Handshake => &self.handshaking,
+            State::Active => &self.active,
+            State::Leaving => &self.leaving,
+        }
+    }
+
+    /// How many sessions are in a state, by subprotocol.
+    pub(crate) fn in_state(&self, state: State) -> impl Iterator<Item = (&'static str, u64)> {
+        named(self.of(state))
+    }
+
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.load(Relaxed)
+    }
+
+    pub(crate) fn connections_accepted(&self) -> u64 {
+        self.connections_accepted.load(Relaxed)
+    }
+
+    /// Registrations, by subprotocol.
+    pub(crate) fn registrations(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        named(&self.registered)
+    }
+
+    /// Renewals of registrations, by subprotocol.
+    pub(crate) fn renewals(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        named(&self.renewed)
+    }
+
+    pub(crate) fn takeovers(&self) -> u64 {
+        self.takeovers.load(Relaxed)
+    }
+
+    pub(crate) fn lapses(&self) -> u64 {
+        self.lapses.load(Relaxed)
+    }
+
+    pub(crate) fn leases_extended(&self) -> u64 {
+        self.leases_extended.load(Relaxed)
+    }
+
+    pub(crate) fn bad_messages(&self) -> u64 {
+        self.bad_messages.load(Relaxed)
+    }
+
+    pub(crate) fn rate_limited(&self) -> u64 {
+        self.rate_limited.load(Relaxed)
+    }
+}
+
+fn named(counts: &[AtomicU64]) -> impl Iterator<Item = (&'static str, u64)> {
+    Subprotocol::ALL.iter().zip(counts).map(|(name, count)| (name.as_str(), count.load(Relaxed)))
+}
+
+fn index(subprotocol: Subprotocol) -> usize {
+    Subprotocol::ALL.iter().position(|known| *known == subprotocol).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_in_one_state_at_a_time_and_in_none_at_its_end() {
+        let sessions = Arc::new(Sessions::default());
+        let mut state = sessions.begun(Subprotocol::V1_1);
+        let counts = |sessions: &Sessions| {
+            State::ALL.map(|state| sessions.in_state(state).map(|(_, count)| count).sum::<u64>())
+        };
+        assert_eq!(counts(&sessions), [1, 0, 0]);
+        state.enter(State::Active);
+        assert_eq!(counts(&sessions), [0, 1, 0]);
+        assert_eq!(sessions.in_state(State::Active).find(|(_, n)| *n == 1), Some(("ioap.v1.1", 1)));
+        state.enter(State::Leaving);
+        drop(state);
+        assert_eq!(counts(&sessions), [0, 0, 0]);
+    }
+
+    #[test]
+    fn an_unknown_name_is_counted_all_the_same() {
+        let ended = Named::new(&ENDS);
+        ended.count("expired");
+        ended.count("no such end");
+        assert_eq!((ended.get("expired"), ended.get("broken"), ended.total()), (1, 1, 2));
+    }
+}
