@@ -20,7 +20,7 @@ export class FlowWindow {
   /** The share of messages that were looked at; 1 when it was all of them. */
   get share() {
     const last = this.#batches.at(-1);
-    return last?.sampled ? last.share : 1;
+    return last?.sampled ? Math.min(last.share, last.others_share ?? 1) : 1;
   }
 
   /**
@@ -53,7 +53,8 @@ function addUp(pair, edge) {
 /** The agents that most goes through, and what goes between them. */
 export function busiest(pairs, most) {
   const totals = new Map();
-  for (const { from, to, total } of pairs) {
+  // What was addressed to nobody's key has no agent to be drawn.
+  for (const { from, to, total } of pairs.filter(({ to }) => to)) {
     totals.set(from, (totals.get(from) ?? 0) + total);
     totals.set(to, (totals.get(to) ?? 0) + total);
   }

@@ -109,11 +109,15 @@ export function field(label, control) {
   return h('label.field', {}, h('span', {}, label), control);
 }
 
-/** A search box; `/` leads to the first of a page. */
-export function searchBox(label, value, changed) {
+/**
+ * A search box; `/` leads to the first of a page. It searches while one types, or, where only whole
+ * names are found, once one is done.
+ */
+export function searchBox(label, value, changed, whole = false) {
   const input = h('input', { type: 'search', placeholder: label, 'aria-label': label, value, autocomplete: 'off', spellcheck: 'false', 'data-search': true });
   let timer;
-  input.addEventListener('input', () => {
+  if (whole) input.addEventListener('change', () => changed(input.value.trim()));
+  else input.addEventListener('input', () => {
     clearTimeout(timer);
     timer = setTimeout(() => changed(input.value.trim()), 200);
   });

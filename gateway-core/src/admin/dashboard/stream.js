@@ -88,7 +88,7 @@ export class Stream {
     let silence = setTimeout(give_up, SILENCE_MS);
     try {
       const response = await request(path, { signal: attempt.signal, headers: { accept: 'text/event-stream' } });
-      if (!response.ok) throw new Error(`the gateway answered ${response.status}`);
+      if (!response.ok) throw new Error((await response.json().catch(() => null))?.error ?? `the gateway answered ${response.status}`);
       const push = parser((topic, text) => {
         heard();
         this.#tell({ kind: 'event', topic, data: JSON.parse(text) });

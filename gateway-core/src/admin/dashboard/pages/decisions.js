@@ -10,6 +10,7 @@ import { keep } from '../router.js';
 
 const MOST = 200;
 const POINTS = ['on_connect', 'on_register', 'on_route', 'on_undeliverable', 'on_watch', 'on_expire'];
+const RULINGS = ['pass', 'deny', 'redirect', 'hold', 'copy', 'extend', 'label', 'rate_class', 'metadata', 'shadow', 'told'];
 const FILTERS = ['agent', 'hook', 'point', 'ruling'];
 
 export function decisionsPage(view, query) {
@@ -35,10 +36,11 @@ export function decisionsPage(view, query) {
   };
   view.root.append(heading('Decisions', note),
     h('div.tools', {},
-      searchBox('The DID of an agent', filter.agent, (agent) => changed({ agent })),
+      searchBox('The DID of an agent', filter.agent, (agent) => changed({ agent }), true),
       textFilter('Hook', filter.hook, (hook) => changed({ hook })),
       choice('Point', [['', 'all points'], ...POINTS.map((point) => [point, point])], filter.point, (point) => changed({ point })),
-      textFilter('Ruling', filter.ruling, (ruling) => changed({ ruling }))),
+      choice('Ruling', [['', 'all rulings'], ...RULINGS.map((ruling) => [ruling, ruling.replace('_', ' ')])], filter.ruling, (ruling) => changed({ ruling }))),
+    h('p.soft', {}, 'What is worth seeing: all but a plain pass, failures of hooks, and what a hook in shadow would have changed.'),
     place);
   view.hear({
     decision: (decision) => {
@@ -50,17 +52,17 @@ export function decisionsPage(view, query) {
   view.draw(() => {
     show(list, lines, decisions);
     const missed = skipped + missedEvents();
-    setText(note, `The last ${plural(decisions.length, 'decision')} that fit${missed ? `; ${plural(missed, 'decision')} not recorded, for want of time` : ''}`);
+    setText(note, `The last ${plural(decisions.length, 'decision')} that fit${missed ? `; ${plural(missed, 'decision')} were too many to keep` : ''}`);
   });
   load();
 }
 
-/** As the gateway filters what it remembers. */
+/** As the gateway filters what it remembers; DIDs have two spellings, and it knows both. */
 function fits({ agent, to, point, ruling, steps }, filter) {
   return (!filter.agent || agent === filter.agent || to === filter.agent)
     && (!filter.hook || steps.some(({ hook }) => hook === filter.hook))
     && (!filter.point || point === filter.point)
-    && (!filter.ruling || ruling.includes(filter.ruling));
+    && (!filter.ruling || verdict(ruling) === filter.ruling);
 }
 
 function textFilter(label, value, changed) {
@@ -84,8 +86,8 @@ function show(list, lines, decisions) {
   });
 }
 
-const verdict = (ruling) => ruling.split(/[:( ]/)[0];
-const TONES = { deny: 'critical', error: 'critical', hold: 'warning', redirect: 'warning' };
+const verdict = (ruling) => ruling.split(/[^A-Za-z0-9_]/)[0];
+const TONES = { deny: 'critical', pass: 'fine' };
 
 function line(decision) {
   const { at_ms: ms, point, agent, to, type, ruling, steps } = decision;
@@ -93,7 +95,7 @@ function line(decision) {
   const rest = ruling.slice(word.length).replace(/^[: ]+/, '');
   const differs = steps.some(({ mismatch }) => mismatch);
   const box = h('details', {},
-    h('summary', {}, at(ms), h('code', {}, point), h('span.ruling', {}, badge(word, TONES[word] ?? 'fine'), rest && foreign(rest, 80), differs && badge('shadow differs', 'warning')),
+    h('summary', {}, at(ms), h('code', {}, point), h('span.ruling', {}, badge(word, TONES[word]), rest && foreign(rest, 80), differs && badge('shadow differs', 'warning')),
       h('span.whom.soft', {}, type ? `${type} ` : '', short(agent), to && ' → ', to && short(to))));
   // Most are never opened.
   box.addEventListener('toggle', () => box.append(details(decision)), { once: true });

@@ -40,7 +40,7 @@ const reasons = ({ reasons: found }) => [...found].map(([reason, n]) => `${reaso
 
 const COLUMNS = [
   { label: 'From', value: ({ from }) => from, cell: ({ from }) => agentLink(from) },
-  { label: 'To', value: ({ to }) => to, cell: ({ to }) => agentLink(to) },
+  { label: 'To', value: ({ to }) => to, cell: ({ to }) => (to ? agentLink(to) : h('span.soft', {}, 'no agent\'s key')) },
   { label: 'Types', wide: true, value: ({ types }) => [...types].sort().join(', ') },
   { label: 'Delivered', numeric: true, value: ({ delivered }) => delivered, cell: ({ delivered }) => count(delivered) },
   { label: 'Held', numeric: true, value: ({ held }) => held, cell: ({ held }) => count(held) },

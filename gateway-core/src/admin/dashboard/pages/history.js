@@ -50,7 +50,7 @@ export function historyPage(view, query) {
   };
   view.root.append(heading('History', h('a.beside', { href: href(['agents']) }, 'Who is here now')),
     h('div.tools', {},
-      searchBox('The DID of an agent', filter.agent, (agent) => changed({ agent })),
+      searchBox('The DID of an agent', filter.agent, (agent) => changed({ agent }), true),
       choice('What', [['', 'everything'], ...KINDS.map((kind) => [kind, kind])], filter.kind, (kind) => changed({ kind }))),
     place);
   view.hear({
