@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    audience::Audiences, clock::Clock, config::Settings, phase::Phase, replay::ReplayGuard,
-    router::Router, session::handle::SessionId,
+    audience::Audiences, bans::Bans, clock::Clock, config::Settings, phase::Phase,
+    replay::ReplayGuard, router::Router, session::handle::SessionId,
 };
 
 /// See the [module](self).
@@ -21,6 +21,7 @@ pub(crate) struct Core {
     pub(crate) router: Arc<Router>,
     pub(crate) replay: ReplayGuard,
     pub(crate) audiences: Audiences,
+    pub(crate) bans: Bans,
     pub(crate) node_id: String,
     pub(crate) phase: watch::Sender<Phase>,
     /// Every session that may still read holds a token of it.
@@ -66,6 +67,6 @@ impl Core {
     }
 }
 
-fn millis(duration: std::time::Duration) -> u64 {
+pub(crate) fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use crate::{
     accounting::{Messages, Taps},
     audience::Audiences,
+    bans::Bans,
     clock::Clock,
     config::Settings,
     core::Core,
@@ -229,6 +230,7 @@ fn core(
             clock.started_at(),
         ),
         audiences: Audiences::new(&settings.server.public_urls, local_addr),
+        bans: Bans::default(),
         clock,
         router: Arc::new(router),
         node_id,

@@ -39,6 +39,7 @@
 mod accounting;
 pub mod admin;
 mod audience;
+mod bans;
 pub mod cli;
 mod clock;
 pub mod config;

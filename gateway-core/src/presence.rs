@@ -250,6 +250,11 @@ impl Presence {
         self.of_live(key, now, Arc::clone)
     }
 
+    /// How many messages wait in the mailbox of a key.
+    pub(crate) fn held_for(&self, key: AgentKey) -> usize {
+        self.shard(key).get(&key).map_or(0, |slot| slot.mailbox.size().0)
+    }
+
     /// What policy knows of an agent that is present.
     pub(crate) fn facts(&self, key: AgentKey, now: Moment) -> Option<Arc<Agent>> {
         self.of_live(key, now, |session| session.facts())

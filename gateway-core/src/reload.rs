@@ -15,6 +15,7 @@ use std::{
 use arc_swap::ArcSwap;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use parking_lot::Mutex;
+use serde_json::{Map, Value};
 use tokio::{sync::mpsc, time::timeout};
 use tracing::{debug, info, warn};
 
@@ -31,6 +32,8 @@ pub struct Reloader {
     sources: Sources,
     engine: Arc<Engine>,
     running: Settings,
+    /// What [`Self::effective`] told at the start.
+    started: Map<String, Value>,
     accepted: ArcSwap<Loaded>,
     seen: Mutex<Seen>,
 }
@@ -61,7 +64,14 @@ impl Reloader {
         seen.hashes = hashes(&sources, &seen, &engine);
         seen.note_what_was_read(&engine);
         let accepted = ArcSwap::from_pointee(loaded.clone());
-        Self { sources, engine, running: loaded.settings.clone(), accepted, seen: Mutex::new(seen) }
+        Self {
+            sources,
+            engine,
+            running: loaded.settings.clone(),
+            started: loaded.effective(),
+            accepted,
+            seen: Mutex::new(seen),
+        }
     }
 
     /// The engine whose generations change.
@@ -73,6 +83,19 @@ impl Reloader {
     /// not come into effect.
     pub fn accepted(&self) -> Arc<Loaded> {
         self.accepted.load_full()
+    }
+
+    /// The settings in effect with where each was set, secrets hidden: what needs a restart as it was
+    /// at the start, the rest as it was accepted last.
+    pub fn effective(&self) -> Map<String, Value> {
+        let mut keys = self.accepted().effective();
+        for (path, started) in &self.started {
+            let needs_restart = KEYS.iter().any(|key| key.path == path) && !is_hot(path);
+            if needs_restart {
+                keys.insert(path.clone(), started.clone());
+            }
+        }
+        keys
     }
 
     /// Reads everything again. Blocks for as long as it takes to read, compile and start.
@@ -184,10 +207,13 @@ impl Seen {
     }
 }
 
+fn is_hot(path: &str) -> bool {
+    HOT.iter().any(|hot| path.starts_with(hot))
+}
+
 fn changed(running: &Settings, loaded: &Settings) -> Vec<&'static str> {
-    let needs_restart = |path: &str| !HOT.iter().any(|hot| path.starts_with(hot));
     KEYS.iter()
-        .filter(|key| needs_restart(key.path) && running.value(key) != loaded.value(key))
+        .filter(|key| !is_hot(key.path) && running.value(key) != loaded.value(key))
         .map(|key| key.path)
         .collect()
 }

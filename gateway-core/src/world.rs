@@ -65,16 +65,18 @@ impl World for Core {
     }
 
     fn disconnect(&self, key: AgentKey, reason: &str) -> bool {
-        let close = CloseReason::Denied;
-        let text = match spoken(reason) {
-            text if text.is_empty() => close.reason().to_owned(),
-            text => cut(text, MAX_CLOSE_TEXT),
-        };
-        self.router
-            .presence
-            .live(key, self.clock.now())
-            .is_some_and(|session| session.outbox.order(Order::Close(close, text)))
+        let session = self.router.presence.live(key, self.clock.now());
+        session.is_some_and(|session| dismiss(&session, CloseReason::Denied, reason))
     }
+}
+
+/// Has a session closed, with what may be said of the reason; false when it is ending already.
+pub(crate) fn dismiss(session: &SessionHandle, close: CloseReason, reason: &str) -> bool {
+    let text = match spoken(reason) {
+        text if text.is_empty() => close.reason().to_owned(),
+        text => cut(text, MAX_CLOSE_TEXT),
+    };
+    session.outbox.order(Order::Close(close, text))
 }
 
 /// At most so many bytes of a text, as whole characters.

@@ -64,6 +64,7 @@ impl Admin {
             sessions: Arc::default(),
             stop,
         };
-        serve(self.listener, serving).await;
+        let monitor = Arc::clone(&self.state.monitor);
+        tokio::join!(serve(self.listener, serving), monitor.run());
     }
 }

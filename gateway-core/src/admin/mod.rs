@@ -6,16 +6,25 @@
 //! where it changes something, is in the [`audit`].
 
 mod access;
+mod agents;
 mod assets;
 mod audit;
+mod audit_trail;
+mod bans;
+mod drain;
 mod extract;
 mod fault;
 mod guard;
 mod hooks;
 mod listener;
+mod log;
+mod metrics;
+mod nodes;
 mod openapi;
 mod origin;
+mod overview;
 mod reload;
+mod settings;
 mod state;
 mod whoami;
 
@@ -39,8 +48,17 @@ fn api() -> OpenApiRouter<AdminState> {
     OpenApiRouter::with_openapi(openapi::about())
         .merge(openapi::router())
         .merge(whoami::router())
+        .merge(agents::router())
+        .merge(bans::router())
+        .merge(metrics::router())
+        .merge(overview::router())
         .merge(hooks::router())
         .merge(reload::router())
+        .merge(settings::router())
+        .merge(log::router())
+        .merge(drain::router())
+        .merge(nodes::router())
+        .merge(audit_trail::router())
 }
 
 /// What anybody may have who reaches the listener: nothing that has data in it.

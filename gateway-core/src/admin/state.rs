@@ -25,6 +25,7 @@ use crate::{
     hooks::{Engine, LogGate},
     log_level::LogLevel,
     reload::Reloader,
+    telemetry::{exposition::Exposition, monitor::Monitor},
 };
 
 /// Asks for a graceful stop, as SIGTERM does.
@@ -38,6 +39,8 @@ pub struct Parts {
     pub reloader: Arc<Reloader>,
     /// The level of the log.
     pub log: LogLevel,
+    /// How many of its lines were dropped so far.
+    pub lines_dropped: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// Cancelled when the gateway is asked to stop.
     pub drain: DrainTrigger,
 }
@@ -51,6 +54,9 @@ pub struct Shared {
     pub(crate) core: Arc<Core>,
     pub(crate) reloader: Arc<Reloader>,
     pub(crate) log: LogLevel,
+    /// Looks at all of it, while the listener serves.
+    pub(crate) monitor: Arc<Monitor>,
+    pub(crate) exposition: Exposition,
     pub(crate) drain: DrainTrigger,
     pub(crate) audit: Audit,
     /// Whether the listener is on loopback, where nobody needs a token while there are none.
@@ -71,9 +77,13 @@ impl Deref for AdminState {
 
 impl AdminState {
     pub(super) fn new(parts: Parts, open: bool, description: &OpenApi) -> Self {
-        let Parts { gateway, reloader, log, drain } = parts;
+        let Parts { gateway, reloader, log, lines_dropped, drain } = parts;
+        let (core, engine) = (gateway.core(), Arc::clone(reloader.engine()));
+        let monitor = Arc::new(Monitor::new(Arc::clone(&core), engine, lines_dropped));
         Self(Arc::new(Shared {
-            core: gateway.core(),
+            core,
+            exposition: Exposition::new(Arc::clone(&monitor)),
+            monitor,
             reloader,
             log,
             drain,

@@ -4,7 +4,10 @@
 //! whoever reads the log, and a line costs no call of the system. It keeps a bounded number of lines
 //! for a reader that stands still; what is too much then is dropped and counted.
 
-use std::io::{self, BufWriter, IsTerminal};
+use std::{
+    io::{self, BufWriter, IsTerminal},
+    sync::Arc,
+};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
@@ -37,6 +40,14 @@ pub(super) struct Log {
     pub(super) level: LogLevel,
     dropped: ErrorCounter,
     _writer: WorkerGuard,
+}
+
+impl Log {
+    /// Tells how many lines were dropped so far.
+    pub(super) fn lines_dropped(&self) -> Arc<dyn Fn() -> u64 + Send + Sync> {
+        let dropped = self.dropped.clone();
+        Arc::new(move || dropped.dropped_lines() as u64)
+    }
 }
 
 impl Drop for Log {

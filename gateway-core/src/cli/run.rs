@@ -77,6 +77,7 @@ pub(super) async fn run(sources: &Sources) -> Result<ExitCode, RunError> {
         gateway: gateway.watch(),
         reloader: Arc::clone(&reloader),
         log: log.level.clone(),
+        lines_dropped: log.lines_dropped(),
         drain: drain.clone(),
     };
     let admin = bind_admin(&loaded, parts).await?;

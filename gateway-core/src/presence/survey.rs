@@ -5,8 +5,6 @@
 
 use std::time::Duration;
 
-use conexus_protocol::AgentKey;
-
 use super::{Presence, Shard};
 use crate::{clock::Moment, mailbox::MailboxLimits, session::handle::SessionHandle};
 
@@ -117,7 +115,7 @@ impl Presence {
 
 #[cfg(test)]
 mod tests {
-    use conexus_protocol::{Identity, MessageType};
+    use conexus_protocol::{AgentKey, Identity, MessageType};
 
     use super::*;
     use crate::{
@@ -145,7 +143,8 @@ mod tests {
     async fn who_does_not_read_is_named_and_so_is_a_mailbox_without_room() {
         let presence = Presence::new(LIMITS, Default::default());
         let now = Moment::from_millis(5_000);
-        let (quick, slow, stuck) = (Identity::generate(), Identity::generate(), Identity::generate());
+        let (quick, slow, stuck) =
+            (Identity::generate(), Identity::generate(), Identity::generate());
         let sessions = [&quick, &slow, &stuck].map(session_of);
         for session in &sessions {
             presence.claim(session).await;

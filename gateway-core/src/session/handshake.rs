@@ -9,7 +9,9 @@ use conexus_plugin_api::{
     Agent, Point,
     host::{self, Event},
 };
-use conexus_protocol::{AgentId, Challenge, CloseReason, Envelope, ErrorCode, Subprotocol};
+use conexus_protocol::{
+    AgentId, AgentKey, Challenge, CloseReason, Envelope, ErrorCode, RefusalReason, Subprotocol,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, timeout_at},
@@ -30,6 +32,7 @@ use crate::{
     phase::Phase,
     presence::Claimed,
     voice::Complaint,
+    world::dismiss,
 };
 
 /// A session as its task holds it.
@@ -69,6 +72,9 @@ pub(crate) async fn register<S: AsyncRead + AsyncWrite + Unpin>(
         .await
         .map_err(|_| Unregistered::TimedOut)??;
     let (proven, id) = judge(core, &text, connection, nonce.as_ref())?;
+    if let Some(denial) = banned(core, proven.agent.key()) {
+        return Err(denied(&denial, id));
+    }
     // Now, since a policy may take its time: the newest proof wins, not the fastest decision.
     let session = core.next_session_id();
 
@@ -88,6 +94,10 @@ pub(crate) async fn register<S: AsyncRead + AsyncWrite + Unpin>(
     let handle = claim(core, session, agent, known, connection, now, lease).await?;
     handle.set_rates(rates);
     core.router.telemetry.sessions.registered(connection.subprotocol, false);
+    if let Some(denial) = banned(core, handle.agent.key()) {
+        // Banned meanwhile: whoever did so may not have found this session yet.
+        dismiss(&handle, CloseReason::Removed, &denial.text);
+    }
     core.router.observe(Point::Registered, || {
         let (agent, connection) = (handle.facts(), Some(Arc::clone(&handle.connection)));
         Event::Registered(Arc::new(host::Registered { agent, renewal: false, connection }))
@@ -97,6 +107,12 @@ pub(crate) async fn register<S: AsyncRead + AsyncWrite + Unpin>(
         wire.feed(Parcel::Reply(core.router.voice.say(handle.agent.as_str(), Some(&id), welcome)));
     }
     Ok(Registered { handle, nonce })
+}
+
+/// What a banned agent is told.
+pub(crate) fn banned(core: &Core, key: AgentKey) -> Option<Denial> {
+    let ban = core.bans.of(key, core.clock.now())?;
+    Some(Denial { reason: RefusalReason::Denied, text: ban.reason.into() })
 }
 
 /// Asks policy about a proof that holds.

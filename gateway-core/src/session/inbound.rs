@@ -19,6 +19,7 @@ use tracing::debug;
 use super::{
     active::{Active, Ended},
     facts,
+    handshake::banned,
     outbox::Arrival,
     proof::{Proven, Rejection, prove},
 };
@@ -240,7 +241,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             Ok(proven) => proven,
             Err(Rejection { complaint, .. }) => return self.answer(envelope, &complaint),
         };
-        let Proven { agent: _, metadata, credentials } = proven;
+        let Proven { agent, metadata, credentials } = proven;
+        if let Some(denial) = banned(&self.core, agent.key()) {
+            return self.answer(envelope, &Complaint::denial(&denial));
+        }
         let agent = facts::renewed(&self.handle.facts(), metadata);
         let (core, handle) = (Arc::clone(&self.core), Arc::clone(&self.handle));
         let id = envelope.id.clone().into_owned();

@@ -87,8 +87,7 @@ impl Page<'_> {
     ) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (labels, value) in rows {
-            labelled(&mut family, &labels)?
-                .encode_counter::<Labels<'_>, u64, f64>(&value, None)?;
+            labelled(&mut family, &labels)?.encode_counter::<Labels<'_>, u64, f64>(&value, None)?;
         }
         Ok(())
     }
@@ -128,8 +127,12 @@ impl Page<'_> {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
         for HistogramRow { labels, sum_seconds, buckets } in rows {
             let count = buckets.iter().map(|(_, count)| count).sum();
-            labelled(&mut family, &labels)?
-                .encode_histogram::<Labels<'_>>(sum_seconds, count, &buckets, None)?;
+            labelled(&mut family, &labels)?.encode_histogram::<Labels<'_>>(
+                sum_seconds,
+                count,
+                &buckets,
+                None,
+            )?;
         }
         Ok(())
     }

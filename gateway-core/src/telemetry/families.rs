@@ -39,15 +39,31 @@ fn about(core: &Core, status: &Status, page: &mut Page<'_>) -> fmt::Result {
     page.gauges("conexus_build_info", "The program; always 1", [(labels, 1.0)])?;
     let draining = core.phase() != Phase::Running;
     page.gauge("conexus_draining", "1 while the gateway is about to stop", flag(draining))?;
-    page.gauge("conexus_generation", "The generation of hooks that judges", num(status.generation.number))?;
+    page.gauge(
+        "conexus_generation",
+        "The generation of hooks that judges",
+        num(status.generation.number),
+    )?;
     page.gauge("conexus_agents", "Agents that are present", num(core.router.presence.online()))
 }
 
 fn connections(core: &Core, telemetry: &Telemetry, page: &mut Page<'_>) -> fmt::Result {
     let sessions = &telemetry.sessions;
-    page.gauge("conexus_connections", "Open connections of the public listener", num(sessions.connections()))?;
-    page.gauge("conexus_connections_limit", "limits.connections; 0 is none", num(core.settings.limits.connections))?;
-    page.counter("conexus_connections_accepted", "Connections accepted on the public listener", sessions.connections_accepted())?;
+    page.gauge(
+        "conexus_connections",
+        "Open connections of the public listener",
+        num(sessions.connections()),
+    )?;
+    page.gauge(
+        "conexus_connections_limit",
+        "limits.connections; 0 is none",
+        num(core.settings.limits.connections),
+    )?;
+    page.counter(
+        "conexus_connections_accepted",
+        "Connections accepted on the public listener",
+        sessions.connections_accepted(),
+    )?;
     page.counters(
         "conexus_connections_refused",
         "Connections that did not become a WebSocket, by reason",
@@ -59,20 +75,52 @@ fn connections(core: &Core, telemetry: &Telemetry, page: &mut Page<'_>) -> fmt::
         };
         sessions.in_state(state).map(label)
     });
-    page.gauges("conexus_sessions", "Upgraded connections, by state (handshake, active, leaving) and subprotocol", states)?;
-    page.counters("conexus_registrations", "Agents that registered", labelled("subprotocol", sessions.registrations()))?;
-    page.counters("conexus_registration_renewals", "Registrations that were renewed on their session", labelled("subprotocol", sessions.renewals()))?;
+    page.gauges(
+        "conexus_sessions",
+        "Upgraded connections, by state (handshake, active, leaving) and subprotocol",
+        states,
+    )?;
+    page.counters(
+        "conexus_registrations",
+        "Agents that registered",
+        labelled("subprotocol", sessions.registrations()),
+    )?;
+    page.counters(
+        "conexus_registration_renewals",
+        "Registrations that were renewed on their session",
+        labelled("subprotocol", sessions.renewals()),
+    )?;
     page.counters(
         "conexus_registrations_refused",
         "Upgraded connections that did not become a session, by reason",
         labelled("reason", sessions.registrations_refused.all()),
     )?;
-    page.counters("conexus_sessions_ended", "Sessions that ended, by reason", labelled("reason", sessions.ended.all()))?;
-    page.counter("conexus_takeovers", "Registrations that took their key over from an older session", sessions.takeovers())?;
+    page.counters(
+        "conexus_sessions_ended",
+        "Sessions that ended, by reason",
+        labelled("reason", sessions.ended.all()),
+    )?;
+    page.counter(
+        "conexus_takeovers",
+        "Registrations that took their key over from an older session",
+        sessions.takeovers(),
+    )?;
     page.counter("conexus_leases_lapsed", "Leases that ran out", sessions.lapses())?;
-    page.counter("conexus_leases_extended", "Lapsed leases that policy extended", sessions.leases_extended())?;
-    page.counter("conexus_bad_messages", "Malformed messages after REGISTER", sessions.bad_messages())?;
-    page.counter("conexus_rate_limited_messages", "Messages of any type over their agent's rate", sessions.rate_limited())
+    page.counter(
+        "conexus_leases_extended",
+        "Lapsed leases that policy extended",
+        sessions.leases_extended(),
+    )?;
+    page.counter(
+        "conexus_bad_messages",
+        "Malformed messages after REGISTER",
+        sessions.bad_messages(),
+    )?;
+    page.counter(
+        "conexus_rate_limited_messages",
+        "Messages of any type over their agent's rate",
+        sessions.rate_limited(),
+    )
 }
 
 fn messages(telemetry: &Telemetry, page: &mut Page<'_>) -> fmt::Result {
@@ -109,7 +157,10 @@ fn messages(telemetry: &Telemetry, page: &mut Page<'_>) -> fmt::Result {
     page.counters(
         "conexus_message_copies",
         "Copies that policy made beside the delivery, by outcome",
-        [(vec![("outcome", "delivered")], taps.delivered), (vec![("outcome", "dropped")], taps.dropped)],
+        [
+            (vec![("outcome", "delivered")], taps.delivered),
+            (vec![("outcome", "dropped")], taps.dropped),
+        ],
     )?;
     page.histograms(
         "conexus_message_latency_seconds",
@@ -144,13 +195,41 @@ fn latency(times: &Times) -> HistogramRow<'static> {
 
 fn queues(core: &Core, look: &Look, page: &mut Page<'_>) -> fmt::Result {
     let survey = &look.survey;
-    page.gauge("conexus_outbox_messages", "Messages that wait in all outboxes", num(survey.outbox_messages))?;
-    page.gauge("conexus_outbox_bytes", "Bytes that wait in all outboxes", num(survey.outbox_bytes))?;
-    page.gauge("conexus_outbox_messages_max", "Messages that wait in the fullest outbox", num(survey.deepest))?;
-    page.gauge("conexus_slow_readers", "Agents that do not take what is sent to them", num(survey.slow))?;
-    page.gauge("conexus_mailbox_agents", "Agents that are away and something waits for", num(survey.mailboxes))?;
-    page.gauge("conexus_mailbox_bytes", "Bytes that wait in mailboxes", num(core.router.presence.postroom.bytes()))?;
-    page.gauge("conexus_mailbox_bytes_limit", "mailbox.total_bytes", num(core.settings.mailbox.total_bytes))?;
+    page.gauge(
+        "conexus_outbox_messages",
+        "Messages that wait in all outboxes",
+        num(survey.outbox_messages),
+    )?;
+    page.gauge(
+        "conexus_outbox_bytes",
+        "Bytes that wait in all outboxes",
+        num(survey.outbox_bytes),
+    )?;
+    page.gauge(
+        "conexus_outbox_messages_max",
+        "Messages that wait in the fullest outbox",
+        num(survey.deepest),
+    )?;
+    page.gauge(
+        "conexus_slow_readers",
+        "Agents that do not take what is sent to them",
+        num(survey.slow),
+    )?;
+    page.gauge(
+        "conexus_mailbox_agents",
+        "Agents that are away and something waits for",
+        num(survey.mailboxes),
+    )?;
+    page.gauge(
+        "conexus_mailbox_bytes",
+        "Bytes that wait in mailboxes",
+        num(core.router.presence.postroom.bytes()),
+    )?;
+    page.gauge(
+        "conexus_mailbox_bytes_limit",
+        "mailbox.total_bytes",
+        num(core.settings.mailbox.total_bytes),
+    )?;
     page.gauge("conexus_mailboxes_full", "Mailboxes that have no room", num(survey.full))
 }
 
@@ -171,7 +250,10 @@ fn hooks(status: &Status, page: &mut Page<'_>) -> fmt::Result {
         }
     }
     let labels = |(point, of): &(&'_ str, &'_ HookStatus)| -> Vec<(String, String)> {
-        hook(of, point, &generation).into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+        hook(of, point, &generation)
+            .into_iter()
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect()
     };
     let labels: Vec<_> = entries.iter().map(labels).collect();
     let with = |index: usize, more: Option<(&'static str, &'static str)>| -> Labels<'_> {
@@ -191,22 +273,38 @@ fn hooks(status: &Status, page: &mut Page<'_>) -> fmt::Result {
         "conexus_hook_verdicts",
         "Verdicts of hooks",
         each().flat_map(|(index, (_, hook))| {
-            hook.counts.verdicts.iter().map(move |(verdict, count)| (with(index, Some(("verdict", *verdict))), *count))
+            hook.counts
+                .verdicts
+                .iter()
+                .map(move |(verdict, count)| (with(index, Some(("verdict", *verdict))), *count))
         }),
     )?;
     page.counters(
         "conexus_hook_faults",
         "Failures of hooks, by kind",
         each().flat_map(|(index, (_, hook))| {
-            hook.counts.faults.iter().map(move |(kind, count)| (with(index, Some(("kind", *kind))), *count))
+            hook.counts
+                .faults
+                .iter()
+                .map(move |(kind, count)| (with(index, Some(("kind", *kind))), *count))
         }),
     )?;
-    page.counters("conexus_hook_overruns", "Calls over their budget whose answer counted", each().map(|(index, (_, hook))| (with(index, None), hook.counts.overruns)))?;
-    page.counters("conexus_hook_slow_calls", "Calls over their warning threshold", each().map(|(index, (_, hook))| (with(index, None), hook.counts.slow)))?;
+    page.counters(
+        "conexus_hook_overruns",
+        "Calls over their budget whose answer counted",
+        each().map(|(index, (_, hook))| (with(index, None), hook.counts.overruns)),
+    )?;
+    page.counters(
+        "conexus_hook_slow_calls",
+        "Calls over their warning threshold",
+        each().map(|(index, (_, hook))| (with(index, None), hook.counts.slow)),
+    )?;
     page.gauges(
         "conexus_hook_breaker_open",
         "1 while a hook is quarantined",
-        each().map(|(index, (_, hook))| (with(index, None), flag(hook.breaker != BreakerState::Closed))),
+        each().map(|(index, (_, hook))| {
+            (with(index, None), flag(hook.breaker != BreakerState::Closed))
+        }),
     )?;
     page.gauges(
         "conexus_hook_counter",
@@ -235,30 +333,82 @@ fn policy(status: &Status, monitor: &Monitor, page: &mut Page<'_>) -> fmt::Resul
             (vec![("result", "rolled_back")], reloads.rolled_back),
         ],
     )?;
-    page.gauge("conexus_reload_refused", "1 while the last candidate for a generation was refused", flag(status.refusal.is_some()))?;
-    page.gauge("conexus_generations_alive", "Generations that have calls running or are kept", num(status.alive))?;
+    page.gauge(
+        "conexus_reload_refused",
+        "1 while the last candidate for a generation was refused",
+        flag(status.refusal.is_some()),
+    )?;
+    page.gauge(
+        "conexus_generations_alive",
+        "Generations that have calls running or are kept",
+        num(status.alive),
+    )?;
     let pools = [("decisions", &status.pool), ("chores", &status.chores)];
     let of = |pick: fn(&crate::hooks::PoolUsage) -> usize| {
         pools.map(|(pool, usage)| (vec![("pool", pool)], num(pick(usage))))
     };
-    page.gauges("conexus_hook_pool_threads", "Threads for calls that may block", of(|usage| usage.threads))?;
-    page.gauges("conexus_hook_pool_waiting", "Calls that wait for such a thread", of(|usage| usage.waiting))?;
-    page.gauges("conexus_hook_pool_lost", "Threads whose call was given up and has not come back", of(|usage| usage.lost))?;
-    page.gauge("conexus_decisions_deferred", "Verdicts that plugins have put off", num(status.deferred))?;
-    page.counter("conexus_observer_events_dropped", "Events that observers were not told, for want of room", status.observers_dropped)?;
-    page.counter("conexus_decisions_dropped", "Decisions that were not recorded, for want of room", status.decisions_dropped)?;
-    page.gauge("conexus_state_entries", "Entries of hooks' state, rate limits among them", num(status.state.entries))?;
-    page.gauge("conexus_state_bytes", "Bytes of keys and values of hooks' state", num(status.state.bytes))?;
-    page.counter("conexus_state_refusals", "Operations on hooks' state that were refused as full", status.state.refusals)
+    page.gauges(
+        "conexus_hook_pool_threads",
+        "Threads for calls that may block",
+        of(|usage| usage.threads),
+    )?;
+    page.gauges(
+        "conexus_hook_pool_waiting",
+        "Calls that wait for such a thread",
+        of(|usage| usage.waiting),
+    )?;
+    page.gauges(
+        "conexus_hook_pool_lost",
+        "Threads whose call was given up and has not come back",
+        of(|usage| usage.lost),
+    )?;
+    page.gauge(
+        "conexus_decisions_deferred",
+        "Verdicts that plugins have put off",
+        num(status.deferred),
+    )?;
+    page.counter(
+        "conexus_observer_events_dropped",
+        "Events that observers were not told, for want of room",
+        status.observers_dropped,
+    )?;
+    page.counter(
+        "conexus_decisions_dropped",
+        "Decisions that were not recorded, for want of room",
+        status.decisions_dropped,
+    )?;
+    page.gauge(
+        "conexus_state_entries",
+        "Entries of hooks' state, rate limits among them",
+        num(status.state.entries),
+    )?;
+    page.gauge(
+        "conexus_state_bytes",
+        "Bytes of keys and values of hooks' state",
+        num(status.state.bytes),
+    )?;
+    page.counter(
+        "conexus_state_refusals",
+        "Operations on hooks' state that were refused as full",
+        status.state.refusals,
+    )
 }
 
 fn log(monitor: &Monitor, look: &Look, page: &mut Page<'_>) -> fmt::Result {
-    page.counter("conexus_log_lines_dropped", "Lines of the log that nobody took", (monitor.lines_dropped)())?;
+    page.counter(
+        "conexus_log_lines_dropped",
+        "Lines of the log that nobody took",
+        (monitor.lines_dropped)(),
+    )?;
     let of = |kind: ProblemKind| {
         let count = look.overview.problems.iter().filter(|problem| problem.kind == kind).count();
         (vec![("kind", kind.name())], num(count))
     };
-    page.gauges("conexus_problems", "What is wrong right now, by kind; the dashboard names each", ProblemKind::ALL.map(of))
+    page.gauges(
+        "conexus_problems",
+        "What is wrong right now, by kind; the dashboard names each",
+        ProblemKind::ALL.map(of),
+    )
 }
 
 fn process(look: &Look, page: &mut Page<'_>) -> fmt::Result {
@@ -267,9 +417,17 @@ fn process(look: &Look, page: &mut Page<'_>) -> fmt::Result {
     page.gauge("process_resident_memory_bytes", "Resident memory", num(usage.resident_bytes))?;
     page.gauge("process_virtual_memory_bytes", "Virtual memory", num(usage.virtual_bytes))?;
     page.gauge("process_open_fds", "Open files", num(usage.open_fds))?;
-    page.gauge("process_max_fds", "Files that may be open; 0 where there is no limit", num(usage.max_fds))?;
+    page.gauge(
+        "process_max_fds",
+        "Files that may be open; 0 where there is no limit",
+        num(usage.max_fds),
+    )?;
     page.gauge("process_threads", "Threads", num(usage.threads))?;
-    page.gauge("process_start_time_seconds", "When the process started, since 1970", usage.started_at)
+    page.gauge(
+        "process_start_time_seconds",
+        "When the process started, since 1970",
+        usage.started_at,
+    )
 }
 
 /// What tokio's runtime tells of itself in its stable interface.
@@ -278,13 +436,26 @@ fn runtime(page: &mut Page<'_>) -> fmt::Result {
     let metrics = runtime.metrics();
     let workers = metrics.num_workers();
     page.gauge("conexus_runtime_workers", "Threads of the runtime", num(workers))?;
-    page.gauge("conexus_runtime_tasks", "Tasks of the runtime that are alive", num(metrics.num_alive_tasks()))?;
-    page.gauge("conexus_runtime_queue_depth", "Tasks that wait in the runtime's global queue", num(metrics.global_queue_depth()))?;
+    page.gauge(
+        "conexus_runtime_tasks",
+        "Tasks of the runtime that are alive",
+        num(metrics.num_alive_tasks()),
+    )?;
+    page.gauge(
+        "conexus_runtime_queue_depth",
+        "Tasks that wait in the runtime's global queue",
+        num(metrics.global_queue_depth()),
+    )?;
     #[cfg(target_has_atomic = "64")]
     {
-        let busy: f64 =
-            (0..workers).map(|worker| metrics.worker_total_busy_duration(worker).as_secs_f64()).sum();
-        page.seconds("conexus_runtime_busy_seconds", "Time that the runtime's threads were at work", busy)?;
+        let busy: f64 = (0..workers)
+            .map(|worker| metrics.worker_total_busy_duration(worker).as_secs_f64())
+            .sum();
+        page.seconds(
+            "conexus_runtime_busy_seconds",
+            "Time that the runtime's threads were at work",
+            busy,
+        )?;
     }
     Ok(())
 }

@@ -70,7 +70,8 @@ impl Monitor {
         let process = ProcessUsage::read();
         let counted = Counted::now(&core, &process);
         // Nothing has happened yet, and nothing is wrong.
-        let overview = overview(&core, &engine.status(), &Survey::default(), &process, [&counted; 2]);
+        let overview =
+            overview(&core, &engine.status(), &Survey::default(), &process, [&counted; 2]);
         let look = Arc::new(Look::new(Survey::default(), process, overview));
         let (looks, _) = watch::channel(look);
         Self { core, engine, lines_dropped, looks, past: Mutex::default() }
@@ -187,8 +188,7 @@ fn overview(
 
 fn rates(before: &Counted, now: &Counted, seconds: f64) -> Rates {
     #[expect(clippy::cast_precision_loss, reason = "what can happen within a second or so")]
-    let rate =
-        |now: u64, before: u64| per_second(now.saturating_sub(before) as f64, seconds);
+    let rate = |now: u64, before: u64| per_second(now.saturating_sub(before) as f64, seconds);
     Rates {
         received: rate(now.messages.received, before.messages.received),
         delivered: rate(now.messages.delivered, before.messages.delivered),

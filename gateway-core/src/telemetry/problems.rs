@@ -186,9 +186,7 @@ impl Problems {
                 continue;
             }
             let link = match kind {
-                ProblemKind::SlowReader | ProblemKind::MailboxFull
-                    if key.1.starts_with("did:") =>
-                {
+                ProblemKind::SlowReader | ProblemKind::MailboxFull if key.1.starts_with("did:") => {
                     format!("{}/{}", kind.page(), key.1)
                 }
                 _ => kind.page().to_owned(),

@@ -24,10 +24,11 @@ impl ProcessUsage {
         let Ok(process) = Process::myself() else { return Self::default() };
         let Ok(stat) = process.stat() else { return Self::default() };
         let ticks = procfs::ticks_per_second();
-        let max_fds = process.limits().ok().and_then(|limits| match limits.max_open_files.soft_limit {
-            procfs::process::LimitValue::Value(limit) => Some(limit),
-            procfs::process::LimitValue::Unlimited => None,
-        });
+        let max_fds =
+            process.limits().ok().and_then(|limits| match limits.max_open_files.soft_limit {
+                procfs::process::LimitValue::Value(limit) => Some(limit),
+                procfs::process::LimitValue::Unlimited => None,
+            });
         let booted = procfs::boot_time_secs().unwrap_or_default();
         Self {
             cpu_seconds: seconds(stat.utime + stat.stime, ticks),

@@ -57,11 +57,10 @@ const ENDS: [&str; 11] = [
 ];
 
 /// Why an upgraded connection did not become a session.
-const REGISTRATION_REFUSALS: [&str; 9] = [
+const REGISTRATION_REFUSALS: [&str; 8] = [
     "malformed",
     "not_authenticated",
     "denied",
-    "banned",
     "timeout",
     "superseded",
     "stopping",

@@ -1,0 +1,37 @@
+//! The end: a graceful stop.
+
+use axum::{Json, extract::State, http::StatusCode};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::state::AdminState;
+use crate::core::millis;
+
+pub(super) fn router() -> OpenApiRouter<AdminState> {
+    OpenApiRouter::new().routes(routes!(drain))
+}
+
+/// The stop has begun.
+#[derive(Serialize, ToSchema)]
+struct Draining {
+    /// How long it may take (`server.drain_timeout`).
+    within_ms: u64,
+}
+
+/// Stop the gateway gracefully, as SIGTERM does
+///
+/// New sessions are refused, what is queued is written, agents are told when to come back; then the
+/// process ends. This API answers until then.
+#[utoipa::path(
+    post,
+    path = "/api/v1/drain",
+    operation_id = "drain",
+    tag = "node",
+    responses((status = 202, body = Draining))
+)]
+async fn drain(State(state): State<AdminState>) -> (StatusCode, Json<Draining>) {
+    state.drain.cancel();
+    let within_ms = millis(state.core.settings.server.drain_timeout);
+    (StatusCode::ACCEPTED, Json(Draining { within_ms }))
+}
