@@ -9,6 +9,7 @@ mod support;
 
 mod bad_input;
 mod crowd;
+mod dashboard;
 mod decisions;
 mod delivery;
 mod foreign;

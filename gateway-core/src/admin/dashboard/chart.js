@@ -70,7 +70,7 @@ export class Chart {
     // One line needs no legend; its name is the chart's.
     const alone = this.#lines.length === 1 && h('span.unseen', {}, this.#lines[0].name);
     const when = h('span.when.soft', {}, 'now');
-    const legend = h('div.legend', {}, this.#lines.map(({ name, tone }, index) => h('span.entry', {}, alone || [sample(tone), h('span', {}, name)], values[index])), when);
+    const legend = h('div.legend', {}, this.#lines.map(({ name, tone }, index) => h('span.entry', {}, alone || [sample(tone), h('span', {}, name)], values[index])));
     const plot = h('div.plot', { tabindex: '0', role: 'slider', 'aria-label': `${this.#title}, over time`, 'aria-valuemin': '0' }, svg);
     const summary = h('p.unseen');
     this.#parts = { grid, paths, cursor, svg, values, when, plot, summary };
@@ -79,7 +79,7 @@ export class Chart {
     plot.addEventListener('blur', () => this.#point(null));
     plot.addEventListener('focus', () => this.#point(this.#series.at_ms.length - 1));
     plot.addEventListener('keydown', (event) => this.#key(event));
-    return h('figure.chart', {}, h('figcaption', {}, h('h2', {}, this.#title), h('span.unit.soft', {}, unit)), legend, plot, summary);
+    return h('figure.chart', {}, h('figcaption', {}, h('h2', {}, this.#title), h('span.unit.soft', {}, unit), when), legend, plot, summary);
   }
 
   show(series) {
