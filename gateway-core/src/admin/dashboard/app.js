@@ -1,6 +1,7 @@
 // The frame around the pages: which page is shown, how fresh it is, and the beat by which all is
 // drawn, once a second.
 
+import { forgetToken, hasToken } from './api.js';
 import { tick as tickTimes } from './clock.js';
 import { fill, h, setText } from './dom.js';
 import { clockTime, duration } from './format.js';
@@ -89,6 +90,7 @@ function drawHead() {
   const { overview } = live;
   const node = overview?.node;
   setText(byId('node'), node ? [node.id, `v${node.version}`, node.phase === 'running' ? '' : node.phase, whoAmI().name ?? ''].filter(Boolean).join(' · ') : '');
+  byId('forget').hidden = !(whoAmI().tokens_required && hasToken());
   drawState();
   showProblems(overview);
   titleTab();
@@ -96,9 +98,9 @@ function drawHead() {
 
 /** `state`: how fresh the page is, by picture and word. */
 function drawState() {
-  const silent = live.heardAt !== null && Date.now() - live.heardAt > STALE_AFTER_MS;
+  const silent = live.heardAt !== null && Date.now() - Math.max(live.heardAt, live.upAt) > STALE_AFTER_MS;
   const down = live.link === 'down' || (live.link === 'up' && silent);
-  const state = down ? 'down' : paused() !== null ? 'paused' : live.heardAt === null ? 'connecting' : 'up';
+  const state = down ? 'down' : paused() !== null ? 'paused' : live.heardAt === null || live.link === 'connecting' ? 'connecting' : 'up';
   const since = live.downSince ?? live.heardAt ?? Date.now();
   const text = {
     down: `Not connected since ${clockTime(since)}`,
@@ -170,6 +172,7 @@ async function start() {
   drawHead();
   byId('pause').addEventListener('click', togglePause);
   byId('theme').addEventListener('click', () => { window.conexusTheme.next(); drawTheme(); });
+  byId('forget').addEventListener('click', () => { forgetToken(); location.reload(); });
   byId('skip').addEventListener('click', (event) => { event.preventDefault(); byId('main').focus(); });
   onPause(() => { drawPause(); view?.touch(); beat(); });
   addEventListener('hashchange', () => open());

@@ -41,6 +41,16 @@ export function fill(element, ...children) {
   return element;
 }
 
+const drawn = new WeakMap();
+
+/** Builds what is in an element anew only when what it shows has changed: it may hold the focus. */
+export function refill(element, shown, build) {
+  const state = JSON.stringify(shown) ?? '';
+  if (drawn.get(element) === state) return;
+  drawn.set(element, state);
+  fill(element, build());
+}
+
 /** Sets a text only where it differs: an unchanged one costs no layout, and keeps a selection. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;

@@ -27,6 +27,8 @@ export const live = {
   downSince: null,
   why: '',
   retryAt: 0,
+  /** When the link came up, by this machine's clock. */
+  upAt: 0,
   /** When the overview last came, by this machine's clock. */
   heardAt: null,
 };
@@ -50,6 +52,7 @@ function setLink(link, { why = '', retryAt = 0 } = {}) {
   Object.assign(live, { link, why, retryAt });
   if (link === 'down') live.downSince ??= live.heardAt ?? Date.now();
   else live.downSince = null;
+  if (link === 'up') live.upAt = Date.now();
   // After a gap the columns have a hole; the gateway remembers what they missed.
   if (link === 'up' && was === 'down') loadSeries();
   tell('link', live.link);

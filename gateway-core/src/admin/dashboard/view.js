@@ -43,10 +43,10 @@ export class View {
     draw();
   }
 
-  /** Something else than an event changed what is to be seen. */
+  /** The operator changed what is to be seen, which is shown even on a page that holds still. */
   touch() {
-    this.#dirty = true;
-    this.tick();
+    this.#dirty = false;
+    this.#drawing.forEach((draw) => draw());
   }
 
   tick() {
@@ -55,10 +55,14 @@ export class View {
     this.#drawing.forEach((draw) => draw());
   }
 
-  /** Repeats a request while somebody looks. */
+  /** Repeats a request while somebody looks, one at a time. */
   every(seconds, refresh) {
-    const timer = setInterval(() => {
-      if (paused() === null && !document.hidden) refresh();
+    let busy = false;
+    const timer = setInterval(async () => {
+      if (busy || paused() !== null || document.hidden) return;
+      busy = true;
+      await refresh();
+      busy = false;
     }, seconds * 1000);
     this.signal.addEventListener('abort', () => clearInterval(timer));
   }

@@ -4,7 +4,7 @@
 import { agentPath, get, post, remove } from '../api.js';
 import { ago, at, until } from '../clock.js';
 import { ask } from '../dialog.js';
-import { fill, h } from '../dom.js';
+import { fill, h, refill } from '../dom.js';
 import { bytes, count, duration, micros, shortDid } from '../format.js';
 import { agentLink, attempt, badge, copyButton, empty, facts, foreign, heading, operateButton, operateNote, panel } from '../parts.js';
 import { href } from '../router.js';
@@ -20,15 +20,13 @@ export function agentPage(view, did) {
   const messages = [];
   const list = new Table({ label: 'Messages as they pass', columns: messageColumns(did), key: ({ key }) => key, none: 'None since this page was opened.' });
   const history = new Table({ label: 'History', columns: historyColumns(false), key: ({ at_ms: at, kind, session }) => `${at} ${kind} ${session}`, none: 'Nothing is remembered.' });
-  let drawn = '';
+  const top = h('div');
   const load = () => view.load(body, (signal) => get(agentPath(did), {}, signal), show);
   const show = (agent) => {
     history.show(agent.history ?? []);
-    // Buttons and lists are only rebuilt when something changed, so that they can be clicked.
-    const now = JSON.stringify([agent.present, agent.banned, agent.capabilities, agent.attributes, agent.labels]);
-    if (now !== drawn) fill(body, frame(agent, said, load), history.panel, list.panel);
-    drawn = now;
-    fill(body.querySelector('.agent-facts'), facts(about(agent)));
+    if (!history.panel.isConnected) fill(body, top, history.panel, list.panel);
+    refill(top, [agent.present, agent.banned, agent.capabilities, agent.attributes, agent.labels], () => frame(agent, said, load));
+    refill(top.querySelector('.agent-facts'), agent, () => facts(about(agent)));
   };
   history.panel = panel('History', history.element);
   list.panel = panel('Messages as they pass', h('p.soft', {}, 'Both directions, while this page is open; payloads are never shown.'), list.element);

@@ -3,7 +3,7 @@
 import { get, post } from '../api.js';
 import { ago } from '../clock.js';
 import { ask } from '../dialog.js';
-import { fill, h } from '../dom.js';
+import { fill, h, refill } from '../dom.js';
 import { bytes, count, micros, plural } from '../format.js';
 import { icon } from '../icons.js';
 import { attempt, badge, copyButton, empty, facts, foreign, heading, operateButton, operateNote, panel, reasonList } from '../parts.js';
@@ -22,10 +22,10 @@ export function hooksPage(view, query, pointedAt) {
   const tables = new Map();
   const load = () => view.load(chains, (signal) => get('/api/v1/hooks', {}, signal), show);
   const show = (status) => {
-    fill(generations, about(status));
-    fill(refusal, refused(status.refusal));
+    refill(generations, [status.generation, status.former, status.alive], () => about(status));
+    refill(refusal, status.refusal, () => refused(status.refusal));
     showChains(chains, tables, status.chains, pointedAt, (row) => changeMode(row, status.chains, said, load));
-    fill(rest, machinery(status));
+    refill(rest, [status.pool, status.chores, status.deferred, status.observers_dropped, status.decisions_dropped, status.state], () => machinery(status));
     counters.show(status.metrics ?? []);
   };
   view.root.append(heading('Hooks'), said,

@@ -2,7 +2,7 @@
 
 import { Chart, sample } from '../chart.js';
 import { ago } from '../clock.js';
-import { fill, h, setText } from '../dom.js';
+import { h, refill, setText } from '../dom.js';
 import { bytes, bytesShort, compact, count, decimal, micros, microsShort, rate } from '../format.js';
 import { live } from '../live.js';
 import { facts, heading, panel } from '../parts.js';
@@ -24,7 +24,7 @@ export function overviewPage(view) {
     numbers.forEach(({ show }) => show(overview));
     charts.forEach((chart) => chart.show(series));
     account.show(overview);
-    fill(process, about(overview));
+    refill(process, [overview.node, overview.sessions, overview.process.open_fds, overview.mailbox], () => about(overview));
   });
 }
 
