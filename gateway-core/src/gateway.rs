@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use conexus_protocol::{Identity, RefusalReason};
+use conexus_protocol::{AgentKey, Identity, RefusalReason};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -133,6 +133,14 @@ impl Gateway {
             },
         )));
         let router = Arc::clone(&core.router);
+        let _events = AbortOnDropHandle::new(tokio::spawn(async move {
+            let spell = |key: AgentKey| match router.presence.holder(key) {
+                Some(session) => session.agent.as_str().to_owned(),
+                None => key.did(),
+            };
+            router.telemetry.hub.serve(spell).await;
+        }));
+        let router = Arc::clone(&core.router);
         let _expiry =
             AbortOnDropHandle::new(tokio::spawn(async move { router.expire_mail().await }));
         let stopping = async {
@@ -206,7 +214,7 @@ fn core(
     local_addr: SocketAddr,
 ) -> Core {
     let clock = Clock::start();
-    let telemetry = Arc::new(Telemetry::default());
+    let telemetry = Arc::new(Telemetry::new(&settings.telemetry));
     let mailbox = &settings.mailbox;
     let limits = MailboxLimits {
         messages_per_agent: mailbox.messages_per_agent,

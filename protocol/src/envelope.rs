@@ -51,6 +51,8 @@ pub struct Envelope<'a> {
     signature_member: Range<usize>,
     /// The value of `timestamp`.
     timestamp_value: Option<Range<usize>>,
+    /// The value of `traceparent`, where it is a string; else empty, as no value is.
+    traceparent: Range<usize>,
 }
 
 impl<'a> Envelope<'a> {
@@ -113,6 +115,7 @@ impl<'a> Envelope<'a> {
 
         // Of an unknown member no type is asked.
         let audience = members.string(members.audience, "audience").ok().flatten();
+        let traceparent = members.traceparent.filter(|member| member.kind == Kind::String);
         Ok(Self {
             id,
             correlation_id,
@@ -122,6 +125,7 @@ impl<'a> Envelope<'a> {
             kind,
             signature,
             audience: audience.filter(|_| kind == MessageType::Register),
+            traceparent: traceparent.map_or(0..0, |member| member.value.clone()),
             text,
             rules,
             canonical,
@@ -172,6 +176,15 @@ impl<'a> Envelope<'a> {
     #[must_use]
     pub fn is_signed(&self) -> bool {
         !self.signature.is_empty()
+    }
+
+    /// The envelope member `traceparent`, where it is a string, as it is. To the protocol it is a
+    /// member like any other unknown one; it names the trace that the message is part of to whoever
+    /// traces (W3C Trace Context).
+    #[must_use]
+    pub fn traceparent(&self) -> Option<Cow<'a, str>> {
+        let value = self.traceparent.clone();
+        (!value.is_empty()).then(|| crate::json::string::decode(&self.text[value]))
     }
 
     /// The bytes under the signature: canonical JSON of the message without it.
@@ -255,6 +268,7 @@ struct Members<'a, 'i> {
     version: Option<&'i Member<'a>>,
     signature: Option<&'i Member<'a>>,
     audience: Option<&'i Member<'a>>,
+    traceparent: Option<&'i Member<'a>>,
 }
 
 impl<'a, 'i> Members<'a, 'i> {
@@ -271,6 +285,7 @@ impl<'a, 'i> Members<'a, 'i> {
             version: None,
             signature: None,
             audience: None,
+            traceparent: None,
         };
         for member in members {
             let place = match &*member.name {
@@ -284,6 +299,7 @@ impl<'a, 'i> Members<'a, 'i> {
                 "version" => &mut found.version,
                 "signature" => &mut found.signature,
                 "audience" => &mut found.audience,
+                "traceparent" => &mut found.traceparent,
                 _ => continue,
             };
             *place = Some(member);
@@ -420,6 +436,25 @@ mod tests {
         let error = envelope.payload::<Offer>().unwrap_err();
         assert_eq!(error.to_string(), "wrong_type:payload");
         assert_eq!(error.id.as_deref(), Some(&*envelope.id));
+    }
+
+    #[test]
+    fn a_traceparent_is_an_unknown_member_that_can_be_asked_for() {
+        let identity = Identity::from_seed(&[1; 32]);
+        let rest = r#""from":"a","id":"1","payload":{},"to":"b""#;
+        let signed = format!(r#"{{{rest},"traceparent":"00-x","type":"PING"}}"#);
+        let signature = identity.sign(signed.as_bytes());
+        let text =
+            format!(r#"{{"signature":"{signature}",{rest},"type":"PING","traceparent":"00-x"}}"#);
+        let envelope = Envelope::parse(&text, Rules::V1_STRICT).unwrap();
+        assert!(matches!(envelope.traceparent(), Some(Cow::Borrowed("00-x"))));
+        envelope.verify(identity.id().public_key()).unwrap();
+        for other in ["null", "7", "[]", r#"{"a":"b"}"#] {
+            let text = text.replace(r#""00-x""#, other);
+            let envelope = Envelope::parse(&text, Rules::V1_STRICT).unwrap();
+            assert_eq!(envelope.traceparent(), None, "{other}");
+            assert!(envelope.verify(identity.id().public_key()).is_err());
+        }
     }
 
     #[test]

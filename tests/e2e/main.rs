@@ -25,4 +25,5 @@ mod reload;
 mod rulings;
 mod sdk;
 mod stopping;
+mod tracing;
 mod world;

@@ -142,7 +142,6 @@ impl Audit {
     }
 
     /// From now on `listener` is told of every entry, and must not wait. Set once.
-    #[expect(dead_code, reason = "for the stream of events")]
     pub(crate) fn on_entry(&self, listener: Listener) {
         let _ = self.listener.set(listener);
     }

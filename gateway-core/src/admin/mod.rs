@@ -12,9 +12,11 @@ mod audit;
 mod audit_trail;
 mod bans;
 mod drain;
+mod events;
 mod extract;
 mod fault;
 mod guard;
+mod history;
 mod hooks;
 mod listener;
 mod log;
@@ -59,6 +61,8 @@ fn api() -> OpenApiRouter<AdminState> {
         .merge(drain::router())
         .merge(nodes::router())
         .merge(audit_trail::router())
+        .merge(history::router())
+        .merge(events::router())
 }
 
 /// What anybody may have who reaches the listener: nothing that has data in it.

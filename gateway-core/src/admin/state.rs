@@ -25,7 +25,7 @@ use crate::{
     hooks::{Engine, LogGate},
     log_level::LogLevel,
     reload::Reloader,
-    telemetry::{exposition::Exposition, monitor::Monitor},
+    telemetry::{events::Topic, exposition::Exposition, monitor::Monitor},
 };
 
 /// Asks for a graceful stop, as SIGTERM does.
@@ -80,6 +80,8 @@ impl AdminState {
         let Parts { gateway, reloader, log, lines_dropped, drain } = parts;
         let (core, engine) = (gateway.core(), Arc::clone(reloader.engine()));
         let monitor = Arc::new(Monitor::new(Arc::clone(&core), engine, lines_dropped));
+        let (audit, telemetry) = (Audit::default(), Arc::clone(&core.router.telemetry));
+        audit.on_entry(Box::new(move |entry| telemetry.hub.publish(Topic::Audit, &[], entry)));
         Self(Arc::new(Shared {
             core,
             exposition: Exposition::new(Arc::clone(&monitor)),
@@ -87,7 +89,7 @@ impl AdminState {
             reloader,
             log,
             drain,
-            audit: Audit::default(),
+            audit,
             open,
             denied: Denied::default(),
             actions: openapi::operations(description),

@@ -255,6 +255,9 @@ sections! {
         /// At this size the file is renamed to end in ".1", replacing an older one, and begun anew.
         #[serde(with = "units::size")]
         decision_log_bytes: usize = 256 * MIB, Kind::size(64 * KIB, 1024 * 1024 * MIB);
+        /// Registrations, renewals and ends of sessions that are remembered for GET /api/v1/history,
+        /// and a quarter as many refused registrations; 0 remembers none.
+        history: usize = 10_000, Kind::count(0, 10_000_000);
     }
 
     /// The log, which goes to standard error.

@@ -247,8 +247,11 @@ mod tests {
     fn records_are_lines_of_json_and_full_files_are_put_aside() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("decisions.jsonl");
-        let settings =
-            TelemetrySettings { decision_log: Some(path.clone()), decision_log_bytes: 200 };
+        let settings = TelemetrySettings {
+            decision_log: Some(path.clone()),
+            decision_log_bytes: 200,
+            ..TelemetrySettings::default()
+        };
         let recorder = Recorder::open(&settings).unwrap().unwrap();
         for n in 0..4 {
             recorder.record(record(n));

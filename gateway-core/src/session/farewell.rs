@@ -26,7 +26,7 @@ use super::{
     outbox::Parcel,
     wire::{LINGER, Wire},
 };
-use crate::{core::Core, phase::Phase, voice::Complaint};
+use crate::{core::Core, phase::Phase, telemetry::history::HistoryKind, voice::Complaint};
 
 /// How long a frame that was begun may take to be finished before the socket is given up.
 const FRAME_PATIENCE: Duration = Duration::from_millis(250);
@@ -104,7 +104,13 @@ impl Ending {
     pub(super) const BROKEN: Self = Self { word: "broken", code: None, before: None };
 
     pub(super) fn announce(self, core: &Core, session: &SessionHandle) {
-        core.router.telemetry.sessions.ended.count(self.word);
+        let telemetry = &core.router.telemetry;
+        telemetry.sessions.ended.count(self.word);
+        let kind = match self.before {
+            Some(Point::Replaced) => HistoryKind::Replaced,
+            _ => HistoryKind::Left,
+        };
+        telemetry.happened(kind, session, Some(self.word), self.code);
         let agent = || session.facts();
         let connection = || Some(Arc::clone(&session.connection));
         if let Some(point) = self.before {

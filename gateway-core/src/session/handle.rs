@@ -21,7 +21,11 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::outbox::Outbox;
-use crate::{clock::Moment, config::RateClass, telemetry::Telemetry};
+use crate::{
+    clock::Moment,
+    config::RateClass,
+    telemetry::{Telemetry, trace::TraceSeed},
+};
 
 /// Tells one session from another, also of the same key, for as long as the gateway runs. A
 /// greater one was proven later.
@@ -46,6 +50,8 @@ pub(crate) struct SessionHandle {
     pub(crate) outbox: Outbox,
     /// Where its messages are counted.
     pub(crate) telemetry: Arc<Telemetry>,
+    /// What the trace ids of its messages are made of.
+    pub(crate) trace: TraceSeed,
     /// How many of its messages wait in mailboxes.
     pub(crate) held: AtomicUsize,
     facts: ArcSwap<Agent>,
@@ -83,6 +89,7 @@ impl SessionHandle {
             connected_at: now,
             outbox,
             telemetry,
+            trace: TraceSeed::generate(),
             held: AtomicUsize::new(0),
             facts: ArcSwap::new(facts),
             rates: Mutex::new(None),

@@ -31,6 +31,10 @@ use crate::{
     hooks::{Admission, Denial},
     phase::Phase,
     presence::Claimed,
+    telemetry::{
+        events::now_ms,
+        history::{HistoryEntry, HistoryKind},
+    },
     voice::Complaint,
     world::dismiss,
 };
@@ -83,7 +87,9 @@ pub(crate) async fn register<S: AsyncRead + AsyncWrite + Unpin>(
     let known = facts::proven(core, session, &agent, metadata, connection, now);
     let admission = match admission(core, &known, credentials, connection).await {
         Ok(admission) => admission,
-        Err(denial) => return Err(denied(&denial, id)),
+        Err(denial) => {
+            return Err(noted(core, connection, &known.did, denied(&denial, id)));
+        }
     };
     if core.phase() != Phase::Running {
         return Err(Unregistered::Stopping);
@@ -93,7 +99,9 @@ pub(crate) async fn register<S: AsyncRead + AsyncWrite + Unpin>(
     let known = facts::admitted(&core.settings, known, admission);
     let handle = claim(core, session, agent, known, connection, now, lease).await?;
     handle.set_rates(rates);
-    core.router.telemetry.sessions.registered(connection.subprotocol, false);
+    let telemetry = &core.router.telemetry;
+    telemetry.sessions.registered(connection.subprotocol, false);
+    telemetry.happened(HistoryKind::Registered, &handle, None, None);
     if let Some(denial) = banned(core, handle.agent.key()) {
         // Banned meanwhile: whoever did so may not have found this session yet.
         dismiss(&handle, CloseReason::Removed, &denial.text);
@@ -193,8 +201,36 @@ fn judge(
     let id = envelope.id.clone().into_owned();
     match prove(core, &envelope, connection.subprotocol, nonce) {
         Ok(proven) => Ok((proven, id)),
-        Err(rejection) => Err(Unregistered::Rejected { rejection, in_reply_to: Some(id) }),
+        Err(rejection) => {
+            let rejected = Unregistered::Rejected { rejection, in_reply_to: Some(id) };
+            Err(noted(core, connection, &envelope.from, rejected))
+        }
     }
+}
+
+/// Notes for later that a registration in an agent's name was refused.
+fn noted(
+    core: &Core,
+    connection: &Connection,
+    did: &str,
+    unregistered: Unregistered,
+) -> Unregistered {
+    if let Unregistered::Rejected { rejection, .. } = &unregistered
+        && let Ok(key) = AgentKey::parse_did(did)
+    {
+        core.router.telemetry.note(HistoryEntry {
+            at_ms: now_ms(),
+            kind: HistoryKind::Refused,
+            did: did.to_owned(),
+            session: None,
+            address: connection.peer.to_string(),
+            subprotocol: connection.subprotocol.as_str().to_owned(),
+            reason: Some(rejection.complaint.message.clone()),
+            code: Some(rejection.close.code()),
+            key,
+        });
+    }
+    unregistered
 }
 
 fn denied(denial: &Denial, id: String) -> Unregistered {

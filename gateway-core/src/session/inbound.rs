@@ -28,7 +28,7 @@ use crate::{
     config::{RateClass, RoutedSignatures, Settings},
     hooks::{Admission, Decision, Ruling},
     router::LastTarget,
-    telemetry::events::Passing,
+    telemetry::{events::Passing, history::HistoryKind},
     voice::Complaint,
 };
 
@@ -270,8 +270,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                     let lease = facts::lease(&core.settings, &admission);
                     handle.set_rates(admission.rate_class.as_ref().map(|(_, rates)| *rates));
                     let agent = facts::admitted(&core.settings, agent, admission);
-                    core.router.telemetry.sessions.registered(subprotocol, true);
+                    let telemetry = &core.router.telemetry;
+                    telemetry.sessions.registered(subprotocol, true);
                     handle.set_facts(Arc::clone(&agent));
+                    telemetry.happened(HistoryKind::Renewed, &handle, None, None);
                     handle.extend_lease(core.clock.now().after(lease));
                     core.router.observe(Point::Registered, || {
                         let connection = Some(Arc::clone(&handle.connection));

@@ -185,7 +185,7 @@ fn latency(times: &Times) -> HistogramRow<'static> {
         match BOUNDS.get(index) {
             Some(bound) if !shown(*bound) => {}
             bound => {
-                let bound = bound.map_or(f64::MAX, |micros| num::<u64>(*micros) / 1e6);
+                let bound = bound.map_or(f64::INFINITY, |micros| num::<u64>(*micros) / 1e6);
                 buckets.push((bound, std::mem::take(&mut below)));
             }
         }
@@ -318,7 +318,7 @@ fn hooks(status: &Status, page: &mut Page<'_>) -> fmt::Result {
 }
 
 fn hook_buckets(counts: &[u64]) -> Vec<(f64, u64)> {
-    let bounds = HOOK_BUCKETS.iter().map(|micros| num::<u64>(*micros) / 1e6).chain([f64::MAX]);
+    let bounds = HOOK_BUCKETS.iter().map(|micros| num::<u64>(*micros) / 1e6).chain([f64::INFINITY]);
     bounds.zip(counts.iter().copied()).collect()
 }
 

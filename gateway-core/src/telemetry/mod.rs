@@ -7,12 +7,15 @@ pub(crate) mod events;
 pub(crate) mod exposition;
 mod families;
 mod findings;
+mod flow;
 pub(crate) mod histogram;
+pub(crate) mod history;
 pub(crate) mod monitor;
 pub(crate) mod overview;
 pub(crate) mod problems;
 mod process;
 pub(crate) mod sessions;
+pub(crate) mod trace;
 
 use std::{
     sync::{
@@ -24,8 +27,8 @@ use std::{
 
 use conexus_protocol::MessageType;
 
-use self::{events::Hub, histogram::Histogram, sessions::Sessions};
-use crate::{accounting::Accounting, striped::Striped};
+use self::{events::Hub, histogram::Histogram, history::History, sessions::Sessions};
+use crate::{accounting::Accounting, config::TelemetrySettings, striped::Striped};
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -36,6 +39,7 @@ pub(crate) struct Telemetry {
     traffic: Striped<Traffic>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) hub: Hub,
+    pub(crate) history: History,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +49,10 @@ struct Traffic {
 }
 
 impl Telemetry {
+    pub(crate) fn new(settings: &TelemetrySettings) -> Self {
+        Self { history: History::new(settings.history), ..Self::default() }
+    }
+
     /// The kernel has the last byte of a message.
     pub(crate) fn delivered(&self, kind: MessageType, took: Option<Duration>) {
         self.messages.delivered(kind);

@@ -5,14 +5,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use conexus_protocol::Timestamp;
 use parking_lot::Mutex;
-use tokio::{
-    sync::watch,
-    time::{Instant, MissedTickBehavior, interval},
-};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{
+    events::Topic,
     findings::{Evidence, Findings},
     histogram::Times,
     overview::{
@@ -41,8 +40,6 @@ pub(crate) struct Look {
     pub(crate) survey: Survey,
     pub(crate) process: ProcessUsage,
     pub(crate) overview: Overview,
-    /// The overview as JSON, as all who listen get it.
-    pub(crate) json: Arc<str>,
 }
 
 /// See the [module](self).
@@ -50,7 +47,7 @@ pub(crate) struct Monitor {
     pub(crate) core: Arc<Core>,
     pub(crate) engine: Arc<Engine>,
     pub(crate) lines_dropped: LinesDropped,
-    looks: watch::Sender<Arc<Look>>,
+    latest: ArcSwap<Look>,
     past: Mutex<Past>,
 }
 
@@ -72,19 +69,14 @@ impl Monitor {
         // Nothing has happened yet, and nothing is wrong.
         let overview =
             overview(&core, &engine.status(), &Survey::default(), &process, [&counted; 2]);
-        let look = Arc::new(Look::new(Survey::default(), process, overview));
-        let (looks, _) = watch::channel(look);
-        Self { core, engine, lines_dropped, looks, past: Mutex::default() }
+        let look = Look { survey: Survey::default(), process, overview };
+        let latest = ArcSwap::from_pointee(look);
+        Self { core, engine, lines_dropped, latest, past: Mutex::default() }
     }
 
     /// The last look, a second old at most while it [runs](Self::run).
     pub(crate) fn latest(&self) -> Arc<Look> {
-        Arc::clone(&self.looks.borrow())
-    }
-
-    /// Every look from now on.
-    pub(crate) fn looks(&self) -> watch::Receiver<Arc<Look>> {
-        self.looks.subscribe()
+        self.latest.load_full()
     }
 
     /// The last minutes, for charts.
@@ -119,16 +111,9 @@ impl Monitor {
             now_ms: overview.at_ms,
         });
         self.past.lock().keep(&overview);
-        self.looks.send_replace(Arc::new(Look::new(survey, process, overview)));
+        core.router.telemetry.hub.publish(Topic::Overview, &[], &overview);
+        self.latest.store(Arc::new(Look { survey, process, overview }));
         counted
-    }
-}
-
-impl Look {
-    fn new(survey: Survey, process: ProcessUsage, overview: Overview) -> Self {
-        // It has no map with other keys than texts, and no number that JSON lacks.
-        let json = serde_json::to_string(&overview).unwrap_or_default().into();
-        Self { survey, process, overview, json }
     }
 }
 
