@@ -1,7 +1,7 @@
 // One agent: what it is, what waits for it, what became of its sessions and messages; and the
 // handles: disconnect, ban.
 
-import { agentPath, get, post, remove } from '../api.js';
+import { agentPath, get, post } from '../api.js';
 import { ago, at, until } from '../clock.js';
 import { ask } from '../dialog.js';
 import { fill, h, refill } from '../dom.js';
@@ -9,6 +9,7 @@ import { bytes, count, duration, micros, shortDid } from '../format.js';
 import { agentLink, attempt, badge, copyButton, empty, facts, foreign, heading, operateButton, operateNote, panel } from '../parts.js';
 import { href } from '../router.js';
 import { Table } from '../table.js';
+import { lift } from './bans.js';
 import { historyColumns } from './history.js';
 
 const REFRESH_SECONDS = 3;
@@ -58,7 +59,7 @@ function frame(agent, said, load) {
       present ? badge('present', 'fine') : badge('not here', 'quiet'),
       banned && badge('banned', 'critical'),
       present && operateButton('Disconnect …', () => disconnect(did, act), 'danger'),
-      banned ? operateButton('Lift the ban …', () => unban(did, act)) : operateButton('Ban …', () => ban(did, act), 'danger')),
+      banned ? operateButton('Lift the ban …', () => lift(did, said, load)) : operateButton('Ban …', () => ban(did, act), 'danger')),
     operateNote(),
     h('div.pair', {}, panel('Session', h('div.agent-facts')), panel('What it says of itself', own(agent))));
 }
@@ -110,11 +111,6 @@ async function ban(did, act) {
   if (!answer) return;
   const order = { did, seconds: Number(answer.seconds), ...(answer.reason && { reason: answer.reason }) };
   act(() => post('/api/v1/bans', order), () => 'Banned.');
-}
-
-async function unban(did, act) {
-  const answer = await ask({ title: 'Lift the ban?', action: 'Lift the ban', text: [h('p', {}, h('code', {}, did)), 'It may register again at once.'] });
-  if (answer) act(() => remove(`/api/v1/bans/${encodeURIComponent(did)}`), () => 'The ban is lifted.');
 }
 
 const TONES = { delivered: 'fine', held: 'warning', refused: 'critical' };

@@ -8,6 +8,7 @@ import { bytes, count, duration, plural } from '../format.js';
 import { agentLink, badge, foreign, heading, searchBox } from '../parts.js';
 import { keep } from '../router.js';
 import { Table } from '../table.js';
+import { bansPanel } from './bans.js';
 
 const PAGE = 50;
 const REFRESH_SECONDS = 5;
@@ -54,7 +55,7 @@ export function agentsPage(view, query) {
       search = text;
       go(null, []);
     })),
-    place, h('div.pager', {}, back, on));
+    place, h('div.pager', {}, back, on), bansPanel(view));
   view.hear({});
   load();
   view.every(REFRESH_SECONDS, load);
