@@ -79,8 +79,11 @@ impl AdminState {
     pub(super) fn new(parts: Parts, open: bool, description: &OpenApi) -> Self {
         let Parts { gateway, reloader, log, lines_dropped, drain } = parts;
         let (core, engine) = (gateway.core(), Arc::clone(reloader.engine()));
+        let telemetry = Arc::clone(&core.router.telemetry);
+        let listeners = Arc::clone(&telemetry);
+        engine.on_reload(move |event| listeners.hub.publish(Topic::Reload, &[], event));
         let monitor = Arc::new(Monitor::new(Arc::clone(&core), engine, lines_dropped));
-        let (audit, telemetry) = (Audit::default(), Arc::clone(&core.router.telemetry));
+        let audit = Audit::default();
         audit.on_entry(Box::new(move |entry| telemetry.hub.publish(Topic::Audit, &[], entry)));
         Self(Arc::new(Shared {
             core,

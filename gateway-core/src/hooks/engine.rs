@@ -76,7 +76,21 @@ pub struct Engine {
     shown: Mutex<Changing>,
     newest: AtomicU64,
     reloads: ReloadCounts,
+    told: OnceLock<Box<TellOfReload>>,
     max_alive: usize,
+}
+
+/// Is told of each reload and rollback.
+type TellOfReload = dyn Fn(&ReloadEvent) + Send + Sync;
+
+/// What came of a reload or a rollback.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ReloadEvent {
+    /// This generation judges from now on.
+    Generation(u64),
+    /// Nothing has changed, for these reasons.
+    Refused(Vec<String>),
 }
 
 #[derive(Default)]
@@ -171,6 +185,7 @@ impl Engine {
             shown: Mutex::new(Changing { former: None, refusal: None }),
             newest: AtomicU64::new(1),
             reloads: ReloadCounts::default(),
+            told: OnceLock::new(),
             max_alive: settings.policy.generations,
         })
     }
@@ -188,6 +203,7 @@ impl Engine {
                 self.reloads.done.fetch_add(1, Relaxed);
                 self.shown.lock().refusal = None;
                 info!(generation = number, "hooks reloaded");
+                self.tell(&ReloadEvent::Generation(*number));
             }
             Err(error) => self.note_refusal(error.to_string()),
         }
@@ -202,9 +218,10 @@ impl Engine {
     fn note_refusal(&self, reasons: String) {
         self.reloads.refused.fetch_add(1, Relaxed);
         warn!(%reasons, generation = self.current.load().number, "not reloaded, the old generation runs on");
-        let reasons = reasons.lines().map(str::to_owned).collect();
-        self.shown.lock().refusal =
-            Some(Refusal { at_ms: self.shared.around.clock.now_ms(), reasons });
+        let reasons: Vec<_> = reasons.lines().map(str::to_owned).collect();
+        let at_ms = self.shared.around.clock.now_ms();
+        self.shown.lock().refusal = Some(Refusal { at_ms, reasons: reasons.clone() });
+        self.tell(&ReloadEvent::Refused(reasons));
     }
 
     fn build_next(&self, settings: &Settings) -> Result<u64, ReloadError> {
@@ -255,7 +272,19 @@ impl Engine {
         info!(generation = number, instead_of = current.number, "hooks rolled back");
         self.swap(former, current);
         self.reloads.rolled_back.fetch_add(1, Relaxed);
+        self.tell(&ReloadEvent::Generation(number));
         Ok(number)
+    }
+
+    /// Has somebody told of each reload and rollback from now on; only the first one who asks.
+    pub(crate) fn on_reload(&self, tell: impl Fn(&ReloadEvent) + Send + Sync + 'static) {
+        let _ = self.told.set(Box::new(tell));
+    }
+
+    fn tell(&self, event: &ReloadEvent) {
+        if let Some(tell) = self.told.get() {
+            tell(event);
+        }
     }
 
     /// What came of reloads so far.

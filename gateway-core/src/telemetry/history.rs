@@ -22,7 +22,7 @@ const REFUSALS: usize = 4;
 /// What happened to an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum HistoryKind {
+pub(crate) enum HistoryKind {
     /// It registered.
     Registered,
     /// It renewed its registration.
@@ -37,7 +37,7 @@ pub enum HistoryKind {
 
 /// Something that happened to an agent.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct HistoryEntry {
+pub(crate) struct HistoryEntry {
     /// When, in Unix milliseconds.
     pub at_ms: i64,
     /// What.

@@ -13,123 +13,123 @@ pub(crate) const KEPT: usize = 600;
 
 /// The gateway at one moment.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct Overview {
+pub(crate) struct Overview {
     /// When, in Unix milliseconds.
-    pub at_ms: i64,
+    pub(crate) at_ms: i64,
     /// Which gateway.
-    pub node: NodeSummary,
+    pub(crate) node: NodeSummary,
     /// What is wrong, the worst first.
-    pub problems: Vec<Problem>,
+    pub(crate) problems: Vec<Problem>,
     /// Agents that are present.
-    pub agents: usize,
+    pub(crate) agents: usize,
     /// Connections of the public listener.
-    pub connections: u64,
+    pub(crate) connections: u64,
     /// Registered sessions, by subprotocol.
-    pub sessions: BTreeMap<&'static str, u64>,
+    pub(crate) sessions: BTreeMap<&'static str, u64>,
     /// What became of all messages so far.
-    pub messages: Messages,
+    pub(crate) messages: Messages,
     /// What happens, per second, over the last second or so.
-    pub rates: Rates,
+    pub(crate) rates: Rates,
     /// From frame received to frame written, over the last second or so; null without messages.
-    pub latency_us: Option<Quantiles>,
+    pub(crate) latency_us: Option<Quantiles>,
     /// What the process takes.
-    pub process: ProcessSummary,
+    pub(crate) process: ProcessSummary,
     /// What waits for agents that are away.
-    pub mailbox: MailboxSummary,
+    pub(crate) mailbox: MailboxSummary,
 }
 
 /// One gateway.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct NodeSummary {
+pub(crate) struct NodeSummary {
     /// How it calls itself (`server.node_id`).
-    pub id: String,
+    pub(crate) id: String,
     /// Its own DID.
-    pub did: String,
+    pub(crate) did: String,
     /// The version of the program.
-    pub version: &'static str,
+    pub(crate) version: &'static str,
     /// When it started, in Unix milliseconds.
-    pub started_ms: i64,
+    pub(crate) started_ms: i64,
     /// `running` or `draining`.
-    pub phase: &'static str,
+    pub(crate) phase: &'static str,
     /// The generation of hooks that judges.
-    pub generation: u64,
+    pub(crate) generation: u64,
 }
 
 /// Events per second.
 #[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
-pub struct Rates {
+pub(crate) struct Rates {
     /// Messages received.
-    pub received: f64,
+    pub(crate) received: f64,
     /// Messages delivered.
-    pub delivered: f64,
+    pub(crate) delivered: f64,
     /// Messages refused.
-    pub refused: f64,
+    pub(crate) refused: f64,
     /// Agents registered.
-    pub registrations: f64,
+    pub(crate) registrations: f64,
     /// Bytes read from agents.
-    pub bytes_in: f64,
+    pub(crate) bytes_in: f64,
     /// Bytes written to agents.
-    pub bytes_out: f64,
+    pub(crate) bytes_out: f64,
 }
 
 /// Times in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Quantiles {
+pub(crate) struct Quantiles {
     /// Half of all took no longer.
-    pub p50: u64,
+    pub(crate) p50: u64,
     /// Nine of ten took no longer.
-    pub p90: u64,
+    pub(crate) p90: u64,
     /// All but one of a hundred took no longer.
-    pub p99: u64,
+    pub(crate) p99: u64,
 }
 
 /// What the process takes of the machine.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
-pub struct ProcessSummary {
+pub(crate) struct ProcessSummary {
     /// Processors in use, over the last second or so: 0.5 is half of one.
-    pub cpu: f64,
+    pub(crate) cpu: f64,
     /// Memory that is resident.
-    pub rss_bytes: u64,
+    pub(crate) rss_bytes: u64,
     /// Files that are open.
-    pub open_fds: u64,
+    pub(crate) open_fds: u64,
     /// Files that may be open; 0 where there is no limit.
-    pub max_fds: u64,
+    pub(crate) max_fds: u64,
 }
 
 /// What waits for agents that are away.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
-pub struct MailboxSummary {
+pub(crate) struct MailboxSummary {
     /// Agents that something waits for.
-    pub agents: u64,
+    pub(crate) agents: u64,
     /// Messages.
-    pub messages: u64,
+    pub(crate) messages: u64,
     /// Their bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// The last minutes for charts, oldest first. All lists are equally long.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
-pub struct Series {
+pub(crate) struct Series {
     /// How far apart the points are meant to be, in milliseconds.
-    pub step_ms: u64,
+    pub(crate) step_ms: u64,
     /// When, in Unix milliseconds.
-    pub at_ms: Vec<i64>,
+    pub(crate) at_ms: Vec<i64>,
     /// Messages received per second.
-    pub received: Vec<f64>,
+    pub(crate) received: Vec<f64>,
     /// Messages delivered per second.
-    pub delivered: Vec<f64>,
+    pub(crate) delivered: Vec<f64>,
     /// Messages refused per second.
-    pub refused: Vec<f64>,
+    pub(crate) refused: Vec<f64>,
     /// The median latency in microseconds; null without messages.
-    pub p50_us: Vec<Option<u64>>,
+    pub(crate) p50_us: Vec<Option<u64>>,
     /// The 99th percentile of the latency in microseconds; null without messages.
-    pub p99_us: Vec<Option<u64>>,
+    pub(crate) p99_us: Vec<Option<u64>>,
     /// Agents present.
-    pub agents: Vec<usize>,
+    pub(crate) agents: Vec<usize>,
     /// Processors in use.
-    pub cpu: Vec<f64>,
+    pub(crate) cpu: Vec<f64>,
     /// Memory in use, in bytes.
-    pub rss_bytes: Vec<u64>,
+    pub(crate) rss_bytes: Vec<u64>,
 }
 
 /// What is kept of a glance.

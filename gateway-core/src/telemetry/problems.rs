@@ -18,7 +18,7 @@ pub(crate) const LATELY: Duration = Duration::from_secs(60);
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Severity {
+pub(crate) enum Severity {
     /// Agents suffer from it.
     Critical,
     /// They may soon, or somebody else does.
@@ -28,7 +28,7 @@ pub enum Severity {
 /// What can be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum ProblemKind {
+pub(crate) enum ProblemKind {
     /// A hook failed too often and is not asked.
     HookQuarantined,
     /// A hook has failed within the last minute.
@@ -122,19 +122,19 @@ impl ProblemKind {
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Problem {
+pub(crate) struct Problem {
     /// What it is.
-    pub kind: ProblemKind,
+    pub(crate) kind: ProblemKind,
     /// How bad it is.
-    pub severity: Severity,
+    pub(crate) severity: Severity,
     /// Whom or what it is about: a DID, a hook at a point, a setting.
-    pub subject: String,
+    pub(crate) subject: String,
     /// For people.
-    pub text: String,
+    pub(crate) text: String,
     /// Since when, in Unix milliseconds.
-    pub since_ms: i64,
+    pub(crate) since_ms: i64,
     /// Where in the dashboard something can be done about it.
-    pub link: String,
+    pub(crate) link: String,
 }
 
 /// What a look at the gateway found.
