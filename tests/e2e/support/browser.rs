@@ -205,7 +205,7 @@ async fn start_driver() -> (Child, u16) {
     let port = soon("chromedriver to start", async {
         loop {
             let line = said.next_line().await.unwrap().expect("chromedriver to say its port");
-            let port = line.split("on port ").nth(1).map(|rest| rest.trim_end_matches('.'));
+            let port = line.split("successfully on port ").nth(1).map(|rest| rest.trim_end_matches('.'));
             if let Some(port) = port.and_then(|port| port.parse().ok()) {
                 return port;
             }
