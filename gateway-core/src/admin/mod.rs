@@ -11,6 +11,7 @@ mod assets;
 mod audit;
 mod audit_trail;
 mod bans;
+mod decisions;
 mod drain;
 mod events;
 mod extract;
@@ -21,6 +22,7 @@ mod hooks;
 mod listener;
 mod log;
 mod metrics;
+mod mode;
 mod nodes;
 mod openapi;
 mod origin;
@@ -55,6 +57,8 @@ fn api() -> OpenApiRouter<AdminState> {
         .merge(metrics::router())
         .merge(overview::router())
         .merge(hooks::router())
+        .merge(mode::router())
+        .merge(decisions::router())
         .merge(reload::router())
         .merge(settings::router())
         .merge(log::router())

@@ -59,7 +59,7 @@ pub(super) fn router() -> OpenApiRouter<AdminState> {
     path = "/api/v1/openapi.json",
     operation_id = "openapi",
     tag = "node",
-    responses((status = 200, description = "An OpenAPI 3.1 document", body = serde_json::Value))
+    responses((status = 200, description = "An OpenAPI 3.1 document", body = Object))
 )]
 async fn description(State(state): State<AdminState>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], state.description.clone())
@@ -92,4 +92,17 @@ fn of_path(
         id.map(|id| ((method, path.to_owned()), id))
     });
     named.into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_description_can_be_read_back() {
+        let (_, api) = crate::admin::api().split_for_parts();
+        let value = serde_json::to_value(&api).unwrap();
+        let read: openapi::OpenApi = serde_json::from_value(value).unwrap();
+        assert!(read == api);
+    }
 }

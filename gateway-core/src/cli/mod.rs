@@ -20,6 +20,7 @@ mod send;
 mod signals;
 mod terminal;
 mod test;
+mod token;
 
 use std::{io, path::PathBuf, process::ExitCode};
 
@@ -111,6 +112,11 @@ enum Command {
     },
     /// Make a private key
     Keygen(keygen::Options),
+    /// Make a token for the admin API
+    ///
+    /// Prints the token, which nobody can show again, and the lines of the configuration that know it
+    /// by its hash. Asks no gateway.
+    Token(token::Options),
     /// List the agents of a running gateway
     Agents(agents::Options),
     /// Register as an agent, send one message, and print the answer
@@ -195,6 +201,7 @@ impl Cli {
                 Ok(new::new(&new, &overrides.then(more).sources()?)?)
             }
             Command::Keygen(options) => Ok(keygen::keygen(&options)?),
+            Command::Token(options) => Ok(token::token(&options)?),
             Command::Agents(options) => Ok(agents::agents(&options).await?),
             Command::Send(options) => Ok(send::send(&options).await?),
             Command::Listen(options) => Ok(listen::listen(&options).await?),

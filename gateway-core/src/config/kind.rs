@@ -232,7 +232,7 @@ impl Kind {
 }
 
 /// Whether hooks, plugins and the like may be called so.
-pub(super) fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     let allowed =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
     (1..=64).contains(&text.len()) && text.bytes().all(allowed)
@@ -271,7 +271,7 @@ fn check_count(number: i64, min: usize, max: usize) -> Checked {
 pub(crate) fn is_log_level(text: &str) -> bool {
     let plausible = |directive: &str| {
         let directive = directive.trim();
-        directive.contains('=') || directive.parse::<LevelFilter>().is_ok()
+        directive.contains('=') || !directive.is_empty() && directive.parse::<LevelFilter>().is_ok()
     };
     text.split(',').all(plausible) && EnvFilter::try_new(text).is_ok()
 }

@@ -17,6 +17,9 @@ use conexus_plugin_api::{
 use conexus_protocol::RefusalReason;
 use parking_lot::Mutex;
 
+#[path = "engine_shadow_tests.rs"]
+mod shadow;
+
 use super::*;
 use crate::{
     config::{Chain, ChainEntry, HookSettings, HookSource},

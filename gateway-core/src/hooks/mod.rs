@@ -12,6 +12,7 @@
 //! - `instance`: one configured [`Hook`], kept in check by its `breaker` and the `pool`;
 //! - `facilities`: what an instance may ask of the gateway; `tape`, `record` and `replay`
 //!   keep what it was told, and let another policy judge it again;
+//! - `shadow`: what a hook in shadow mode would have changed; `recent`: decisions worth seeing;
 //! - `observers`, `timers`: what is told after the fact, and what is due.
 //!
 //! [`EmptyChain`] has no hook: everything goes the protocol's way.
@@ -29,8 +30,10 @@ mod judge;
 mod loader;
 mod observers;
 mod pool;
+mod recent;
 mod record;
 mod replay;
+mod shadow;
 mod stats;
 mod tape;
 mod timers;
@@ -38,9 +41,7 @@ mod walk;
 
 pub use breaker::BreakerState;
 pub use engine::{CheckedHook, Engine, GenerationStatus, HookStatus, Refusal, ReloadError, Status};
-pub(crate) use generation::hash_file;
-#[cfg(test)]
-pub(crate) use generation::hexadecimal;
+pub(crate) use generation::{hash_file, hexadecimal};
 pub use hook::{CallContext, Hook, HookFault, Returned};
 pub use instance::SourceFile;
 pub use judge::{
@@ -48,6 +49,7 @@ pub use judge::{
     World,
 };
 pub use pool::PoolUsage;
+pub use recent::{DecisionListener, RecentDecision, RecentStep};
 pub(crate) use record::PUBLIC_HEADERS;
 pub use replay::{Change, ReplayError, Report, replay};
 pub(crate) use stats::BUCKETS as HOOK_BUCKETS;

@@ -86,10 +86,19 @@ impl Agent {
         identity: Identity,
         socket: TcpSocket,
     ) -> Self {
-        let (socket, chosen) =
-            dial_with(gateway.addr, &[subprotocol.as_str()], socket).await.unwrap();
+        Self::connect_at(gateway.addr, subprotocol, identity, socket).await
+    }
+
+    /// To a gateway that is known by its address alone.
+    pub(crate) async fn connect_at(
+        addr: SocketAddr,
+        subprotocol: Subprotocol,
+        identity: Identity,
+        socket: TcpSocket,
+    ) -> Self {
+        let (socket, chosen) = dial_with(addr, &[subprotocol.as_str()], socket).await.unwrap();
         assert_eq!(chosen.as_deref(), Some(subprotocol.as_str()));
-        let url = gateway.url();
+        let url = format!("ws://{addr}/ws");
         let mut agent = Self { identity, socket, subprotocol, nonce: None, url };
         if subprotocol == Subprotocol::V1_1 {
             let text = agent.text().await;

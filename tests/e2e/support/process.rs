@@ -18,10 +18,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{
-    agent::{Agent, dial_with},
-    http, soon, until,
-};
+use super::{agent::Agent, http, soon, until};
 
 /// `conexus` with nothing of the test's own environment.
 pub(crate) fn conexus(folder: &Path, arguments: &[&str]) -> Command {
@@ -97,14 +94,20 @@ impl Process {
 
     /// A registered agent on `ioap.v1`.
     pub(crate) async fn agent(&self) -> Agent {
-        let socket = TcpSocket::new_v4().unwrap();
-        let subprotocol = Subprotocol::V1;
-        let (socket, _) = dial_with(self.addr, &[subprotocol.as_str()], socket).await.unwrap();
-        let url = format!("ws://{}/ws", self.addr);
-        let identity = Identity::generate();
-        let mut agent = Agent { identity, socket, subprotocol, nonce: None, url };
+        self.agent_of(Identity::generate()).await
+    }
+
+    /// The same of a certain identity.
+    pub(crate) async fn agent_of(&self, identity: Identity) -> Agent {
+        let mut agent = self.connect(Subprotocol::V1, identity).await;
         agent.register().await;
         agent
+    }
+
+    /// An agent that has not registered yet.
+    pub(crate) async fn connect(&self, subprotocol: Subprotocol, identity: Identity) -> Agent {
+        let socket = TcpSocket::new_v4().unwrap();
+        Agent::connect_at(self.addr, subprotocol, identity, socket).await
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -142,6 +145,11 @@ impl Process {
         let found = || self.log.lock().unwrap().iter().find(|line| line.contains(what)).cloned();
         until(&format!("the log to say {what:?}"), || found().is_some()).await;
         found().unwrap()
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(mut self) -> ExitStatus {
+        soon("the process to end", self.child.wait()).await.unwrap()
     }
 
     /// Stops it in order.

@@ -31,6 +31,7 @@ pub(super) struct AgentDetail {
     mailbox_messages: usize,
     banned: Option<Ban>,
     /// What happened to it, newest first.
+    #[schema(value_type = Vec<Object>)]
     history: Vec<serde_json::Value>,
 }
 
