@@ -11,6 +11,7 @@ use std::{
 
 use axum::http::Method;
 use bytes::Bytes;
+use conexus_protocol::AgentKey;
 use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 
@@ -82,6 +83,16 @@ impl AdminState {
         let telemetry = Arc::clone(&core.router.telemetry);
         let listeners = Arc::clone(&telemetry);
         engine.on_reload(move |event| listeners.hub.publish(Topic::Reload, &[], event));
+        let listeners = Arc::clone(&telemetry);
+        engine.on_decision(Box::new(move |decision| {
+            // Of a decision it is known whom it is about as text alone.
+            if listeners.hub.wants(Topic::Decision) {
+                let agents = [&decision.agent, &decision.to];
+                let keys =
+                    agents.into_iter().flatten().filter_map(|did| AgentKey::parse_did(did).ok());
+                listeners.hub.publish(Topic::Decision, &keys.collect::<Vec<_>>(), decision);
+            }
+        }));
         let monitor = Arc::new(Monitor::new(Arc::clone(&core), engine, lines_dropped));
         let audit = Audit::default();
         audit.on_entry(Box::new(move |entry| telemetry.hub.publish(Topic::Audit, &[], entry)));
