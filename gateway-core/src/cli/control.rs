@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -95,7 +95,7 @@ pub(super) async fn control(
     let client = direct_client(PATIENCE)?;
     let failed = |source| ControlError::Request { url: url.clone(), source };
     let mut request = client.request(method, url.clone());
-    if let Some(token) = token(options, sources)? {
+    if let Some(token) = token(options.token_file.as_deref(), sources)? {
         request = request.header(AUTHORIZATION, token);
     }
     let answer = request.send().await.map_err(failed)?;
@@ -130,10 +130,13 @@ pub(super) async fn control(
 }
 
 /// The header that presents the token, if there is one.
-fn token(options: &Options, sources: &Sources) -> Result<Option<HeaderValue>, ControlError> {
-    let token = match &options.token_file {
+pub(super) fn token(
+    file: Option<&Path>,
+    sources: &Sources,
+) -> Result<Option<HeaderValue>, ControlError> {
+    let token = match file {
         Some(path) => {
-            let unread = |source| ControlError::TokenFile { path: path.clone(), source };
+            let unread = |source| ControlError::TokenFile { path: path.to_owned(), source };
             Some(std::fs::read_to_string(path).map_err(unread)?)
         }
         None => sources.variable(TOKEN_VARIABLE),

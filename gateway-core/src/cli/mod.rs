@@ -29,6 +29,10 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Sources;
 
+/// The HTTP client of the export of spans, too.
+#[cfg(feature = "otlp")]
+pub(crate) use http::client as http_client;
+
 /// A signaling gateway for agents. Without a command it runs.
 #[derive(Parser)]
 #[command(name = "conexus", version)]

@@ -136,8 +136,7 @@ pub(crate) fn tell(
         };
         let Judged { result, .. } = judge(entry, &mut Fold::default(), outcome.result, generation);
         let outcome = Outcome { result, ..outcome };
-        let about = event.agent().map(|agent| &*agent.did);
-        let noticed = entry.settle(&outcome.result, outcome.took, about);
+        let noticed = entry.settle(&outcome.result, outcome.took, event);
         generation.tell_of_fault(entry, event.point(), event, noticed);
         failed |= outcome.result.is_err();
         if records || failed {

@@ -22,7 +22,7 @@ use super::{
     chain::{Entry, Outcome},
     record::REDACTED,
 };
-use crate::config::Mode;
+use crate::{config::Mode, telemetry::trace::traced};
 
 /// How many are kept.
 pub(crate) const KEPT: usize = 1000;
@@ -291,8 +291,7 @@ impl RecentDecision {
             agent: event.agent().map(|agent| agent.did.clone()),
             to: to.map(|to| cut(to, MAX_CHARS)),
             kind,
-            // Filled in once messages are traced.
-            trace: None,
+            trace: traced(event).map(|trace| trace.to_string()),
             ruling: cut(ruling, MAX_RULING_CHARS),
             steps,
         }

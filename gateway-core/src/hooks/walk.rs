@@ -125,8 +125,7 @@ impl Walk {
             None if entry.mode == Mode::Shadow => {}
             None => shadows.follow(entry, &outcome.result, &generation.terms),
         }
-        let about = event.agent().map(|agent| &*agent.did);
-        let noticed = entry.settle(&outcome.result, outcome.took, about);
+        let noticed = entry.settle(&outcome.result, outcome.took, event);
         generation.tell_of_fault(entry, event.point(), event, noticed);
         let has_room = || generation.recent().has_room(generation.now_ms());
         notes.hook(chain, place, &outcome, event, has_room);
@@ -151,8 +150,7 @@ impl Walk {
             let Judged { result, would, .. } =
                 judge(&entry, &mut before.clone(), outcome.result, &generation);
             let outcome = Outcome { result, ..outcome };
-            let about = event.agent().map(|agent| &*agent.did);
-            let noticed = entry.settle(&outcome.result, outcome.took, about);
+            let noticed = entry.settle(&outcome.result, outcome.took, &event);
             generation.tell_of_fault(&entry, event.point(), &event, noticed);
             let mismatch = would.is_some_and(|would| would.differs_from(&before, event.point()));
             if mismatch {

@@ -163,7 +163,10 @@ pub(crate) struct Topics(u32);
 impl Topics {
     /// All but messages, which need an agent.
     pub(crate) const USUAL: Self = Self(!Self::of(Topic::Message).0 & (1 << Topic::ALL.len()) - 1);
-    const MESSAGES: Self = Self(Self::of(Topic::Message).0 | Self::of(Topic::Flow).0);
+    /// What an export of all messages stands for among those who listen.
+    const EXPORT: u32 = 1 << Topic::ALL.len();
+    const MESSAGES: Self =
+        Self(Self::of(Topic::Message).0 | Self::of(Topic::Flow).0 | Self::EXPORT);
 
     const fn of(topic: Topic) -> Self {
         Self(1 << topic as u32)
@@ -228,6 +231,8 @@ pub(crate) struct Hub {
     message_budget: Budget,
     messages_missed: AtomicU64,
     came: Notify,
+    #[cfg(feature = "otlp")]
+    outlet: std::sync::OnceLock<super::otlp::Outlet>,
 }
 
 impl Default for Hub {
@@ -242,6 +247,8 @@ impl Default for Hub {
             message_budget: Budget::default(),
             messages_missed: AtomicU64::new(0),
             came: Notify::new(),
+            #[cfg(feature = "otlp")]
+            outlet: std::sync::OnceLock::new(),
         }
     }
 }
@@ -293,6 +300,10 @@ impl Hub {
     #[cold]
     pub(crate) fn message(&self, message: Passing<'_>, outcome: Outcome) {
         let interest = self.interest();
+        #[cfg(feature = "otlp")]
+        if let Some(outlet) = self.outlet.get() {
+            outlet.take(&message, outcome);
+        }
         if interest.contains(Topic::Flow) {
             self.flow.sample(&message, outcome);
         }
@@ -335,12 +346,16 @@ impl Hub {
         self.send(Some(Topic::Message), Topic::Message.as_str(), [Some(from), to], &event);
     }
 
+    fn is_listened_to(&self) -> bool {
+        self.interest().0 & !Topics::EXPORT != 0
+    }
+
     /// Fills budgets up and adds samples up, while anybody listens. `spell` says how an agent writes
     /// its name. Runs until dropped.
     pub(crate) async fn serve(&self, spell: impl Fn(AgentKey) -> String + Send) {
         loop {
             let came = self.came.notified();
-            if self.interest().0 == 0 {
+            if !self.is_listened_to() {
                 came.await;
                 continue;
             }
@@ -352,7 +367,7 @@ impl Hub {
         let mut ticks = interval(REFILL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut count = 0;
-        while self.interest().0 != 0 {
+        while self.is_listened_to() {
             ticks.tick().await;
             self.message_budget.fill(FOLLOWED);
             self.flow.refill();
@@ -451,11 +466,30 @@ impl Telemetry {
 }
 
 impl Hub {
+    /// From now on all messages are told to an outlet. Set once.
+    #[cfg(feature = "otlp")]
+    pub(super) fn export(&self, outlet: super::otlp::Outlet) {
+        let registry = self.registry.lock();
+        let _ = self.outlet.set(outlet);
+        self.announce(&registry);
+    }
+
+    #[cfg(feature = "otlp")]
+    fn exports(&self) -> u32 {
+        if self.outlet.get().is_some() { Topics::EXPORT } else { 0 }
+    }
+
+    #[cfg(not(feature = "otlp"))]
+    #[expect(clippy::unused_self, reason = "as with the feature")]
+    const fn exports(&self) -> u32 {
+        0
+    }
+
     fn announce(&self, registry: &Registry) {
         self.followed.store(Arc::new(registry.followed.keys().copied().collect()));
         let wanted = Topic::ALL.into_iter().filter(|topic| registry.by_topic[*topic as usize] > 0);
         let interest = wanted.fold(Topics::default(), Topics::with);
-        self.interest.store(interest.0, SeqCst);
+        self.interest.store(interest.0 | self.exports(), SeqCst);
     }
 }
 

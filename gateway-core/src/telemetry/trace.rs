@@ -90,7 +90,6 @@ const fn mixed(number: u64) -> u64 {
 
 /// A sender's `traceparent`: the trace that its message is part of, and the span that sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "what the export alone reads"))]
 pub(crate) struct Traceparent {
     pub(crate) trace: TraceId,
     pub(crate) parent: [u8; 8],

@@ -63,7 +63,8 @@ impl Browser {
 
     /// How large the page is. Windows have a least size, which phones are below.
     pub(crate) async fn resize(&self, width: u32, height: u32) {
-        let screen = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        let screen =
+            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
         let resized = self.tab.cdp().send_raw("Emulation.setDeviceMetricsOverride", screen).await;
         resized.unwrap();
     }
@@ -205,7 +206,8 @@ async fn start_driver() -> (Child, u16) {
     let port = soon("chromedriver to start", async {
         loop {
             let line = said.next_line().await.unwrap().expect("chromedriver to say its port");
-            let port = line.split("successfully on port ").nth(1).map(|rest| rest.trim_end_matches('.'));
+            let port =
+                line.split("successfully on port ").nth(1).map(|rest| rest.trim_end_matches('.'));
             if let Some(port) = port.and_then(|port| port.parse().ok()) {
                 return port;
             }

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{
+    Client, Response, StatusCode,
+    header::{AUTHORIZATION, HeaderValue},
+};
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 use tokio::time::{sleep, timeout};
@@ -53,7 +56,7 @@ pub(super) async fn follow(
 struct Follower<'a> {
     client: Client,
     url: Url,
-    token: Option<String>,
+    token: Option<HeaderValue>,
     agent: &'a Agent,
     with: Option<&'a Agent>,
     as_json: bool,
@@ -78,7 +81,7 @@ impl<'a> Follower<'a> {
         Ok(Self {
             client: direct_client(WITHOUT_END).map_err(ControlError::from)?,
             url,
-            token: token(options, sources)?,
+            token: control::token(options.token_file.as_deref(), sources)?,
             agent,
             with: options.with.as_ref(),
             as_json: options.json,
@@ -117,7 +120,7 @@ impl<'a> Follower<'a> {
     async fn open(&self) -> Result<Response, TraceError> {
         let mut request = self.client.get(self.url.clone());
         if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
+            request = request.header(AUTHORIZATION, token);
         }
         let url = self.shown();
         let response = match timeout(PATIENCE, request.send()).await {
@@ -198,19 +201,4 @@ fn append_to(path: &std::path::Path) -> io::Result<File> {
 /// The lines are for what happens.
 fn note(text: &str) -> io::Result<()> {
     writeln!(io::stderr(), "{text}")
-}
-
-fn token(options: &Options, sources: &Sources) -> Result<Option<String>, TraceError> {
-    let token = match &options.token_file {
-        Some(path) => {
-            let fault = |source| TraceError::File { path: path.clone(), source };
-            Some(std::fs::read_to_string(path).map_err(fault)?)
-        }
-        None => sources
-            .env
-            .iter()
-            .find(|(name, value)| name == "CONEXUS_ADMIN_TOKEN" && !value.is_empty())
-            .map(|(_, value)| value.clone()),
-    };
-    Ok(token.map(|token| token.trim().to_owned()))
 }
