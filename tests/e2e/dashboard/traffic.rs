@@ -46,7 +46,8 @@ async fn messages_are_seen_as_they_pass_and_are_accounted_for() {
     browser.find_saying("section[aria-label='Messages as they pass']", "None since").await;
     alice.send_offer(&bob.did(), "again").await;
     bob.text().await;
-    let passed = browser.find_saying("section[aria-label='Messages as they pass'] tbody tr", "OFFER");
+    let passed =
+        browser.find_saying("section[aria-label='Messages as they pass'] tbody tr", "OFFER");
     assert!(passed.await.text().await.unwrap().contains("delivered"));
     assert_no_complaints(&browser).await;
     browser.quit().await;
