@@ -31,7 +31,8 @@ async fn agents_are_listed_found_and_shown() {
     let mut seen = [&first, &second].map(|page| page["agents"][0]["did"].as_str().unwrap());
     let (plain_did, named_did) = (plain.did(), named.did());
     let mut both = [&*plain_did, &*named_did];
-    (seen.sort_unstable(), both.sort_unstable());
+    seen.sort_unstable();
+    both.sort_unstable();
     assert_eq!(seen, both);
 
     let one = client.get(&format!("/api/v1/agents/{named_did}")).await.is(200);
