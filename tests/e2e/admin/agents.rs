@@ -67,7 +67,7 @@ async fn a_dismissed_agent_is_told_why_and_may_come_back() {
     let reason = json!({ "reason": "maintenance" });
     client.ask("POST", &path, Some(&reason)).await.is(200);
     assert_eq!(agent.close().await, (4009, "maintenance".to_owned()));
-    desk.gateway.logged("agent disconnected").await;
+    desk.gateway.logged("left: removed").await;
     // It is gone once its key is given up.
     let gone = loop {
         let answer = client.ask("POST", &path, None).await;
