@@ -132,6 +132,8 @@ impl Gateway {
                 stop: stop_serving.clone(),
             },
         )));
+        #[cfg(feature = "otlp")]
+        let export = crate::telemetry::otlp::Export::start(&core);
         let router = Arc::clone(&core.router);
         let _events = AbortOnDropHandle::new(tokio::spawn(async move {
             let spell = |key: AgentKey| match router.presence.holder(key) {
@@ -164,6 +166,10 @@ impl Gateway {
         }
         connections.close();
         connections.wait().await;
+        #[cfg(feature = "otlp")]
+        if let Some(export) = export {
+            export.stop().await;
+        }
         let Messages { received, delivered, refused, held } =
             core.router.telemetry.messages.snapshot();
         info!(received, delivered, refused, held, "stopped");

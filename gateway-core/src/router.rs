@@ -23,7 +23,7 @@ use conexus_protocol::{
     AgentKey, Envelope, MessageType, REFERENCE_GATEWAY_DID, RefusalReason, Rules, Subprotocol,
 };
 use tokio::sync::watch;
-use tracing::{debug, error};
+use tracing::{Level, debug, enabled, error};
 
 use crate::{
     clock::{Clock, Moment},
@@ -38,6 +38,7 @@ use crate::{
     telemetry::{
         Telemetry,
         events::{Outcome, Passing},
+        trace,
     },
     voice::{Complaint, Voice},
 };
@@ -315,8 +316,7 @@ impl Router {
         }
         let now = self.clock.now();
         let hub = &self.telemetry.hub;
-        let followed = hub
-            .watches_messages()
+        let followed = (hub.watches_messages() || enabled!(Level::DEBUG))
             .then(|| (routed.text.clone(), Arc::clone(&routed.sender), routed.kind, routed.number));
         let to = Some(routed.to);
         match self.presence.hold(routed, now.after(hold), now, drained_by) {
@@ -326,7 +326,13 @@ impl Router {
                 drop(judge);
                 if let Some((text, sender, kind, number)) = followed {
                     let message = Passing { kind, text: &text, sender: &sender, number, to };
-                    hub.message(message, Outcome::Held);
+                    debug!(
+                        trace = %message.trace(), session = %sender.id, from = %sender.agent, %kind,
+                        "message held"
+                    );
+                    if hub.watches_messages() {
+                        hub.message(message, Outcome::Held);
+                    }
                 }
             }
             Err(routed) => self.refuse(routed, RefusalReason::QueueFull),
@@ -352,11 +358,12 @@ impl Router {
     pub(crate) fn refuse(&self, routed: Routed, denial: impl Into<Denial>) {
         let denial = denial.into();
         let (text, sender) = (routed.text.clone(), Arc::clone(&routed.sender));
-        let kind = routed.kind;
+        let (kind, number, to) = (routed.kind, routed.number, Some(routed.to));
         routed.refused(denial.reason);
+        let message = Passing { kind, text: &text, sender: &sender, number, to };
         let parsed = Envelope::parse(&text, self.rules(sender.subprotocol)).ok();
         let id = parsed.as_ref().map(|envelope| envelope.id.as_ref());
-        self.tell(&sender, kind, id, &denial);
+        self.tell(&message, id, &denial);
     }
 
     /// Ends a message that got no further than this.
@@ -365,12 +372,16 @@ impl Router {
         if self.telemetry.hub.watches_messages() {
             self.telemetry.hub.message(message, Outcome::Refused(Some(reason)));
         }
-        self.tell(message.sender, message.kind, Some(id), &reason.into());
+        self.tell(&message, Some(id), &reason.into());
     }
 
-    fn tell(&self, sender: &SessionHandle, kind: MessageType, id: Option<&str>, denial: &Denial) {
+    fn tell(&self, message: &Passing<'_>, id: Option<&str>, denial: &Denial) {
+        let Passing { kind, sender, .. } = *message;
         let reason = denial.reason.as_str();
-        debug!(session = %sender.id, from = %sender.agent, %kind, reason, "message refused");
+        debug!(
+            trace = %message.trace(), session = %sender.id, from = %sender.agent, %kind, reason,
+            "message refused"
+        );
         // An ERROR about an ERROR helps nobody; one to a peer that is gone cannot be read.
         if kind == MessageType::Error {
             return;
@@ -440,6 +451,7 @@ fn route_event(routed: &Routed, envelope: &Envelope<'_>, target: Option<Arc<Agen
         id: &envelope.id,
         correlation_id: envelope.correlation_id.as_deref(),
         payload: envelope.raw_payload(),
+        trace: Some(trace::id_of(envelope, sender.trace, routed.number).to_bytes()),
         connection: Some(Arc::clone(&sender.connection)),
     };
     Route::new(Text::new(routed.text.clone()), parts)

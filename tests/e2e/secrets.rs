@@ -166,11 +166,16 @@ impl Planted {
 
     /// Anything of a GET on the admin listener, its head included.
     async fn admin(&mut self, path: &str) -> (u16, Value) {
+        let (status, body) = self.admin_text(path).await;
+        (status, serde_json::from_str(&body).unwrap_or_default())
+    }
+
+    async fn admin_text(&mut self, path: &str) -> (u16, String) {
         let token = format!("Bearer {ADMIN_TOKEN}");
         let headers = [("Authorization", token.as_str())];
         let (status, head, body) = http::get_raw(self.gateway.admin, path, &headers).await;
         self.keep(format!("GET {path}"), format!("{head}\n{body}"));
-        (status, serde_json::from_str(&body).unwrap_or_default())
+        (status, body)
     }
 
     async fn operate(&mut self, method: &str, path: &str, body: &str) -> u16 {
@@ -255,7 +260,12 @@ impl Planted {
             read += 1;
         }
         assert!(read > 8, "{read} routes");
-        self.admin("/").await;
+        let (_, page) = self.admin_text("/").await;
+        for file in
+            page.split(['"', '\'']).filter(|part| part.starts_with('/') || part.contains(".js"))
+        {
+            self.admin(&format!("/{}", file.trim_start_matches(['.', '/']))).await;
+        }
         self.admin(&format!("/api/v1/overview?token={QUERY}")).await;
         let admin = self.gateway.admin;
         for (name, value) in
@@ -314,7 +324,7 @@ impl Planted {
 
     /// Stops it; nothing of all that has a secret in it.
     async fn search(mut self) {
-        let log = self.gateway.log_to_its_end().await;
+        let log = self.gateway.last_words().await;
         assert!(log.iter().any(|line| line.contains("TRACE")), "the log is at its most talkative");
         for hook in ["clumsy", "blunt", "wild"] {
             let failed = |line: &&String| line.contains("hook failed") && line.contains(hook);

@@ -1,4 +1,6 @@
 //! What the gateway tells of what happens: events as they happen, the history, trace ids.
 
+mod command;
 mod events;
 mod history;
+mod ids;

@@ -39,6 +39,24 @@ impl Client {
         String::from_utf8(body).unwrap()
     }
 
+    /// Asks for something that goes on, whose beginning was answered with 200, and hands what comes
+    /// to `take` until the connection is [shut](Self::shutter).
+    pub(crate) fn follow(mut self, path: &str, mut take: impl FnMut(&[u8])) {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
+        self.stream.get_mut().write_all(request.as_bytes()).unwrap();
+        let status = self.line();
+        assert!(status.starts_with("HTTP/1.1 200 "), "{path}: {status}");
+        let mut buffer = [0; 16 * 1024];
+        while let Ok(size @ 1..) = self.stream.read(&mut buffer) {
+            take(&buffer[..size]);
+        }
+    }
+
+    /// Another hold of the connection, to end it by.
+    pub(crate) fn shutter(&self) -> TcpStream {
+        self.stream.get_ref().try_clone().unwrap()
+    }
+
     fn line(&mut self) -> String {
         let mut line = String::new();
         self.stream.read_line(&mut line).unwrap();

@@ -100,6 +100,7 @@ pub(crate) struct Report {
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Latency {
+    pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) max: f64,
 }

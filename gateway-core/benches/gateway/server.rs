@@ -7,6 +7,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -45,17 +46,22 @@ pub(crate) struct Config {
     pub(crate) file: String,
     /// A script, at the name `measured`.
     pub(crate) script: Option<&'static str>,
+    /// Whether it has an operator's listener.
+    pub(crate) admin: bool,
 }
 
-/// What all gateways get: a port of their own, no operator's listener, and limits that are out of
-/// the way, namely of connections (10,000 by default) and of what may wait for one agent.
+/// What all gateways get: ports of their own, and limits that are out of the way, namely of
+/// connections (10,000 by default) and of what may wait for one agent.
 const SETTINGS: [&str; 5] = [
     "server.listen=127.0.0.1:0",
-    "admin.enabled=false",
+    "admin.listen=127.0.0.1:0",
     "limits.connections=50000",
     "limits.outbox_messages=4096",
     "limits.outbox_bytes=16MiB",
 ];
+
+/// The file that a server's log goes to, in its folder.
+const LOG: &str = "log";
 
 /// A child that is killed when it is given up, by a panic as well.
 #[derive(Debug)]
@@ -78,7 +84,7 @@ pub(crate) struct Server {
     /// From before the process was made to its word that it listens.
     pub(crate) started_in: Duration,
     child: Killed,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Server {
@@ -88,7 +94,7 @@ impl Server {
             Subject::Gateway(gateway) => gateway.command(folder.path()),
             Subject::Relay(mode) => relay_command(*mode),
         };
-        let log = folder.path().join("log");
+        let log = folder.path().join(LOG);
         command
             .current_dir(folder.path())
             .env_clear()
@@ -107,7 +113,22 @@ impl Server {
         let address = listening.and_then(|address| address.parse().ok()).unwrap_or_else(|| {
             panic!("{command:?} did not start: {}", fs::read_to_string(&log).unwrap_or_default())
         });
-        Self { name: subject.to_string(), address, started_in, child, _folder: folder }
+        Self { name: subject.to_string(), address, started_in, child, folder }
+    }
+
+    /// Where the operator's listener is, which the log alone says, a moment after the start.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let log = fs::read_to_string(self.folder.path().join(LOG)).unwrap();
+            let line = log.lines().find(|line| line.contains("admin listening"));
+            let address = line.and_then(|line| line.split("address=").nth(1));
+            if let Some(address) = address.and_then(|rest| rest.split_whitespace().next()) {
+                return address.parse().unwrap();
+            }
+            assert!(Instant::now() < deadline, "no operator's listener: {log}");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -117,7 +138,7 @@ impl Server {
 
 impl Gateway {
     fn command(&self, folder: &Path) -> Command {
-        let Config { signatures, file, script } = &self.config;
+        let Config { signatures, file, script, admin } = &self.config;
         // Also keeps it from reading a file of somebody else's.
         let path = folder.join("gateway.toml");
         fs::write(&path, file).unwrap();
@@ -130,6 +151,7 @@ impl Gateway {
         for setting in SETTINGS {
             command.args(["--set", setting]);
         }
+        command.arg("--set").arg(format!("admin.enabled={admin}"));
         if let Some(signatures) = signatures {
             command.arg("--set").arg(format!("signatures.routed={signatures}"));
         }

@@ -182,6 +182,7 @@ impl Message {
             id,
             correlation_id: None,
             payload,
+            trace: None,
             connection: Some(Arc::clone(&self.connection)),
         };
         Arc::new(host::Route::new(Text::new(self.text.clone()), parts))

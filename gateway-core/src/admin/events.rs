@@ -65,7 +65,7 @@ struct Wanted {
         (status = 200, content_type = "text/event-stream", body = String),
         (status = 400, description = "An unknown topic, or messages of no agent", body = FaultBody),
         (status = 422, description = "Not an agent's DID", body = FaultBody),
-        (status = 503, description = "As many listen as may", body = FaultBody)
+        (status = 503, description = "As many listen as may, or the gateway stops", body = FaultBody)
     )
 )]
 async fn events(
@@ -78,11 +78,12 @@ async fn events(
         return Err(Fault::bad_request("messages are those of an agent: name it (agent=DID)"));
     }
     let core = &state.core;
-    let listener = core
-        .router
-        .telemetry
-        .listen(topics, agent)
-        .map_err(|full| Fault::new(StatusCode::SERVICE_UNAVAILABLE, full.to_string()))?;
+    let busy = |why: String| Fault::new(StatusCode::SERVICE_UNAVAILABLE, why);
+    if core.phase() != Phase::Running {
+        return Err(busy("the gateway is stopping".into()));
+    }
+    let listener =
+        core.router.telemetry.listen(topics, agent).map_err(|full| busy(full.to_string()))?;
     let mut response = frames(core, listener).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

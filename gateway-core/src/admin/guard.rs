@@ -51,7 +51,7 @@ pub(super) async fn guard(
     {
         let target = parameters.ok().and_then(|names| Some(names.iter().next()?.1.to_owned()));
         let noted = response.extensions().get::<Noted>().cloned();
-        let noted = noted.unwrap_or_else(|| Noted { target, detail: None });
+        let noted = noted.unwrap_or(Noted { target, detail: None });
         let outcome = match response.extensions().get::<Fault>() {
             Some(fault) => Outcome::Refused(fault.error().to_owned()),
             None => Outcome::Done,

@@ -1,15 +1,17 @@
 //! The operator's own listener: the admin API.
 //!
 //! One module per concern. Each has a `router` on which its handlers are registered together with
-//! their description; [`routes`] merges them and puts the [`guard`] before all of them. So that
-//! whatever is served is described (`/api/v1/openapi.json`), is asked for by someone who may, and,
-//! where it changes something, is in the [`audit`].
+//! their description; `routes` merges them and puts the `guard` before all of them. So whatever is
+//! served is described (`/api/v1/openapi.json`), is asked for by someone who may, and, where it
+//! changes something, is in the `audit`.
 
 mod access;
 mod agents;
+mod assets;
 mod audit;
 mod audit_trail;
 mod bans;
+mod decisions;
 mod drain;
 mod events;
 mod extract;
@@ -20,6 +22,7 @@ mod hooks;
 mod listener;
 mod log;
 mod metrics;
+mod mode;
 mod nodes;
 mod openapi;
 mod origin;
@@ -54,6 +57,8 @@ fn api() -> OpenApiRouter<AdminState> {
         .merge(metrics::router())
         .merge(overview::router())
         .merge(hooks::router())
+        .merge(mode::router())
+        .merge(decisions::router())
         .merge(reload::router())
         .merge(settings::router())
         .merge(log::router())
@@ -66,12 +71,13 @@ fn api() -> OpenApiRouter<AdminState> {
 
 /// What anybody may have who reaches the listener: nothing that has data in it.
 fn shell() -> Router<AdminState> {
-    Router::new()
+    assets::routes()
 }
 
 /// All routes, and what they share. `open` says that they are served on loopback.
 fn routes(parts: Parts, open: bool) -> (AdminState, Router) {
-    let (api, description) = api().split_for_parts();
+    let (api, mut description) = api().split_for_parts();
+    openapi::describe_guard(&mut description);
     let state = AdminState::new(parts, open, &description);
     let api = api
         .fallback(async || Fault::not_found("there is nothing here"))

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State};
+use axum::{Extension, Json, extract::State, response::IntoResponse};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
+    audit::Noted,
     fault::{Fault, FaultBody},
     state::AdminState,
 };
@@ -23,6 +24,11 @@ struct RolledBack {
     generation: u64,
 }
 
+/// Which one it was, for the audit.
+fn noted(generation: u64) -> Extension<Noted> {
+    Extension(Noted { target: None, detail: Some(format!("generation {generation}")) })
+}
+
 /// Read the configuration and the policy again
 #[utoipa::path(
     post,
@@ -34,10 +40,11 @@ struct RolledBack {
         (status = 409, description = "It is faulty; nothing has changed", body = FaultBody)
     )
 )]
-async fn reload(State(state): State<AdminState>) -> Result<Json<Reloaded>, Fault> {
+async fn reload(State(state): State<AdminState>) -> Result<impl IntoResponse, Fault> {
     let reloader = Arc::clone(&state.reloader);
     match tokio::task::spawn_blocking(move || reloader.reload()).await {
-        Ok(reloaded) => reloaded.map(Json).map_err(Fault::refused),
+        Ok(Ok(reloaded)) => Ok((noted(reloaded.generation), Json(reloaded))),
+        Ok(Err(reasons)) => Err(Fault::refused(reasons)),
         Err(_) => Err(Fault::internal("the reload panicked")),
     }
 }
@@ -53,10 +60,10 @@ async fn reload(State(state): State<AdminState>) -> Result<Json<Reloaded>, Fault
         (status = 409, description = "There is none; nothing has changed", body = FaultBody)
     )
 )]
-async fn roll_back(State(state): State<AdminState>) -> Result<Json<RolledBack>, Fault> {
+async fn roll_back(State(state): State<AdminState>) -> Result<impl IntoResponse, Fault> {
     let reloader = Arc::clone(&state.reloader);
     match tokio::task::spawn_blocking(move || reloader.roll_back()).await {
-        Ok(Ok(generation)) => Ok(Json(RolledBack { generation })),
+        Ok(Ok(generation)) => Ok((noted(generation), Json(RolledBack { generation }))),
         Ok(Err(error)) => Err(Fault::refused(vec![error.to_string()])),
         Err(_) => Err(Fault::internal("the rollback panicked")),
     }

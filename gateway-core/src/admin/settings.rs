@@ -20,7 +20,7 @@ pub(super) fn router() -> OpenApiRouter<AdminState> {
     path = "/api/v1/config",
     operation_id = "config",
     tag = "node",
-    responses((status = 200, body = serde_json::Value))
+    responses((status = 200, body = Object))
 )]
 async fn config(State(state): State<AdminState>) -> Json<Map<String, Value>> {
     Json(state.reloader.effective())

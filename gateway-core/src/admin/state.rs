@@ -11,6 +11,7 @@ use std::{
 
 use axum::http::Method;
 use bytes::Bytes;
+use conexus_protocol::AgentKey;
 use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 
@@ -22,10 +23,14 @@ use crate::{
     config::{AdminTokens, Loaded},
     core::Core,
     gateway::Watch,
-    hooks::{Engine, LogGate},
+    hooks::{Engine, LogGate, RecentDecision},
     log_level::LogLevel,
     reload::Reloader,
-    telemetry::{events::Topic, exposition::Exposition, monitor::Monitor},
+    telemetry::{
+        events::{Hub, Topic},
+        exposition::Exposition,
+        monitor::Monitor,
+    },
 };
 
 /// Asks for a graceful stop, as SIGTERM does.
@@ -45,7 +50,7 @@ pub struct Parts {
     pub drain: DrainTrigger,
 }
 
-/// See the [module](self). Cheap to clone.
+/// What handlers share. Cheap to clone.
 #[derive(Clone)]
 pub struct AdminState(Arc<Shared>);
 
@@ -82,6 +87,8 @@ impl AdminState {
         let telemetry = Arc::clone(&core.router.telemetry);
         let listeners = Arc::clone(&telemetry);
         engine.on_reload(move |event| listeners.hub.publish(Topic::Reload, &[], event));
+        let listeners = Arc::clone(&telemetry);
+        engine.on_decision(Box::new(move |decision| tell_of(&listeners.hub, decision)));
         let monitor = Arc::new(Monitor::new(Arc::clone(&core), engine, lines_dropped));
         let audit = Audit::default();
         audit.on_entry(Box::new(move |entry| telemetry.hub.publish(Topic::Audit, &[], entry)));
@@ -103,6 +110,15 @@ impl AdminState {
     /// Requests that came without a token that counts, so far.
     pub fn denied(&self) -> u64 {
         self.denied.total.load(Relaxed)
+    }
+}
+
+/// Tells listeners of a decision, as one about the agents at both ends.
+fn tell_of(hub: &Hub, decision: &RecentDecision) {
+    if hub.wants(Topic::Decision) {
+        let ends = [&decision.agent, &decision.to].into_iter().flatten();
+        let about: Vec<_> = ends.filter_map(|did| AgentKey::parse_did(did).ok()).collect();
+        hub.publish(Topic::Decision, &about, decision);
     }
 }
 

@@ -52,7 +52,7 @@ fn policies_as_toml(loaded: &Loaded) -> String {
     let mut text = String::new();
     let lines = |path: &str, rows: Vec<Row>| -> String {
         let line = |(name, value): (&str, Value)| {
-            line(name, toml(&value), &&loaded.policy_origin(&format!("{path}.{name}")))
+            line(name, toml(&value), &loaded.policy_origin(&format!("{path}.{name}")))
         };
         rows.into_iter().map(line).collect()
     };
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn hooks_and_chains_are_shown_with_their_origins_and_without_secrets() {
         let folder = tempfile::tempdir().unwrap();
-        let main = "[hook.members]\nuse = \"script:allowlist\"\nconfig = { n = 1.5, key = { env = \"K\" } }\n\
+        let main = "[hook.members]\nuse = \"script:allowlist\"\nconfig = { key = { env = \"K\" }, n = 1.5 }\n\
                     [[chain.on_route]]\nhook = \"members\"\n[[chain.on_watch]]\nhook = \"members\"\n";
         let later =
             "[[chain.on_route]]\nhook = \"members\"\nmode = \"shadow\"\n[chain]\non_watch = []\n";

@@ -2,11 +2,15 @@
 
 use std::{
     io::{self, Write},
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
 
-use reqwest::Method;
+use reqwest::{
+    Method,
+    header::{AUTHORIZATION, HeaderValue},
+};
 use serde_json::Value;
 use url::Url;
 
@@ -25,10 +29,19 @@ pub(super) struct Options {
     #[arg(long, value_name = "URL", value_parser = admin_url)]
     admin: Option<Url>,
 
+    /// A file with the token that the admin listener asks for; without it, the environment variable
+    /// CONEXUS_ADMIN_TOKEN if it is set
+    // Not an argument: it would show in the list of processes.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
+
+/// Where a token is looked for without a file.
+const TOKEN_VARIABLE: &str = "CONEXUS_ADMIN_TOKEN";
 
 /// What is asked for.
 #[derive(Clone, Copy)]
@@ -51,6 +64,10 @@ pub enum ControlError {
     Answer { url: Url, source: serde_json::Error },
     #[error("{0} cannot be asked")]
     Url(Url),
+    #[error("the token in {} cannot be read", path.display())]
+    TokenFile { path: PathBuf, source: io::Error },
+    #[error("the token is empty, or has characters that no token has")]
+    Token,
     #[error("admin.listen ({0}) cannot be asked")]
     Address(std::net::SocketAddr),
     #[error(
@@ -77,7 +94,11 @@ pub(super) async fn control(
     let url = base.join(path).map_err(|_| ControlError::Url(base.clone()))?;
     let client = direct_client(PATIENCE)?;
     let failed = |source| ControlError::Request { url: url.clone(), source };
-    let answer = client.request(method, url.clone()).send().await.map_err(failed)?;
+    let mut request = client.request(method, url.clone());
+    if let Some(token) = token(options.token_file.as_deref(), sources)? {
+        request = request.header(AUTHORIZATION, token);
+    }
+    let answer = request.send().await.map_err(failed)?;
     let status = answer.status();
     let text = answer.text().await.map_err(failed)?;
     let json = serde_json::from_str::<Value>(&text);
@@ -108,14 +129,37 @@ pub(super) async fn control(
     Ok(ExitCode::SUCCESS)
 }
 
+/// The header that presents the token, if there is one.
+pub(super) fn token(
+    file: Option<&Path>,
+    sources: &Sources,
+) -> Result<Option<HeaderValue>, ControlError> {
+    let token = match file {
+        Some(path) => {
+            let unread = |source| ControlError::TokenFile { path: path.to_owned(), source };
+            Some(std::fs::read_to_string(path).map_err(unread)?)
+        }
+        None => sources.variable(TOKEN_VARIABLE),
+    };
+    let Some(token) = token else { return Ok(None) };
+    let token = token.trim();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(ControlError::Token);
+    }
+    let header = HeaderValue::from_str(&format!("Bearer {token}"));
+    let mut header = header.map_err(|_| ControlError::Token)?;
+    header.set_sensitive(true);
+    Ok(Some(header))
+}
+
 /// A URL, or just an address.
-fn admin_url(text: &str) -> Result<Url, url::ParseError> {
+pub(super) fn admin_url(text: &str) -> Result<Url, url::ParseError> {
     if text.contains("://") { text.parse() } else { format!("http://{text}").parse() }
 }
 
 /// The address in the configuration. Where that is faulty an address that is not certain is none:
 /// another gateway may listen there.
-fn configured(sources: &Sources) -> Result<Url, ControlError> {
+pub(super) fn configured(sources: &Sources) -> Result<Url, ControlError> {
     let address = match config::load(sources) {
         Ok(loaded) => loaded.settings.admin.listen,
         Err(errors) => config::admin_address(sources).ok_or(ControlError::Unknown(errors))?,

@@ -14,7 +14,7 @@ pub enum ClientError {
 }
 
 /// A client that trusts the public certificate authorities.
-pub(super) fn client(patience: Duration) -> Result<reqwest::Client, ClientError> {
+pub(crate) fn client(patience: Duration) -> Result<reqwest::Client, ClientError> {
     Ok(builder(patience)?.build()?)
 }
 

@@ -20,12 +20,18 @@ mod send;
 mod signals;
 mod terminal;
 mod test;
+mod token;
+mod trace;
 
 use std::{io, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
 use crate::config::Sources;
+
+/// The HTTP client of the export of spans, too.
+#[cfg(feature = "otlp")]
+pub(crate) use http::client as http_client;
 
 /// A signaling gateway for agents. Without a command it runs.
 #[derive(Parser)]
@@ -111,12 +117,27 @@ enum Command {
     },
     /// Make a private key
     Keygen(keygen::Options),
+    /// Make a token for the admin API
+    ///
+    /// Prints the token, which nobody can show again, and the lines of the configuration that know it
+    /// by its hash. Asks no gateway.
+    Token(token::Options),
     /// List the agents of a running gateway
     Agents(agents::Options),
     /// Register as an agent, send one message, and print the answer
     Send(send::Options),
     /// Register as an agent and print what arrives, until Ctrl-C
     Listen(listen::Options),
+    /// Follow one agent of a running gateway, or draw what was recorded of it
+    ///
+    /// Prints a line for each message that the agent sends or is sent, and how it fared, until
+    /// Ctrl-C. With --record it is kept, and --diagram draws it.
+    Trace {
+        #[command(flatten)]
+        overrides: Overrides,
+        #[command(flatten)]
+        options: trace::Options,
+    },
     /// Put load on a gateway and measure how it fares
     ///
     /// Before it begins, one agent registers for a trial. Ctrl-C ends a run early and prints what
@@ -151,6 +172,9 @@ pub enum CliError {
     /// `new`: nothing was made.
     #[error(transparent)]
     New(#[from] new::NewError),
+    /// `trace`: nobody could be followed, or nothing drawn.
+    #[error(transparent)]
+    Trace(#[from] trace::TraceError),
     /// `load`: there was nothing to load, or the result is lost.
     #[error(transparent)]
     Load(#[from] load::LoadCommandError),
@@ -194,7 +218,12 @@ impl Cli {
             Command::New { overrides: more, new } => {
                 Ok(new::new(&new, &overrides.then(more).sources()?)?)
             }
+            Command::Trace { overrides: more, options } => {
+                let sources = overrides.then(more).sources()?;
+                Ok(trace::trace(&options, &sources).await?)
+            }
             Command::Keygen(options) => Ok(keygen::keygen(&options)?),
+            Command::Token(options) => Ok(token::token(&options)?),
             Command::Agents(options) => Ok(agents::agents(&options).await?),
             Command::Send(options) => Ok(send::send(&options).await?),
             Command::Listen(options) => Ok(listen::listen(&options).await?),

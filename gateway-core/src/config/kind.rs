@@ -47,6 +47,7 @@ pub(super) enum Kind {
     Text,
     LogLevel,
     PublicUrls,
+    HttpUrl,
     Relay,
     Secret,
     IceServers,
@@ -105,6 +106,7 @@ impl Kind {
                 r#"a level such as "info" or a list such as "info,conexus_gateway::session=debug""#
                     .into()
             }
+            Self::HttpUrl => r#"a URL such as "http://127.0.0.1:4318""#.into(),
             Self::PublicUrls => r#"a list of URLs such as ["wss://gateway.example/ws"]"#.into(),
             Self::Relay => r#"a list of message types such as ["OFFER", "ANSWER"]"#.into(),
             Self::Secret => SECRET_FORM.into(),
@@ -154,6 +156,7 @@ impl Kind {
             Self::Size { min, max } => return self.check_size(text, *min, *max),
             Self::Choice(words) => words.contains(&text),
             Self::Address => text.parse::<SocketAddr>().is_ok(),
+            Self::HttpUrl => return check_http_url(text),
             Self::LogLevel => is_log_level(text),
             Self::Path => !text.is_empty(),
             Self::Name => is_name(text),
@@ -233,7 +236,7 @@ impl Kind {
 }
 
 /// Whether hooks, plugins and the like may be called so.
-pub(super) fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     let allowed =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
     (1..=64).contains(&text.len()) && text.bytes().all(allowed)
@@ -272,7 +275,7 @@ fn check_count(number: i64, min: usize, max: usize) -> Checked {
 pub(crate) fn is_log_level(text: &str) -> bool {
     let plausible = |directive: &str| {
         let directive = directive.trim();
-        directive.contains('=') || directive.parse::<LevelFilter>().is_ok()
+        directive.contains('=') || !directive.is_empty() && directive.parse::<LevelFilter>().is_ok()
     };
     text.split(',').all(plausible) && EnvFilter::try_new(text).is_ok()
 }
@@ -293,6 +296,20 @@ fn check_public_url(text: &str) -> Checked {
         ));
     }
     Ok(())
+}
+
+fn check_http_url(text: &str) -> Checked {
+    let url = Url::parse(text)
+        .map_err(|error| format!("not a URL ({error}); expected \"http://127.0.0.1:4318\""))?;
+    // Not quoted: it contains a password.
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("a URL with user info, which everybody would see".into());
+    }
+    match url.scheme() {
+        "http" | "https" if url.fragment().is_none() => Ok(()),
+        "http" | "https" => Err(format!("{text:?} has a fragment")),
+        other => Err(format!("{text:?} has the scheme {other:?}; expected http or https")),
+    }
 }
 
 fn check_relayed(text: &str) -> Checked {

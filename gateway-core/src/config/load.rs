@@ -49,7 +49,7 @@ impl Sources {
     }
 
     /// The value of an environment variable.
-    pub(super) fn variable(&self, name: &str) -> Option<String> {
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
         self.env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
     }
 }

@@ -29,7 +29,7 @@ mod walk;
 
 pub use choices::{Activity, AgentsAccess, Compat, LogFormat, RoutedSignatures};
 pub use fault::{ConfigErrors, Fault, Origin, Position};
-pub(crate) use kind::is_log_level;
+pub(crate) use kind::{is_log_level, is_name};
 pub(crate) use load::admin_address;
 pub use load::{DEFAULT_FILE, Loaded, Sources, load};
 pub use policies::{

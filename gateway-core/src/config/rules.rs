@@ -117,6 +117,12 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
             "limits.message_burst has no effect while limits.messages_per_second is 0".to_owned(),
         );
     }
+    if settings.telemetry.otlp_endpoint.is_some() && !cfg!(feature = "otlp") {
+        warnings.push(
+            "telemetry.otlp_endpoint has no effect: this binary was built without the feature otlp"
+                .to_owned(),
+        );
+    }
     for server in &ice.servers {
         let turn = server.urls.iter().find(|url| url.starts_with("turn"));
         if let Some(url) = turn

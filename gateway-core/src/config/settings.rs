@@ -258,6 +258,12 @@ sections! {
         /// Registrations, renewals and ends of sessions that are remembered for GET /api/v1/history,
         /// and a quarter as many refused registrations; 0 remembers none.
         history: usize = 10_000, Kind::count(0, 10_000_000);
+        /// Where spans of messages are sent by OpenTelemetry's protocol, OTLP over HTTP, such as
+        /// "http://127.0.0.1:4318". Takes a binary built with --features otlp. Unset sends none.
+        otlp_endpoint: Option<String> = None, Kind::HttpUrl;
+        /// Of a thousand messages, how many have a span sent. Those whose sender traces them go by
+        /// the sender's own choice.
+        otlp_per_thousand: u32 = 1000, Kind::count(0, 1000);
     }
 
     /// The log, which goes to standard error.

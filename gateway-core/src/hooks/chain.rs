@@ -14,7 +14,7 @@ use conexus_plugin_api::{
     host::{Event, Services},
 };
 use tokio::sync::oneshot;
-use tracing::{error, info, warn};
+use tracing::{error, field, info, warn};
 
 use super::{
     breaker::{Breaker, BreakerState},
@@ -25,7 +25,10 @@ use super::{
     stats::Stats,
     tape::{Read, Tape},
 };
-use crate::config::{ChainEntry, FailMode, Mode, PolicySettings};
+use crate::{
+    config::{ChainEntry, FailMode, Mode, PolicySettings},
+    telemetry::trace::traced,
+};
 
 /// A call on the pool that may not be given up at its budget, since native code's verdict counts
 /// however late it is: this many budgets, and at least [`LEAST_PATIENCE`].
@@ -220,7 +223,7 @@ impl Entry {
         &self,
         result: &Result<Answer, HookFault>,
         took: Duration,
-        about: Option<&str>,
+        event: &Event,
     ) -> Noticed {
         match result {
             Err(HookFault::Quarantined) => {
@@ -231,7 +234,7 @@ impl Entry {
             Err(fault @ HookFault::Overloaded) => {
                 self.stats.failed(fault);
                 self.the_breaker().unsettled(Instant::now());
-                self.log_failure(fault.kind(), &fault.to_string(), about);
+                self.log_failure(fault.kind(), &fault.to_string(), event);
                 return Noticed::Fault { kind: fault.kind(), message: fault.to_string() };
             }
             _ => self.stats.took(took),
@@ -261,7 +264,7 @@ impl Entry {
         // What takes too long harms everybody, however seldom it happens.
         let always = matches!(kind, "overrun" | "timeout");
         let opened = self.the_breaker().failed(Instant::now(), always);
-        self.log_failure(kind, &message, about);
+        self.log_failure(kind, &message, event);
         if opened {
             error!(
                 hook = %self.instance.name, point = %self.point, last = kind,
@@ -279,15 +282,17 @@ impl Entry {
         }
     }
 
-    fn log_failure(&self, kind: &str, message: &str, about: Option<&str>) {
+    fn log_failure(&self, kind: &str, message: &str, event: &Event) {
         if let Some(more) = self.instance.failures.open(self.instance.facilities.now_ms()) {
+            let agent = event.agent().map(|agent| &*agent.did);
+            let trace = traced(event).map(field::display);
             let on_error = match self.on_error {
                 FailMode::Closed => "closed",
                 FailMode::Open => "open",
             };
             warn!(
                 hook = %self.instance.name, point = %self.point, kind,
-                message = %message.escape_debug(), agent = about,
+                message = %message.escape_debug(), agent, trace,
                 on_error, mode = ?self.mode, more, "hook failed"
             );
         }

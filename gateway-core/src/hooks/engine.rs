@@ -33,6 +33,7 @@ use super::{
     loader::StockLoader,
     observers::Observers,
     pool::{Pool, PoolUsage},
+    recent::{DecisionListener, Recent, RecentDecision},
     record::Recorder,
     stats::HookCounts,
     timers::Timers,
@@ -54,6 +55,9 @@ pub enum ReloadError {
         "{0} generations are alive already (policy.generations): old ones still have calls running"
     )]
     TooManyAlive(usize),
+    /// No hook of that name is in a chain, or in the one that was named.
+    #[error("{0}")]
+    NotChained(String),
     /// There is nothing to go back to.
     #[error("there is no former generation to go back to")]
     NoFormer,
@@ -225,7 +229,58 @@ impl Engine {
     }
 
     fn build_next(&self, settings: &Settings) -> Result<u64, ReloadError> {
-        // The former one makes room for the present one.
+        self.make_room()?;
+        let current = self.current.load_full();
+        let number = self.newest.load(SeqCst) + 1;
+        let next = Generation::build(&self.shared, number, settings, Some(&current))
+            .map_err(ReloadError::Faulty)?;
+        self.newest.store(number, SeqCst);
+        self.swap(next, current);
+        Ok(number)
+    }
+
+    /// Puts a hook into another mode, at one point or wherever a chain names it, by a new generation
+    /// of the same instances; its number, or that of the running one where the hook is in that mode
+    /// already. What the running generation was made from counts, not what the files say by now.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; then everything is as it was.
+    pub fn set_mode(
+        &self,
+        hook: &str,
+        point: Option<Point>,
+        mode: Mode,
+    ) -> Result<u64, ReloadError> {
+        let _one_at_a_time = self.changing.lock();
+        let current = self.current.load_full();
+        let mut settings = current.settings().clone();
+        let chains = settings.policies.chains.iter_mut();
+        let asked = chains.filter(|(chain, _)| point.is_none_or(|point| chain.0 == point));
+        let (mut named, mut changed) = (false, false);
+        for entry in asked.flat_map(|(_, entries)| entries).filter(|entry| entry.hook == hook) {
+            named = true;
+            changed |= std::mem::replace(&mut entry.mode, mode) != mode;
+        }
+        if !named {
+            let place =
+                point.map_or_else(|| "no chain".to_owned(), |point| format!("no chain.{point}"));
+            return Err(ReloadError::NotChained(format!("{place} names a hook {hook:?}")));
+        }
+        if !changed {
+            return Ok(current.number);
+        }
+        self.make_room()?;
+        let number = self.newest.load(SeqCst) + 1;
+        let next = current.rechained(number, &settings).map_err(ReloadError::Faulty)?;
+        self.newest.store(number, SeqCst);
+        self.swap(next, current);
+        let point = point.map(Point::name);
+        info!(generation = number, hook, point, ?mode, "hook's mode changed");
+        Ok(number)
+    }
+
+    /// There may be one more generation. The former one makes room for the present one.
+    fn make_room(&self) -> Result<(), ReloadError> {
         let spare = usize::from(
             self.shown.lock().former.as_ref().is_some_and(|f| Arc::strong_count(f) == 1),
         );
@@ -236,13 +291,7 @@ impl Engine {
         if alive >= self.max_alive * 3 / 4 {
             warn!(alive, max = self.max_alive, "many generations are alive");
         }
-        let current = self.current.load_full();
-        let number = self.newest.load(SeqCst) + 1;
-        let next = Generation::build(&self.shared, number, settings, Some(&current))
-            .map_err(ReloadError::Faulty)?;
-        self.newest.store(number, SeqCst);
-        self.swap(next, current);
-        Ok(number)
+        Ok(())
     }
 
     fn swap(&self, next: Arc<Generation>, current: Arc<Generation>) {
@@ -312,6 +361,22 @@ impl Engine {
             decisions_dropped: self.shared.recorder.as_ref().map_or(0, Recorder::dropped),
             state: self.shared.around.store.usage(),
         }
+    }
+
+    /// Recent decisions that are worth seeing, up to `limit` of the wanted ones, newest first; and how
+    /// many were skipped so far, since there were too many within a second.
+    pub fn recent(
+        &self,
+        limit: usize,
+        wanted: impl Fn(&RecentDecision) -> bool,
+    ) -> (Vec<Arc<RecentDecision>>, u64) {
+        (self.shared.recent.latest(limit, wanted), self.shared.recent.skipped())
+    }
+
+    /// From now on `listener` is told of each of them, within the decision, so that it must not wait.
+    /// Set once; later ones are ignored.
+    pub fn on_decision(&self, listener: DecisionListener) {
+        self.shared.recent.on_decision(listener);
     }
 
     /// The files that the running generation was made from.
@@ -392,6 +457,7 @@ fn shared(
         chores: Arc::new(Pool::new(&settings.policy)),
         observers: Observers::start(settings.policy.observer_queue)?,
         recorder,
+        recent: Recent::default(),
         loader,
         alive: AtomicUsize::new(0),
         inline,

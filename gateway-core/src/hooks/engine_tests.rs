@@ -17,6 +17,9 @@ use conexus_plugin_api::{
 use conexus_protocol::RefusalReason;
 use parking_lot::Mutex;
 
+#[path = "engine_shadow_tests.rs"]
+mod shadow;
+
 use super::*;
 use crate::{
     config::{Chain, ChainEntry, HookSettings, HookSource},
@@ -126,6 +129,7 @@ fn route() -> Arc<Route> {
         id: "1",
         correlation_id: None,
         payload: "{}",
+        trace: None,
         connection: None,
     };
     Arc::new(Route::new(Text::new("{}"), parts))

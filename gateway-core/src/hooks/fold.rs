@@ -180,6 +180,11 @@ impl Fold {
         self.denied.map_or(Ok(()), Err)
     }
 
+    /// Whether nothing was decided that is not the protocol's own way.
+    pub(crate) fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+
     pub(crate) fn into_lease(self) -> Option<Duration> {
         self.lease
     }

@@ -27,6 +27,7 @@ use super::{
     judge::{Admission, Decision, Fallback, Judge, Passage, Ruling},
     observers::Observers,
     pool::Pool,
+    recent::Recent,
     record::{DecisionRecord, Recorder},
     secrets::Secrets,
     walk::Walk,
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) chores: Arc<Pool>,
     pub(crate) observers: Observers,
     pub(crate) recorder: Option<Recorder>,
+    pub(crate) recent: Recent,
     pub(crate) loader: Box<dyn Loader>,
     /// Generations that are not dropped yet.
     pub(crate) alive: AtomicUsize,
@@ -80,6 +82,7 @@ pub(crate) struct Generation {
     asks: PointSet,
     /// What chains and verdicts were made from, beside the instances.
     made_from: String,
+    settings: Settings,
     shared: Arc<Shared>,
 }
 
@@ -121,6 +124,28 @@ impl Generation {
                 Err(fault) => faults.push(format!("hook.{name}: {fault}")),
             }
         }
+        Self::assemble(shared, number, settings, instances, faults)
+    }
+
+    /// The same instances in the chains of other settings.
+    ///
+    /// # Errors
+    /// A chain names a hook that has not its point.
+    pub(crate) fn rechained(
+        &self,
+        number: u64,
+        settings: &Settings,
+    ) -> Result<Arc<Self>, Vec<String>> {
+        Self::assemble(&self.shared, number, settings, self.instances.clone(), Vec::new())
+    }
+
+    fn assemble(
+        shared: &Arc<Shared>,
+        number: u64,
+        settings: &Settings,
+        instances: BTreeMap<String, Arc<Instance>>,
+        mut faults: Vec<String>,
+    ) -> Result<Arc<Self>, Vec<String>> {
         let chains = chains(shared, settings, &instances, &mut faults);
         if !faults.is_empty() {
             return Err(faults);
@@ -136,8 +161,14 @@ impl Generation {
             chains,
             asks,
             made_from: made_from(settings),
+            settings: settings.clone(),
             shared: Arc::clone(shared),
         }))
+    }
+
+    /// What it was made from.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Whether it judges as `other` does: the same instances in the same chains.
@@ -164,6 +195,10 @@ impl Generation {
         if let Some(recorder) = &self.shared.recorder {
             recorder.record(record);
         }
+    }
+
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.shared.recent
     }
 
     pub(crate) fn now_ms(&self) -> i64 {

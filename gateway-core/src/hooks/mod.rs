@@ -13,6 +13,7 @@
 //! - `secrets`: what the words of a hook that failed must not repeat;
 //! - `facilities`: what an instance may ask of the gateway; `tape`, `record` and `replay`
 //!   keep what it was told, and let another policy judge it again;
+//! - `shadow`: what a hook in shadow mode would have changed; `recent`: decisions worth seeing;
 //! - `observers`, `timers`: what is told after the fact, and what is due.
 //!
 //! [`EmptyChain`] has no hook: everything goes the protocol's way.
@@ -30,9 +31,11 @@ mod judge;
 mod loader;
 mod observers;
 mod pool;
+mod recent;
 mod record;
 mod replay;
 mod secrets;
+mod shadow;
 mod stats;
 mod tape;
 mod timers;
@@ -40,9 +43,7 @@ mod walk;
 
 pub use breaker::BreakerState;
 pub use engine::{CheckedHook, Engine, GenerationStatus, HookStatus, Refusal, ReloadError, Status};
-pub(crate) use generation::hash_file;
-#[cfg(test)]
-pub(crate) use generation::hexadecimal;
+pub(crate) use generation::{hash_file, hexadecimal};
 pub use hook::{CallContext, Hook, HookFault, Returned};
 pub use instance::SourceFile;
 pub use judge::{
@@ -50,6 +51,7 @@ pub use judge::{
     World,
 };
 pub use pool::PoolUsage;
+pub use recent::{DecisionListener, RecentDecision, RecentStep};
 pub(crate) use record::PUBLIC_HEADERS;
 pub use replay::{Change, ReplayError, Report, replay};
 pub(crate) use stats::BUCKETS as HOOK_BUCKETS;

@@ -21,14 +21,19 @@ use super::{
     chain::{Asked, Outcome},
     fold::Fold,
     generation::Generation,
+    recent::{RecentDecision, RecentStep, said},
     record::{DecisionRecord, redacted},
     stats::LogGate,
     tape::Tape,
-    walk::{judge, step},
+    walk::{Judged, judge, step},
 };
+use crate::telemetry::trace::traced;
 
 /// Queues, and threads that empty them.
 const QUEUES: usize = 2;
+
+/// The ruling of what was only told.
+const TOLD: &str = "told";
 
 enum Job {
     Tell(Arc<Generation>, Event),
@@ -121,6 +126,7 @@ pub(crate) fn tell(
 ) {
     let records = generation.records();
     let (time_ms, mut steps) = (generation.now_ms(), Vec::new());
+    let (mut told, mut failed) = (Vec::new(), false);
     for entry in generation.chain(event.point()) {
         let tape = if records { Tape::recording() } else { Tape::Off };
         let outcome = match (entry.ask(event, generation.number, tape), runtime) {
@@ -128,21 +134,31 @@ pub(crate) fn tell(
             (Asked::Later(outcome), Some(runtime)) => runtime.block_on(outcome),
             (Asked::Later(_), None) => continue,
         };
-        let (result, _) = judge(entry, &mut Fold::default(), outcome.result, generation);
-        let about = event.agent().map(|agent| &*agent.did);
-        let noticed = entry.settle(&result, outcome.took, about);
+        let Judged { result, .. } = judge(entry, &mut Fold::default(), outcome.result, generation);
+        let outcome = Outcome { result, ..outcome };
+        let noticed = entry.settle(&outcome.result, outcome.took, event);
         generation.tell_of_fault(entry, event.point(), event, noticed);
-        if records {
-            steps.push(step(entry, event, Outcome { result, ..outcome }));
+        failed |= outcome.result.is_err();
+        if records || failed {
+            told.push(RecentStep::of(entry, said(entry, &outcome, event), outcome.took));
         }
+        if records {
+            steps.push(step(entry, event, outcome));
+        }
+    }
+    if records || failed {
+        let ruling = TOLD.to_owned();
+        let decision = RecentDecision::of(event, time_ms, generation.number, ruling, told);
+        generation.recent().enter(decision);
     }
     if records {
         generation.record(DecisionRecord {
             time_ms,
             generation: generation.number,
+            trace: traced(event),
             event: redacted(event),
             steps,
-            ruling: "told".into(),
+            ruling: TOLD.into(),
         });
     }
 }

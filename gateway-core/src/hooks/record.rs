@@ -25,7 +25,10 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::tape::Read;
-use crate::config::{Mode, TelemetrySettings};
+use crate::{
+    config::{Mode, TelemetrySettings},
+    telemetry::trace::TraceId,
+};
 
 /// What stands in place of a value that is left out.
 pub(crate) const REDACTED: &str = "<redacted>";
@@ -46,6 +49,9 @@ pub(crate) struct DecisionRecord {
     /// Unix milliseconds.
     pub(crate) time_ms: i64,
     pub(crate) generation: u64,
+    /// The trace of the message that it was about; older logs have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) trace: Option<TraceId>,
     pub(crate) event: Event,
     pub(crate) steps: Vec<StepRecord>,
     /// What it came to, in words.
@@ -237,6 +243,7 @@ mod tests {
         DecisionRecord {
             time_ms: n,
             generation: 1,
+            trace: None,
             event: Event::Tick,
             steps: Vec::new(),
             ruling: "pass".into(),

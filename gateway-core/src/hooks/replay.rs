@@ -34,7 +34,7 @@ use super::{
     loader::StockLoader,
     record::{DecisionRecord, FaultRecord, StepRecord},
     tape::Tape,
-    walk::judge,
+    walk::{Judged, judge},
 };
 use crate::config::Settings;
 
@@ -167,7 +167,7 @@ impl Stage {
             if !repeated {
                 *report.not_replayable.entry(name.to_owned()).or_default() += 1;
             }
-            let (result, flow) = judge(entry, &mut fold, result, &self.generation);
+            let Judged { result, flow, .. } = judge(entry, &mut fold, result, &self.generation);
             let (said, says) = (recorded.map_or(NOT_ASKED.into(), words_of), words(&result));
             // To say nothing, and not to be asked, is the same to whoever is judged.
             if said != says && !(said == NOT_ASKED && says == NOTHING) {

@@ -28,6 +28,7 @@ struct Counters {
     verdicts: [AtomicU64; VERDICTS.len()],
     faults: [AtomicU64; FAULTS.len()],
     overruns: AtomicU64,
+    mismatches: AtomicU64,
     slow: AtomicU64,
     nanos: AtomicU64,
     buckets: [AtomicU64; BUCKETS.len() + 1],
@@ -71,6 +72,11 @@ impl Stats {
         self.0.mine().overruns.fetch_add(1, Relaxed);
     }
 
+    /// In shadow mode, its verdict would have led to another ruling.
+    pub(crate) fn mismatched(&self) {
+        self.0.mine().mismatches.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn was_slow(&self) {
         self.0.mine().slow.fetch_add(1, Relaxed);
     }
@@ -91,6 +97,7 @@ impl Stats {
             faults: named(&FAULTS, &|index| total(&|counters| &counters.faults[index])),
             overruns: total(&|counters| &counters.overruns),
             slow: total(&|counters| &counters.slow),
+            mismatches: total(&|counters| &counters.mismatches),
             total_us: total(&|counters| &counters.nanos) / 1000,
             p50_us: quantile(&buckets, 0.5),
             p99_us: quantile(&buckets, 0.99),
@@ -112,6 +119,8 @@ pub struct HookCounts {
     pub overruns: u64,
     /// Calls over their warning threshold.
     pub slow: u64,
+    /// Verdicts in shadow mode that would have led to another ruling, had they been obeyed.
+    pub mismatches: u64,
     /// The time of all calls, in microseconds.
     pub total_us: u64,
     /// The bound of the bucket that holds the median, in microseconds; 0 without calls.

@@ -17,11 +17,16 @@ use super::{
     generation::Generation,
     hook::HookFault,
     judge::Decision,
+    recent::{Notes, RecentDecision, RecentStep, said},
     record::{DecisionRecord, FaultRecord, REDACTED, StepRecord, redacted},
     replay::ASIDE,
+    shadow::{Shadows, Would},
     tape::Tape,
 };
-use crate::config::{FailMode, Mode};
+use crate::{
+    config::{FailMode, Mode},
+    telemetry::trace::traced,
+};
 
 /// See the [module](self).
 pub(crate) struct Walk {
@@ -29,6 +34,8 @@ pub(crate) struct Walk {
     event: Event,
     fold: Fold,
     next: usize,
+    shadows: Shadows,
+    notes: Notes,
     /// Where decisions are recorded: when it began, and the steps so far.
     trace: Option<(i64, Vec<StepRecord>)>,
 }
@@ -43,7 +50,12 @@ impl Walk {
     pub(crate) fn new(generation: Arc<Generation>, event: Event) -> Self {
         let records = generation.records();
         let trace = records.then(|| (generation.now_ms(), Vec::new()));
-        Self { generation, event, fold: Fold::default(), next: 0, trace }
+        let notes = match &trace {
+            Some((now_ms, _)) => Notes::all(generation.recent().has_room(*now_ms)),
+            None => Notes::default(),
+        };
+        let (fold, shadows) = (Fold::default(), Shadows::default());
+        Self { generation, event, fold, next: 0, shadows, notes, trace }
     }
 
     /// Walks to the end.
@@ -89,6 +101,8 @@ impl Walk {
                         // What it says comes too late for this record, and has one of its own.
                         steps.push(StepRecord::aside(&entry));
                     }
+                    let chain = self.generation.chain(self.event.point());
+                    self.notes.aside(chain, self.next);
                     self.watch_aside(entry, outcome);
                     self.next += 1;
                 }
@@ -99,14 +113,24 @@ impl Walk {
 
     /// Takes the outcome of the hook that was asked last.
     fn take(&mut self, outcome: Outcome) -> Flow {
-        let Self { generation, event, fold, next, trace } = self;
-        let Some(entry) = generation.chain(event.point()).get(*next) else { return Flow::End };
+        let Self { generation, event, fold, next, shadows, notes, trace } = self;
+        let chain = generation.chain(event.point());
+        let place = *next;
+        let Some(entry) = chain.get(place) else { return Flow::End };
         *next += 1;
-        let (result, flow) = judge(entry, fold, outcome.result, generation);
-        let noticed = entry.settle(&result, outcome.took, event.agent().map(|agent| &*agent.did));
+        let Judged { result, flow, would } = judge(entry, fold, outcome.result, generation);
+        let outcome = Outcome { result, ..outcome };
+        match would {
+            Some(would) => shadows.cast(place, would),
+            None if entry.mode == Mode::Shadow => {}
+            None => shadows.follow(entry, &outcome.result, &generation.terms),
+        }
+        let noticed = entry.settle(&outcome.result, outcome.took, event);
         generation.tell_of_fault(entry, event.point(), event, noticed);
+        let has_room = || generation.recent().has_room(generation.now_ms());
+        notes.hook(chain, place, &outcome, event, has_room);
         if let Some((_, steps)) = trace {
-            steps.push(step(entry, event, Outcome { result, ..outcome }));
+            steps.push(step(entry, event, outcome));
         }
         flow
     }
@@ -119,18 +143,30 @@ impl Walk {
     ) {
         let (generation, event) = (Arc::clone(&self.generation), self.event.clone());
         let began = self.trace.as_ref().map(|(began, _)| *began);
+        let before = self.fold.clone();
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
             let outcome = outcome.await;
-            let (result, _) = judge(&entry, &mut Fold::default(), outcome.result, &generation);
-            let about = event.agent().map(|agent| &*agent.did);
-            let noticed = entry.settle(&result, outcome.took, about);
+            let Judged { result, would, .. } =
+                judge(&entry, &mut before.clone(), outcome.result, &generation);
+            let outcome = Outcome { result, ..outcome };
+            let noticed = entry.settle(&outcome.result, outcome.took, &event);
             generation.tell_of_fault(&entry, event.point(), &event, noticed);
+            let mismatch = would.is_some_and(|would| would.differs_from(&before, event.point()));
+            if mismatch {
+                entry.stats.mismatched();
+            }
+            if mismatch || outcome.result.is_err() {
+                let said = said(&entry, &outcome, &event);
+                let step = RecentStep { mismatch, ..RecentStep::of(&entry, said, outcome.took) };
+                generation.note(&event, ASIDE.into(), vec![step]);
+            }
             if let Some(time_ms) = began {
-                let steps = vec![step(&entry, &event, Outcome { result, ..outcome })];
+                let steps = vec![step(&entry, &event, outcome)];
                 generation.record(DecisionRecord {
                     time_ms,
                     generation: generation.number,
+                    trace: traced(&event),
                     event: redacted(&event),
                     steps,
                     ruling: ASIDE.into(),
@@ -139,12 +175,41 @@ impl Walk {
         });
     }
 
+    /// Counts what hooks in shadow mode would have changed, and keeps the decision if it is worth
+    /// seeing.
+    fn show(&mut self, ruling: &Fold) {
+        if self.notes.is_quiet() {
+            return;
+        }
+        let point = self.event.point();
+        let mut differs = false;
+        for place in self.shadows.mismatches(ruling, point) {
+            differs = true;
+            if let Some(entry) = self.generation.chain(point).get(place) {
+                entry.stats.mismatched();
+            }
+            self.notes.mismatch(place);
+        }
+        let notes = std::mem::take(&mut self.notes);
+        let worth = differs || notes.failed() || self.trace.is_some() || !ruling.is_plain();
+        if !worth {
+            return;
+        }
+        if notes.is_skipped() {
+            self.generation.recent().skip();
+        } else if let Some(steps) = notes.into_steps() {
+            self.generation.note(&self.event, ruling.summary(point), steps);
+        }
+    }
+
     fn finish(mut self) -> Fold {
         let fold = std::mem::take(&mut self.fold);
+        self.show(&fold);
         if let Some((time_ms, steps)) = self.trace.take() {
             self.generation.record(DecisionRecord {
                 time_ms,
                 generation: self.generation.number,
+                trace: traced(&self.event),
                 event: redacted(&self.event),
                 steps,
                 ruling: fold.summary(self.event.point()),
@@ -154,6 +219,14 @@ impl Walk {
     }
 }
 
+/// A hook's outcome once it was judged.
+pub(crate) struct Judged {
+    pub(crate) result: Result<Answer, HookFault>,
+    pub(crate) flow: Flow,
+    /// What a verdict in shadow mode would have made of it; none of `continue`.
+    pub(crate) would: Option<Would>,
+}
+
 /// What a hook's outcome means for the fold: nothing in shadow mode, else as its verdicts or its
 /// fail mode say. An answer that makes no sense becomes a fault here.
 pub(crate) fn judge(
@@ -161,8 +234,12 @@ pub(crate) fn judge(
     fold: &mut Fold,
     result: Result<Answer, HookFault>,
     generation: &Generation,
-) -> (Result<Answer, HookFault>, Flow) {
+) -> Judged {
     let shadow = entry.mode == Mode::Shadow;
+    // Nothing to take, be it obeyed or not.
+    if matches!(&result, Ok(answer) if answer.is_continue()) {
+        return Judged { result, flow: Flow::Next, would: None };
+    }
     let mut aside = shadow.then(|| fold.clone());
     let target = aside.as_mut().unwrap_or(fold);
     let taken = result.and_then(|answer| {
@@ -170,14 +247,20 @@ pub(crate) fn judge(
         Ok((answer, flow))
     });
     match taken {
-        Ok((answer, _)) if shadow => (Ok(answer), Flow::Next),
-        Ok((answer, flow)) => (Ok(answer), flow),
+        Ok((answer, flow)) => match aside {
+            Some(fold) => {
+                let would = Some(Would { fold, flow });
+                Judged { result: Ok(answer), flow: Flow::Next, would }
+            }
+            None => Judged { result: Ok(answer), flow, would: None },
+        },
         Err(fault) => {
             let closed = !shadow && entry.on_error == FailMode::Closed && entry.point.is_verdict();
             if closed {
                 fold.deny(RefusalReason::PolicyError.into());
             }
-            (Err(fault), if closed { Flow::End } else { Flow::Next })
+            let flow = if closed { Flow::End } else { Flow::Next };
+            Judged { result: Err(fault), flow, would: None }
         }
     }
 }
@@ -204,6 +287,12 @@ pub(crate) fn step(entry: &Entry, event: &Event, outcome: Outcome) -> StepRecord
 }
 
 impl Generation {
+    /// Keeps a decision that is worth seeing.
+    fn note(&self, event: &Event, ruling: String, steps: Vec<RecentStep>) {
+        let decision = RecentDecision::of(event, self.now_ms(), self.number, ruling, steps);
+        self.recent().enter(decision);
+    }
+
     /// Tells `on_hook_error`, unless the fault is in there.
     pub(crate) fn tell_of_fault(
         self: &Arc<Self>,

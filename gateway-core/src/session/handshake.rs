@@ -77,7 +77,7 @@ pub(crate) async fn register<S: AsyncRead + AsyncWrite + Unpin>(
         .map_err(|_| Unregistered::TimedOut)??;
     let (proven, id) = judge(core, &text, connection, nonce.as_ref())?;
     if let Some(denial) = banned(core, proven.agent.key()) {
-        return Err(denied(&denial, id));
+        return Err(noted(core, connection, proven.agent.as_str(), denied(&denial, id)));
     }
     // Now, since a policy may take its time: the newest proof wins, not the fastest decision.
     let session = core.next_session_id();

@@ -14,7 +14,7 @@ use conexus_protocol::{
 };
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tracing::debug;
+use tracing::{Instrument as _, Span, debug, debug_span};
 
 use super::{
     active::{Active, Ended},
@@ -28,7 +28,7 @@ use crate::{
     config::{RateClass, RoutedSignatures, Settings},
     hooks::{Admission, Decision, Ruling},
     router::LastTarget,
-    telemetry::{events::Passing, history::HistoryKind},
+    telemetry::{events::Passing, history::HistoryKind, trace},
     voice::Complaint,
 };
 
@@ -144,14 +144,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                 let is_judged = router.asks_about_routes();
                 // To verify, or to ask a hook, takes time: others' leases may have ended meanwhile.
                 let now = if is_judged || envelope.is_signed() { router.clock.now() } else { now };
-                self.pending = if is_judged {
+                let span = self.message_span(&envelope, arrival.number);
+                let in_span = span.enter();
+                let pending = if is_judged {
                     router.route_judged(&self.handle, text.clone(), to, &envelope, arrival, now)
                 } else {
                     router.route(&self.handle, text, to, kind, arrival, now)
                 };
+                drop(in_span);
+                self.pending = match pending {
+                    Some(pending) if !span.is_disabled() => {
+                        Some(Box::pin(pending.instrument(span)))
+                    }
+                    pending => pending,
+                };
             }
         }
         None
+    }
+
+    /// What all log lines about a message stand in, where anybody reads them. Its target was read
+    /// as a DID; an id may be anything.
+    fn message_span(&self, envelope: &Envelope<'_>, number: u64) -> Span {
+        debug_span!(
+            "message",
+            trace = %trace::id_of(envelope, self.handle.trace, number),
+            id = %envelope.id.escape_debug(),
+            kind = %envelope.kind,
+            from = %self.handle.agent,
+            to = %envelope.to,
+        )
     }
 
     /// `from` is not the registered DID to the letter.

@@ -12,6 +12,7 @@ use std::{collections::VecDeque, fmt, sync::Arc, task::Waker, time::Duration};
 use conexus_protocol::{AgentKey, CloseReason, MessageType, RefusalReason};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::{sync::oneshot, time::Instant};
+use tracing::trace;
 
 use super::handle::SessionHandle;
 use crate::{
@@ -81,6 +82,10 @@ impl Routed {
         self.ended = true;
         let took: Option<Duration> = self.read_at.map(|read| now.duration_since(read));
         self.sender.telemetry.delivered(self.kind, took);
+        trace!(
+            trace = %self.passing().trace(), session = %self.sender.id, from = %self.sender.agent,
+            to = ?self.to, kind = %self.kind, ?took, "message delivered"
+        );
         self.tell_of(Outcome::Delivered(took));
     }
 

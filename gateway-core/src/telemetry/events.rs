@@ -9,7 +9,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt::Write as _,
     sync::{
         Arc,
         atomic::{
@@ -55,9 +54,6 @@ const REFILLS_PER_SECOND: u32 = 10;
 /// Events about followed agents' messages, for each refill. One costs its session a few
 /// microseconds, which thousands at once should not.
 const FOLLOWED: i32 = 500;
-
-/// Decisions that are told of, for each refill.
-const DECISIONS: i32 = 20;
 
 /// The longest id that is shown; an agent may write a longer one into `correlation_id`.
 const MAX_ID: usize = 128;
@@ -167,7 +163,10 @@ pub(crate) struct Topics(u32);
 impl Topics {
     /// All but messages, which need an agent.
     pub(crate) const USUAL: Self = Self(!Self::of(Topic::Message).0 & (1 << Topic::ALL.len()) - 1);
-    const MESSAGES: Self = Self(Self::of(Topic::Message).0 | Self::of(Topic::Flow).0);
+    /// What an export of all messages stands for among those who listen.
+    const EXPORT: u32 = 1 << Topic::ALL.len();
+    const MESSAGES: Self =
+        Self(Self::of(Topic::Message).0 | Self::of(Topic::Flow).0 | Self::EXPORT);
 
     const fn of(topic: Topic) -> Self {
         Self(1 << topic as u32)
@@ -231,8 +230,9 @@ pub(crate) struct Hub {
     flow: Flow,
     message_budget: Budget,
     messages_missed: AtomicU64,
-    decision_budget: Budget,
     came: Notify,
+    #[cfg(feature = "otlp")]
+    outlet: std::sync::OnceLock<super::otlp::Outlet>,
 }
 
 impl Default for Hub {
@@ -246,8 +246,9 @@ impl Default for Hub {
             flow: Flow::default(),
             message_budget: Budget::default(),
             messages_missed: AtomicU64::new(0),
-            decision_budget: Budget::default(),
             came: Notify::new(),
+            #[cfg(feature = "otlp")]
+            outlet: std::sync::OnceLock::new(),
         }
     }
 }
@@ -263,10 +264,9 @@ impl Hub {
         self.interest.load(Relaxed) & Topics::MESSAGES.0 != 0
     }
 
-    /// Whether anybody listens to a topic: whoever asks first makes no event in vain. Of decisions
-    /// there may be thousands in a second, and some of them are enough.
+    /// Whether anybody listens to a topic: whoever asks first makes no event in vain.
     pub(crate) fn wants(&self, topic: Topic) -> bool {
-        self.interest().contains(topic) && (topic != Topic::Decision || self.decision_budget.take())
+        self.interest().contains(topic)
     }
 
     /// Tells those who listen to a topic; `about` are the agents that it is about, for those who
@@ -300,6 +300,10 @@ impl Hub {
     #[cold]
     pub(crate) fn message(&self, message: Passing<'_>, outcome: Outcome) {
         let interest = self.interest();
+        #[cfg(feature = "otlp")]
+        if let Some(outlet) = self.outlet.get() {
+            outlet.take(&message, outcome);
+        }
         if interest.contains(Topic::Flow) {
             self.flow.sample(&message, outcome);
         }
@@ -342,12 +346,16 @@ impl Hub {
         self.send(Some(Topic::Message), Topic::Message.as_str(), [Some(from), to], &event);
     }
 
+    fn is_listened_to(&self) -> bool {
+        self.interest().0 & !Topics::EXPORT != 0
+    }
+
     /// Fills budgets up and adds samples up, while anybody listens. `spell` says how an agent writes
     /// its name. Runs until dropped.
     pub(crate) async fn serve(&self, spell: impl Fn(AgentKey) -> String + Send) {
         loop {
             let came = self.came.notified();
-            if self.interest().0 == 0 {
+            if !self.is_listened_to() {
                 came.await;
                 continue;
             }
@@ -359,10 +367,9 @@ impl Hub {
         let mut ticks = interval(REFILL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut count = 0;
-        while self.interest().0 != 0 {
+        while self.is_listened_to() {
             ticks.tick().await;
             self.message_budget.fill(FOLLOWED);
-            self.decision_budget.fill(DECISIONS);
             self.flow.refill();
             let missed = self.messages_missed.swap(0, Relaxed);
             if missed > 0 {
@@ -407,9 +414,7 @@ pub(crate) fn now_ms() -> i64 {
 /// An event as a frame of server-sent events. JSON has no line breaks of its own.
 fn frame(name: &str, event: &impl Serialize) -> Option<Bytes> {
     let json = serde_json::to_string(event).ok()?;
-    let mut frame = String::with_capacity(json.len() + name.len() + 24);
-    let _ = write!(frame, "event: {name}\ndata: {json}\n\n");
-    Some(frame.into())
+    Some(format!("event: {name}\ndata: {json}\n\n").into())
 }
 
 /// There are as many listeners as may be.
@@ -453,7 +458,6 @@ impl Telemetry {
             hub.flow.begin();
         }
         hub.message_budget.fill(FOLLOWED);
-        hub.decision_budget.fill(DECISIONS);
         hub.announce(&registry);
         drop(registry);
         hub.came.notify_one();
@@ -462,11 +466,30 @@ impl Telemetry {
 }
 
 impl Hub {
+    /// From now on all messages are told to an outlet. Set once.
+    #[cfg(feature = "otlp")]
+    pub(super) fn export(&self, outlet: super::otlp::Outlet) {
+        let registry = self.registry.lock();
+        let _ = self.outlet.set(outlet);
+        self.announce(&registry);
+    }
+
+    #[cfg(feature = "otlp")]
+    fn exports(&self) -> u32 {
+        if self.outlet.get().is_some() { Topics::EXPORT } else { 0 }
+    }
+
+    #[cfg(not(feature = "otlp"))]
+    #[expect(clippy::unused_self, reason = "as with the feature")]
+    const fn exports(&self) -> u32 {
+        0
+    }
+
     fn announce(&self, registry: &Registry) {
         self.followed.store(Arc::new(registry.followed.keys().copied().collect()));
         let wanted = Topic::ALL.into_iter().filter(|topic| registry.by_topic[*topic as usize] > 0);
         let interest = wanted.fold(Topics::default(), Topics::with);
-        self.interest.store(interest.0, SeqCst);
+        self.interest.store(interest.0 | self.exports(), SeqCst);
     }
 }
 

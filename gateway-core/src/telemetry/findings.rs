@@ -7,7 +7,7 @@ use super::{
     process::ProcessUsage,
 };
 use crate::{
-    config::FailMode,
+    config::{FailMode, Mode},
     core::Core,
     hooks::{BreakerState, HookStatus, Status},
     phase::Phase,
@@ -59,12 +59,17 @@ impl Findings {
                 let (faults, last) = faults(hook);
                 let failing = self.growth.of(&counter, faults, evidence.now_ms);
                 if hook.breaker != BreakerState::Closed {
-                    let what = match hook.on_error == FailMode::Closed {
-                        true => "what it should decide is denied",
-                        false => "it counts as having said nothing",
+                    let what = match (hook.mode, hook.on_error) {
+                        (Mode::Shadow, _) => "it is in shadow mode, so nothing hangs on it",
+                        (_, FailMode::Closed) => "what it should decide is denied",
+                        (_, FailMode::Open) => "it counts as having said nothing",
                     };
                     let text = format!("failed too often ({last}) and is not asked: {what}");
-                    found.push(Finding::new(ProblemKind::HookQuarantined, subject, text));
+                    let finding = Finding::new(ProblemKind::HookQuarantined, subject, text);
+                    found.push(match hook.mode {
+                        Mode::Shadow => finding.mild(),
+                        _ => finding,
+                    });
                 } else if let Some(since) = failing {
                     let text = format!("fails: {last} in this generation");
                     let finding = Finding::new(ProblemKind::HookFailing, subject, text);

@@ -11,6 +11,8 @@ mod flow;
 pub(crate) mod histogram;
 pub(crate) mod history;
 pub(crate) mod monitor;
+#[cfg(feature = "otlp")]
+pub(crate) mod otlp;
 pub(crate) mod overview;
 pub(crate) mod problems;
 mod process;

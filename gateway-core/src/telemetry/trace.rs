@@ -10,6 +10,7 @@
 
 use std::{borrow::Cow, fmt, num::NonZeroU64};
 
+use conexus_plugin_api::host::Event;
 use conexus_protocol::Envelope;
 use rand::Rng as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -25,10 +26,14 @@ impl TraceId {
         (bytes != [0; 16]).then_some(Self(bytes))
     }
 
-    /// As OpenTelemetry takes it.
-    #[cfg(feature = "otlp")]
-    pub(crate) const fn as_bytes(self) -> [u8; 16] {
+    /// As events carry it.
+    pub(crate) const fn to_bytes(self) -> [u8; 16] {
         self.0
+    }
+
+    /// Of what [`to_bytes`](Self::to_bytes) gave.
+    pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
     }
 }
 
@@ -85,7 +90,6 @@ const fn mixed(number: u64) -> u64 {
 
 /// A sender's `traceparent`: the trace that its message is part of, and the span that sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "what the export alone reads"))]
 pub(crate) struct Traceparent {
     pub(crate) trace: TraceId,
     pub(crate) parent: [u8; 8],
@@ -117,6 +121,14 @@ impl Traceparent {
 /// The trace id of a message: its sender's, or the one that the gateway makes.
 pub(crate) fn id_of(envelope: &Envelope<'_>, seed: TraceSeed, number: u64) -> TraceId {
     Traceparent::of(envelope).map_or_else(|| seed.id(number), |given| given.trace)
+}
+
+/// The trace of the message that an event is about.
+pub(crate) fn traced(event: &Event) -> Option<TraceId> {
+    match event {
+        Event::Route(route) | Event::Undeliverable(route) => route.trace.map(TraceId::from_bytes),
+        _ => None,
+    }
 }
 
 /// Exactly `N` bytes in lower-case hexadecimal digits.

@@ -159,6 +159,10 @@ pub struct Route {
     pub to_key: [u8; 32],
     /// Its type: `OFFER`.
     pub kind: Cow<'static, str>,
+    /// The trace that it is part of, where that is known. No hook sees it, and the log of decisions
+    /// has it in another place.
+    #[serde(skip)]
+    pub trace: Option<[u8; 16]>,
     text: Text,
     to: Part,
     id: Part,
@@ -181,6 +185,7 @@ pub struct RouteParts<'a> {
     pub id: &'a str,
     pub correlation_id: Option<&'a str>,
     pub payload: &'a str,
+    pub trace: Option<[u8; 16]>,
     pub connection: Option<Arc<Connection>>,
 }
 
@@ -199,6 +204,7 @@ impl Route {
             target: parts.target,
             to_key: parts.to_key,
             kind: parts.kind,
+            trace: parts.trace,
             connection: parts.connection,
         }
     }
@@ -435,6 +441,7 @@ mod tests {
             id: "x",
             correlation_id: None,
             payload: &held.clone().as_str().to_owned()[at..at + payload.len()],
+            trace: None,
             connection: None,
         };
         let route = Route::new(held, parts);

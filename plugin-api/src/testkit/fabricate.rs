@@ -232,6 +232,7 @@ impl From<RouteBuilder> for Route {
             id: &id,
             correlation_id: correlation_id.as_deref(),
             payload: &payload,
+            trace: None,
             connection,
         };
         Self::new(Text::new(message.to_string()), parts)

@@ -116,6 +116,7 @@ pub(crate) fn message(
         id: "1",
         correlation_id: answers,
         payload,
+        trace: None,
         connection: None,
     };
     Route::new(Text::new(text), parts)

@@ -183,7 +183,7 @@ async fn take(receiver: &mut Agent, mut expected: BTreeSet<String>) {
 }
 
 async fn sender(gateway: &Process, name: &str) -> Agent {
-    let mut agent = gateway.visitor(Subprotocol::V1_1, Identity::generate()).await;
+    let mut agent = gateway.connect(Subprotocol::V1_1, Identity::generate()).await;
     let metadata = Metadata { name: Some(name.to_owned()), ..Metadata::default() };
     agent.register_with(agent.with_metadata(metadata)).await;
     agent
@@ -291,7 +291,7 @@ async fn what_was_received_is_delivered_refused_or_held_at_every_quiet_moment() 
     // Those who were away come, and take what was held for them.
     for (books, away) in all.iter_mut().zip(&mut away) {
         let identity = std::mem::replace(away, Identity::generate());
-        let mut back = gateway.visitor(Subprotocol::V1_1, identity).await;
+        let mut back = gateway.connect(Subprotocol::V1_1, identity).await;
         back.register().await;
         let held = std::mem::take(&mut books.held);
         for (kind, count) in held {

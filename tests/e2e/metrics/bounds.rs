@@ -29,7 +29,7 @@ async fn agents_add_no_series_whatever_they_call_things() {
     let gateway = Process::start(folder.path(), &[]).await;
     let mut agents = Vec::new();
     let before = async |agents: &mut Vec<_>, number: usize| {
-        let mut agent = gateway.visitor(Subprotocol::V1_1, Identity::generate()).await;
+        let mut agent = gateway.connect(Subprotocol::V1_1, Identity::generate()).await;
         let metadata = Metadata {
             name: Some(format!("{MARK} {number}\n\"}} 1")),
             capabilities: vec![format!("{MARK}-{number}")],

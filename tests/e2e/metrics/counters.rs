@@ -101,7 +101,7 @@ fn named(name: &str) -> Metadata {
 
 /// A registration, which is in the counts when this returns.
 async fn registered(gateway: &Process, name: &str, identity: Identity) -> Agent {
-    let mut agent = gateway.visitor(Subprotocol::V1_1, identity).await;
+    let mut agent = gateway.connect(Subprotocol::V1_1, identity).await;
     agent.register_with(agent.with_metadata(named(name))).await;
     agent
 }
@@ -175,7 +175,7 @@ async fn what_does_not_become_a_session_is_counted_by_reason() {
     let folder = folder_with(&[("gateway.toml", CONFIG), ("scripts/gate.rhai", GATE)]);
     let gateway = Process::start(folder.path(), &["--set", "limits.connections=3"]).await;
     let mut counters = Counters::of(&gateway).await;
-    let visitor = || gateway.visitor(Subprotocol::V1_1, Identity::generate());
+    let visitor = || gateway.connect(Subprotocol::V1_1, Identity::generate());
     let refused = "registrations_refused";
 
     drop(visitor().await);
@@ -229,7 +229,7 @@ async fn whoever_does_not_register_in_time_is_counted() {
     let folder = folder_with(&[]);
     let gateway = Process::start(folder.path(), &["--set", "limits.register_timeout=50ms"]).await;
     let mut counters = Counters::of(&gateway).await;
-    let mut agent = gateway.visitor(Subprotocol::V1_1, Identity::generate()).await;
+    let mut agent = gateway.connect(Subprotocol::V1_1, Identity::generate()).await;
     assert_eq!(agent.close().await.0, 4002);
     counters.moved(&[("registrations_refused", &[("reason", "timeout")], 1)]).await;
 }
@@ -243,7 +243,7 @@ async fn leases_that_lapse_and_that_policy_extends_are_counted() {
     let folder = folder_with(&[("gateway.toml", EXPIRING), ("scripts/grace.rhai", EXTEND)]);
     let gateway = Process::start(folder.path(), &[]).await;
     let mut counters = Counters::of(&gateway).await;
-    let mut agent = gateway.visitor(Subprotocol::V1_1, Identity::generate()).await;
+    let mut agent = gateway.connect(Subprotocol::V1_1, Identity::generate()).await;
     agent.register().await;
     assert!(agent.text().await.contains("silent for too long"));
     assert_eq!(agent.close().await.0, 4004);

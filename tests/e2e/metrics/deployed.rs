@@ -106,6 +106,24 @@ async fn alerts_and_the_dashboard_ask_for_what_there_is() {
     }
 }
 
+#[test]
+fn alerts_name_pages_of_the_dashboard_that_there_are_and_say_what_to_do() {
+    let app = repository().join("gateway-core/src/admin/dashboard/app.js");
+    let app = fs::read_to_string(app).unwrap();
+    let alerts = fs::read_to_string(deployed("prometheus/alerts.yml")).unwrap();
+    let words: Vec<_> = alerts.split_whitespace().collect();
+    let pages = Regex::new(r"page (\w+) of the dashboard").unwrap();
+    let text = words.join(" ");
+    assert!(pages.find_iter(&text).count() > 5);
+    for page in pages.captures_iter(&text).map(|found| found[1].to_owned()) {
+        assert!(app.contains(&format!("title: '{page}'")), "{page}");
+    }
+    let count = |what: &str| words.iter().filter(|word| **word == what).count();
+    for every in ["expr:", "severity:", "summary:", "description:"] {
+        assert_eq!(count(every), count("alert:"), "{every}");
+    }
+}
+
 /// The texts behind `expr:`, be they in the same line or below it.
 fn expressions_of_rules(rules: &str) -> Vec<String> {
     let mut expressions: Vec<String> = Vec::new();

@@ -33,7 +33,7 @@ async fn an_agent_that_stops_reading_is_named_until_it_is_ended() {
     let small = TcpSocket::new_v4().unwrap();
     small.set_recv_buffer_size(4096).unwrap();
     let identity = Identity::generate();
-    let mut deaf = Agent::dial(gateway.addr, Subprotocol::V1, identity, small).await;
+    let mut deaf = Agent::connect_at(gateway.addr, Subprotocol::V1, identity, small).await;
     deaf.register().await;
     let mut sender = gateway.agent().await;
     let (began, sdp) = (now_ms(), "x".repeat(60_000));
@@ -93,7 +93,7 @@ async fn a_mailbox_without_room_is_named_for_its_agent_until_it_is_emptied() {
     assert!(scrape.count("conexus_mailbox_bytes", &[]) > 0);
     assert_eq!(overview(&gateway).await["mailbox"]["messages"], 3);
 
-    let mut back = gateway.visitor(Subprotocol::V1_1, away).await;
+    let mut back = gateway.connect(Subprotocol::V1_1, away).await;
     back.register().await;
     for _ in 0..3 {
         back.text().await;

@@ -86,11 +86,11 @@ impl Agent {
         identity: Identity,
         socket: TcpSocket,
     ) -> Self {
-        Self::dial(gateway.addr, subprotocol, identity, socket).await
+        Self::connect_at(gateway.addr, subprotocol, identity, socket).await
     }
 
-    /// As [`Self::connect`], to whatever gateway is at that address.
-    pub(crate) async fn dial(
+    /// To a gateway that is known by its address alone.
+    pub(crate) async fn connect_at(
         addr: SocketAddr,
         subprotocol: Subprotocol,
         identity: Identity,

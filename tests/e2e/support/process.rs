@@ -103,14 +103,20 @@ impl Process {
 
     /// A registered agent on `ioap.v1`.
     pub(crate) async fn agent(&self) -> Agent {
-        let mut agent = self.visitor(Subprotocol::V1, Identity::generate()).await;
+        self.agent_of(Identity::generate()).await
+    }
+
+    /// The same of a certain identity.
+    pub(crate) async fn agent_of(&self, identity: Identity) -> Agent {
+        let mut agent = self.connect(Subprotocol::V1, identity).await;
         agent.register().await;
         agent
     }
 
     /// An agent that has not registered yet.
-    pub(crate) async fn visitor(&self, subprotocol: Subprotocol, identity: Identity) -> Agent {
-        Agent::dial(self.addr, subprotocol, identity, TcpSocket::new_v4().unwrap()).await
+    pub(crate) async fn connect(&self, subprotocol: Subprotocol, identity: Identity) -> Agent {
+        let socket = TcpSocket::new_v4().unwrap();
+        Agent::connect_at(self.addr, subprotocol, identity, socket).await
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -156,12 +162,19 @@ impl Process {
     }
 
     /// Stops it in order: all that it has logged and printed.
-    pub(crate) async fn log_to_its_end(&mut self) -> Vec<String> {
+    pub(crate) async fn last_words(&mut self) -> Vec<String> {
         self.signal("TERM").await;
         let status = soon("the process to end", self.child.wait()).await.unwrap();
         assert!(status.success(), "{status}");
-        self.logged("stopped").await;
+        // Whoever reads them has let go of them at their end.
+        let read = || [&self.log, &self.out].map(Arc::strong_count) == [1, 1];
+        until("its streams to end", read).await;
         [self.log(), self.out()].concat()
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(mut self) -> ExitStatus {
+        soon("the process to end", self.child.wait()).await.unwrap()
     }
 
     /// Stops it in order.

@@ -74,7 +74,7 @@ fn gateway(bench: &Bench, gateway: &Subject) -> Listing {
 }
 
 /// Agents that stay, once all of them are there.
-fn crowd(server: &Server, agents: usize) -> Killed {
+pub(super) fn crowd(server: &Server, agents: usize) -> Killed {
     let load = Load::new("idle").with("protocol", "v1").with("agents", agents);
     let load = load.with("settle", LONG).with("seconds", LONG);
     // Nobody reads what it finds.

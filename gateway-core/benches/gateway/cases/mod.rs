@@ -10,6 +10,7 @@ mod pace;
 mod registration;
 mod routing;
 mod start;
+mod watched;
 
 use super::{row::Row, trial::Bench};
 
@@ -21,7 +22,7 @@ pub(crate) struct Case {
     pub(crate) measure: fn(&Bench) -> Vec<Row>,
 }
 
-pub(crate) const ALL: [Case; 10] = [
+pub(crate) const ALL: [Case; 12] = [
     Case { numbers: &[1], essential: true, measure: routing::one_by_one },
     Case { numbers: &[2, 6], essential: true, measure: routing::window },
     Case { numbers: &[3], essential: false, measure: routing::crowds },
@@ -32,4 +33,6 @@ pub(crate) const ALL: [Case; 10] = [
     Case { numbers: &[9], essential: true, measure: registration::measure },
     Case { numbers: &[10], essential: false, measure: listing::measure },
     Case { numbers: &[11], essential: true, measure: start::measure },
+    Case { numbers: &[12], essential: false, measure: watched::cost },
+    Case { numbers: &[13], essential: false, measure: watched::latency },
 ];

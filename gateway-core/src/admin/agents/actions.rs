@@ -75,6 +75,7 @@ pub(super) struct Message {
     #[serde(rename = "type")]
     kind: String,
     /// As the type has it.
+    #[schema(value_type = Object)]
     payload: Map<String, Value>,
 }
 

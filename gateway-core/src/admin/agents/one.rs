@@ -1,6 +1,6 @@
 //! One agent, present or not.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Json, extract::State};
 use serde::Serialize;
@@ -13,6 +13,10 @@ use crate::admin::{
     fault::{Fault, FaultBody},
     state::AdminState,
 };
+use crate::telemetry::history::HistoryEntry;
+
+/// How much of its history is told along with an agent; the rest is at `/api/v1/history`.
+const HISTORY: usize = 100;
 
 /// All that is known of an agent.
 #[derive(Serialize, ToSchema)]
@@ -31,7 +35,8 @@ pub(super) struct AgentDetail {
     mailbox_messages: usize,
     banned: Option<Ban>,
     /// What happened to it, newest first.
-    history: Vec<serde_json::Value>,
+    #[schema(value_type = Vec<HistoryEntry>)]
+    history: Vec<Arc<HistoryEntry>>,
 }
 
 /// One agent
@@ -56,8 +61,7 @@ pub(super) async fn one(
     let session = presence.live(key, now);
     let mailbox_messages = presence.held_for(key);
     let banned = core.bans.of(key, now).map(|ban| Ban::of(core, ban));
-    // The history of agents is merged in here; one that has some is known, too.
-    let history = Vec::new();
+    let history = core.router.telemetry.history.latest(Some(key), None, HISTORY);
     let known =
         session.is_some() || banned.is_some() || mailbox_messages > 0 || !history.is_empty();
     if !known {

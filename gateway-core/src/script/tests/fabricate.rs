@@ -223,6 +223,7 @@ pub(super) fn route(world: &World, map: &Map) -> Made<Event> {
         id: &id,
         correlation_id: correlation_id.as_deref(),
         payload: &payload,
+        trace: None,
         connection: None,
     };
     Ok(Event::Route(Arc::new(Route::new(Text::new(message), parts))))
