@@ -231,7 +231,8 @@ impl Sender {
             }
             let deadline = Instant::now() + LINGER;
             while batch.len() < BATCH && !stop.is_cancelled() {
-                let more = spans.recv_many(&mut batch, BATCH - batch.len());
+                let room = BATCH - batch.len();
+                let more = spans.recv_many(&mut batch, room);
                 tokio::select! {
                     more = timeout_at(deadline, more) => if !more.is_ok_and(|count| count > 0) { break },
                     () = stop.cancelled() => break,
