@@ -10,6 +10,7 @@ mod support;
 mod admin;
 mod bad_input;
 mod crowd;
+mod dashboard;
 mod decisions;
 mod delivery;
 mod foreign;

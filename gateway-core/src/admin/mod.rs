@@ -7,6 +7,7 @@
 
 mod access;
 mod agents;
+mod assets;
 mod audit;
 mod audit_trail;
 mod bans;
@@ -70,7 +71,7 @@ fn api() -> OpenApiRouter<AdminState> {
 
 /// What anybody may have who reaches the listener: nothing that has data in it.
 fn shell() -> Router<AdminState> {
-    Router::new()
+    assets::routes()
 }
 
 /// All routes, and what they share. `open` says that they are served on loopback.

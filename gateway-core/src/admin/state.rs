@@ -23,10 +23,14 @@ use crate::{
     config::{AdminTokens, Loaded},
     core::Core,
     gateway::Watch,
-    hooks::{Engine, LogGate},
+    hooks::{Engine, LogGate, RecentDecision},
     log_level::LogLevel,
     reload::Reloader,
-    telemetry::{events::Topic, exposition::Exposition, monitor::Monitor},
+    telemetry::{
+        events::{Hub, Topic},
+        exposition::Exposition,
+        monitor::Monitor,
+    },
 };
 
 /// Asks for a graceful stop, as SIGTERM does.
@@ -84,15 +88,7 @@ impl AdminState {
         let listeners = Arc::clone(&telemetry);
         engine.on_reload(move |event| listeners.hub.publish(Topic::Reload, &[], event));
         let listeners = Arc::clone(&telemetry);
-        engine.on_decision(Box::new(move |decision| {
-            // Of a decision it is known whom it is about as text alone.
-            if listeners.hub.wants(Topic::Decision) {
-                let agents = [&decision.agent, &decision.to];
-                let keys =
-                    agents.into_iter().flatten().filter_map(|did| AgentKey::parse_did(did).ok());
-                listeners.hub.publish(Topic::Decision, &keys.collect::<Vec<_>>(), decision);
-            }
-        }));
+        engine.on_decision(Box::new(move |decision| tell_of(&listeners.hub, decision)));
         let monitor = Arc::new(Monitor::new(Arc::clone(&core), engine, lines_dropped));
         let audit = Audit::default();
         audit.on_entry(Box::new(move |entry| telemetry.hub.publish(Topic::Audit, &[], entry)));
@@ -114,6 +110,15 @@ impl AdminState {
     /// Requests that came without a token that counts, so far.
     pub fn denied(&self) -> u64 {
         self.denied.total.load(Relaxed)
+    }
+}
+
+/// Tells listeners of a decision, as one about the agents at both ends.
+fn tell_of(hub: &Hub, decision: &RecentDecision) {
+    if hub.wants(Topic::Decision) {
+        let ends = [&decision.agent, &decision.to].into_iter().flatten();
+        let about: Vec<_> = ends.filter_map(|did| AgentKey::parse_did(did).ok()).collect();
+        hub.publish(Topic::Decision, &about, decision);
     }
 }
 

@@ -128,6 +128,8 @@ pub(crate) struct Series {
     pub(crate) agents: Vec<usize>,
     /// Processors in use.
     pub(crate) cpu: Vec<f64>,
+    /// Memory in use, in bytes.
+    pub(crate) rss_bytes: Vec<u64>,
 }
 
 /// What is kept of a glance.
@@ -138,6 +140,7 @@ struct Point {
     latency: Option<Quantiles>,
     agents: usize,
     cpu: f64,
+    rss_bytes: u64,
 }
 
 /// The last [`KEPT`] glances.
@@ -155,6 +158,7 @@ impl Past {
             latency: now.latency_us,
             agents: now.agents,
             cpu: now.process.cpu,
+            rss_bytes: now.process.rss_bytes,
         });
     }
 
@@ -170,6 +174,7 @@ impl Past {
             p99_us: points.iter().map(|point| point.latency.map(|times| times.p99)).collect(),
             agents: points.iter().map(|point| point.agents).collect(),
             cpu: points.iter().map(|point| point.cpu).collect(),
+            rss_bytes: points.iter().map(|point| point.rss_bytes).collect(),
         }
     }
 }

@@ -1,0 +1,40 @@
+// Audit: what operators did, and what came of it.
+
+import { get } from '../api.js';
+import { ago, at } from '../clock.js';
+import { h } from '../dom.js';
+import { agentLink, badge, foreign, heading } from '../parts.js';
+import { Table } from '../table.js';
+
+const MOST = 200;
+
+export function auditPage(view) {
+  let entries = [];
+  let number = 0;
+  const keyed = (entry) => ({ ...entry, key: number += 1 });
+  const table = new Table({ label: 'Audit', columns: COLUMNS, key: ({ key }) => key, none: 'Nobody has done anything.' });
+  const place = h('div', {}, table.element);
+  view.root.append(heading('Audit'), h('p.soft', {}, 'Every request that changes something, done or refused, newest first.'), place);
+  view.hear({
+    audit: (entry) => {
+      entries.unshift(keyed(entry));
+      entries.length = Math.min(entries.length, MOST);
+    },
+  });
+  view.draw(() => table.show(entries));
+  view.load(place, (signal) => get('/api/v1/audit', { limit: MOST }, signal), (loaded) => {
+    if (!table.element.isConnected) place.replaceChildren(table.element);
+    entries = loaded.entries.map(keyed);
+    view.touch();
+  });
+}
+
+const COLUMNS = [
+  { label: 'When', value: ({ at_ms: ms }) => ms, cell: ({ at_ms: ms }) => h('span.when', {}, at(ms), ' ', h('span.soft', {}, ago(ms))) },
+  { label: 'Who', value: ({ who }) => who, cell: ({ who }) => foreign(who) },
+  { label: 'Action', value: ({ action }) => action, cell: ({ action }) => h('strong', {}, action) },
+  { label: 'On', wide: true, value: ({ target }) => target, cell: ({ target }) => (target?.startsWith('did:') ? agentLink(target) : foreign(target)) },
+  { label: 'Detail', wide: true, value: ({ detail }) => detail, cell: ({ detail }) => foreign(detail, 80) },
+  { label: 'Outcome', wide: true, value: ({ outcome }) => outcome, cell: ({ outcome }) => (outcome === 'done' ? badge('done', 'fine') : h('span', {}, badge('refused', 'critical'), ' ', foreign(outcome.replace(/^refused:?\s*/, ''), 80))) },
+  { label: 'From', value: ({ peer }) => peer },
+];
