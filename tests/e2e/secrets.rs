@@ -8,7 +8,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
 };
 use tokio_tungstenite::{client_async, tungstenite::client::IntoClientRequest as _};
@@ -206,6 +206,27 @@ impl Planted {
             format!("conexus {arguments:?}"),
             [text(&output.stdout), text(&output.stderr)].concat(),
         );
+    }
+
+    /// Follows an agent by `conexus trace`, and keeps what that prints and records.
+    async fn follow(&mut self, agent: &mut Agent) {
+        let (did, admin) = (agent.did(), format!("http://{}", self.gateway.admin));
+        let arguments = ["trace", &did, "--admin", &admin, "--record", "trace.jsonl"];
+        let mut child = command(self.folder.path(), &arguments).spawn().unwrap();
+        let mut err = BufReader::new(child.stderr.take().unwrap());
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut said = String::new();
+        soon("it to follow", err.read_line(&mut said)).await.unwrap();
+        agent.send_offer(&did, "followed").await;
+        agent.text().await;
+        soon("a line", out.read_line(&mut said)).await.unwrap();
+        assert!(said.contains("OFFER"), "{said}");
+        child.start_kill().unwrap();
+        soon("its end", child.wait()).await.unwrap();
+        err.read_to_string(&mut said).await.unwrap();
+        out.read_to_string(&mut said).await.unwrap();
+        self.keep("conexus trace", said);
+        self.command(&["trace", "--diagram", "trace.jsonl"]).await;
     }
 
     /// An agent that presents everything that it has.
@@ -406,6 +427,8 @@ async fn no_secret_comes_out_of_a_gateway_whatever_fails() {
     planted.operate("POST", "/api/v1/bans", &ban).await;
     planted.operate("PUT", "/api/v1/log", r#"{"level":"trace"}"#).await;
     planted.operate("PUT", "/api/v1/log", r#"{"level":"trace,tungstenite=trace"}"#).await;
+
+    planted.follow(a).await;
 
     planted.refuse_reloads().await;
     // Whatever is said about a message after all of that.

@@ -14,9 +14,11 @@ use crate::support::{
     scrape::Scrape,
 };
 
+/// Time is of no concern here: a hook that is late is one that fails.
 const CONFIG: &str = r#"
 [policy]
 watch = false
+budget = "20s"
 
 [limits]
 bad_messages_per_minute = 1000

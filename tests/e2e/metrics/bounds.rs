@@ -11,7 +11,7 @@ use crate::support::{
     scrape::{Sample, Scrape},
 };
 
-const CONFIG: &str = "[policy]\nwatch = false\n[limits]\nbad_messages_per_minute = 100000\n\
+const CONFIG: &str = "[policy]\nwatch = false\nbudget = \"20s\"\n[limits]\nbad_messages_per_minute = 100000\n\
     [hook.gate]\nuse = \"script:gate\"\n[[chain.on_route]]\nhook = \"gate\"\n";
 const GATE: &str = "fn on_route(event) {\n    metric(\"seen\");\n    \
     if event.payload_text.contains(\"no\") { deny(\"denied\", event.payload_text) }\n}\n";
