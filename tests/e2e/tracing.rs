@@ -4,3 +4,4 @@ mod command;
 mod events;
 mod history;
 mod ids;
+mod otlp;

@@ -162,7 +162,8 @@ pub(crate) struct Topics(u32);
 
 impl Topics {
     /// All but messages, which need an agent.
-    pub(crate) const USUAL: Self = Self(!Self::of(Topic::Message).0 & (1 << Topic::ALL.len()) - 1);
+    pub(crate) const USUAL: Self =
+        Self(!Self::of(Topic::Message).0 & ((1 << Topic::ALL.len()) - 1));
     /// What an export of all messages stands for among those who listen.
     const EXPORT: u32 = 1 << Topic::ALL.len();
     const MESSAGES: Self =

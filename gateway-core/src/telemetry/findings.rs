@@ -37,6 +37,7 @@ impl Findings {
         let mut found = Vec::new();
         self.hooks(evidence, &mut found);
         agents(evidence, &mut found);
+        self.cut_off(evidence, &mut found);
         self.drops(evidence, &mut found);
         self.limits(evidence, &mut found);
         if evidence.core.phase() != Phase::Running {
@@ -91,6 +92,18 @@ impl Findings {
                 let text = format!("{} threads are in calls that do not return", usage.lost);
                 found.push(Finding::new(ProblemKind::ThreadsLost, which, text));
             }
+        }
+    }
+
+    /// Agents that were too slow and are gone for it: there is no session left to name.
+    fn cut_off(&mut self, evidence: &Evidence<'_>, found: &mut Vec<Finding>) {
+        let ended = evidence.core.router.telemetry.sessions.ended.get("too_slow");
+        if let Some(since) = self.growth.of("too_slow", ended, evidence.now_ms) {
+            let text = format!(
+                "{ended} sessions were closed since their agents did not read; the history names them"
+            );
+            let finding = Finding::new(ProblemKind::SlowReader, "closed sessions", text);
+            found.push(finding.since(since));
         }
     }
 

@@ -202,7 +202,7 @@ impl Outlet {
     /// By the half of a trace id that is random, so that others who go by it draw the same ones.
     fn draws(&self, trace: [u8; 16]) -> bool {
         let [.., a, b, c, d] = trace;
-        u64::from(u32::from_be_bytes([a, b, c, d])) * 1000 >> 32 < self.per_thousand
+        (u64::from(u32::from_be_bytes([a, b, c, d])) * 1000) >> 32 < self.per_thousand
     }
 }
 
@@ -231,7 +231,8 @@ impl Sender {
             }
             let deadline = Instant::now() + LINGER;
             while batch.len() < BATCH && !stop.is_cancelled() {
-                let more = spans.recv_many(&mut batch, BATCH - batch.len());
+                let room = BATCH - batch.len();
+                let more = spans.recv_many(&mut batch, room);
                 tokio::select! {
                     more = timeout_at(deadline, more) => if !more.is_ok_and(|count| count > 0) { break },
                     () = stop.cancelled() => break,

@@ -197,6 +197,8 @@ impl Problems {
                 ProblemKind::SlowReader | ProblemKind::MailboxFull if key.1.starts_with("did:") => {
                     format!("{}/{}", kind.page(), key.1)
                 }
+                // Those of whom there is no session any more.
+                ProblemKind::SlowReader => "#/history".to_owned(),
                 _ => kind.page().to_owned(),
             };
             let problem = Problem {
