@@ -177,12 +177,6 @@ impl Browser {
         let log = self.tab.browser_log().await.unwrap();
         log.into_iter().map(|entry| entry.message).collect()
     }
-
-    /// Writes down what is to be seen.
-    #[expect(dead_code, reason = "for whoever makes the pictures of the manual")]
-    pub(crate) async fn picture(&self, path: &std::path::Path) {
-        self.tab.screenshot(path).await.unwrap();
-    }
 }
 
 /// A session that nobody says goodbye to when its test has failed: its driver is about to be killed,
