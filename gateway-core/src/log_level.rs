@@ -11,7 +11,7 @@ const SILENCED: [&str; 2] = ["tungstenite=info", "tokio_tungstenite=info"];
 /// Puts another filter in place of the one in effect; false when there is no log any more.
 type Apply = dyn Fn(EnvFilter) -> bool + Send + Sync;
 
-/// See the [module](self). Cheap to clone.
+/// The level of a log. Cheap to clone.
 #[derive(Clone)]
 pub struct LogLevel(Arc<Shared>);
 

@@ -11,4 +11,4 @@ mod outside;
 mod panics;
 mod refused_agents;
 mod runaway;
-mod setup;
+pub(crate) mod setup;

@@ -31,7 +31,9 @@ struct Draining {
     responses((status = 202, body = Draining))
 )]
 async fn drain(State(state): State<AdminState>) -> (StatusCode, Json<Draining>) {
-    state.drain.cancel();
+    let drain = state.drain.clone();
+    // Behind this connection's turn, in which the answer is written: the end may come at once.
+    tokio::spawn(async move { drain.cancel() });
     let within_ms = millis(state.core.settings.server.drain_timeout);
     (StatusCode::ACCEPTED, Json(Draining { within_ms }))
 }

@@ -1,9 +1,9 @@
 //! The operator's own listener: the admin API.
 //!
 //! One module per concern. Each has a `router` on which its handlers are registered together with
-//! their description; [`routes`] merges them and puts the [`guard`] before all of them. So that
-//! whatever is served is described (`/api/v1/openapi.json`), is asked for by someone who may, and,
-//! where it changes something, is in the [`audit`].
+//! their description; `routes` merges them and puts the `guard` before all of them. So whatever is
+//! served is described (`/api/v1/openapi.json`), is asked for by someone who may, and, where it
+//! changes something, is in the `audit`.
 
 mod access;
 mod agents;
@@ -76,7 +76,8 @@ fn shell() -> Router<AdminState> {
 
 /// All routes, and what they share. `open` says that they are served on loopback.
 fn routes(parts: Parts, open: bool) -> (AdminState, Router) {
-    let (api, description) = api().split_for_parts();
+    let (api, mut description) = api().split_for_parts();
+    openapi::describe_guard(&mut description);
     let state = AdminState::new(parts, open, &description);
     let api = api
         .fallback(async || Fault::not_found("there is nothing here"))

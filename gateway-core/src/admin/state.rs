@@ -50,7 +50,7 @@ pub struct Parts {
     pub drain: DrainTrigger,
 }
 
-/// See the [module](self). Cheap to clone.
+/// What handlers share. Cheap to clone.
 #[derive(Clone)]
 pub struct AdminState(Arc<Shared>);
 

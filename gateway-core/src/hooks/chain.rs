@@ -137,7 +137,7 @@ impl Entry {
         let took = started.elapsed();
         self.instance.note_time(took);
         match returned {
-            Ok(Returned::Deferred(_)) => self.await_deferred(services, started),
+            Ok(Returned::Deferred(_)) => self.await_deferred(event.clone(), services, started),
             Ok(Returned::Answer(answer)) => Asked::Now(Outcome::of(Ok(answer), took, &services)),
             Err(fault) => Asked::Now(Outcome::of(Err(fault), took, &services)),
         }
@@ -156,6 +156,7 @@ impl Entry {
         }
         let (answer, answered) = oneshot::channel();
         let instance = Arc::clone(&self.instance);
+        let (asked_about, asked_of) = (event.clone(), Arc::clone(&instance));
         let (blocking, budget) = (self.instance.blocking, self.budget);
         let mut context = context;
         let submitted = self.pool.submit(move || {
@@ -188,7 +189,8 @@ impl Entry {
                     match returned {
                         Ok(Returned::Answer(answer)) => Ok(answer),
                         Ok(Returned::Deferred(_)) => {
-                            deferred(&services, (started + budget).into()).await
+                            let result = deferred(&services, (started + budget).into()).await;
+                            result.map_err(|fault| asked_of.discreet(fault, &asked_about))
                         }
                         Err(fault) => Err(fault),
                     }
@@ -204,11 +206,13 @@ impl Entry {
         }))
     }
 
-    fn await_deferred(&self, services: Arc<CallServices>, started: Instant) -> Asked {
+    fn await_deferred(&self, event: Event, services: Arc<CallServices>, started: Instant) -> Asked {
         let deadline = started + self.budget;
+        let instance = Arc::clone(&self.instance);
         let mut asked = self.unsettled();
         Asked::Later(Box::pin(async move {
             let result = deferred(&services, deadline.into()).await;
+            let result = result.map_err(|fault| instance.discreet(fault, &event));
             asked.is_settled();
             Outcome::of(result, started.elapsed(), &services)
         }))

@@ -274,7 +274,8 @@ impl Engine {
         let next = current.rechained(number, &settings).map_err(ReloadError::Faulty)?;
         self.newest.store(number, SeqCst);
         self.swap(next, current);
-        info!(generation = number, hook, ?point, ?mode, "hook's mode changed");
+        let point = point.map(Point::name);
+        info!(generation = number, hook, point, ?mode, "hook's mode changed");
         Ok(number)
     }
 

@@ -29,6 +29,7 @@ use super::{
     pool::Pool,
     recent::Recent,
     record::{DecisionRecord, Recorder},
+    secrets::Secrets,
     walk::Walk,
 };
 use crate::config::{HookSettings, HookSource, Mode, Settings};
@@ -284,7 +285,8 @@ fn instance(
     }
     let facilities =
         Arc::new(Facilities::new(name, hook.namespace.as_deref(), number, &shared.around));
-    let made = make(&facilities)?;
+    let secrets = Secrets::of(hook);
+    let made = make(&facilities).map_err(|fault| secrets.hide(fault, None))?;
     let breaker = if shared.inline { Breaker::never() } else { Breaker::new(&settings.policy) };
     let source = String::from(hook.source.clone());
     let instance = Instance::new(
@@ -296,6 +298,7 @@ fn instance(
         native,
         key,
         files,
+        secrets,
         &shared.chores,
     );
     if let Some(every) = hook.tick

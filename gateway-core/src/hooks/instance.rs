@@ -26,6 +26,7 @@ use super::{
     facilities::{CallServices, Facilities},
     hook::{CallContext, Hook, HookFault, Returned},
     pool::{Pool, PoolFull},
+    secrets::Secrets,
     stats::LogGate,
     tape::Tape,
     timers::Due,
@@ -97,6 +98,7 @@ pub(crate) struct Instance {
     /// Whether the running generation has it; others do not tick.
     pub(crate) active: AtomicBool,
     hook: Arc<dyn Hook>,
+    secrets: Secrets,
     pool: Arc<Pool>,
     points: PointSet,
     started: AtomicBool,
@@ -119,6 +121,7 @@ impl Instance {
         native: bool,
         key: [u8; 32],
         files: Vec<SourceFile>,
+        secrets: Secrets,
         pool: &Arc<Pool>,
     ) -> Arc<Self> {
         let instance = Arc::new(Self {
@@ -134,6 +137,7 @@ impl Instance {
             active: AtomicBool::new(false),
             points: hook.points(),
             hook,
+            secrets,
             pool: Arc::clone(pool),
             started: AtomicBool::new(false),
             origin: Instant::now(),
@@ -166,14 +170,19 @@ impl Instance {
         }
     }
 
-    /// Calls the hook on this thread. Panics become faults.
+    /// Calls the hook on this thread. Panics become faults, and no fault tells a secret.
     pub(crate) fn invoke(
         &self,
         event: &Event,
         context: &CallContext,
     ) -> Result<Returned, HookFault> {
         self.calls.mine().fetch_add(1, Relaxed);
-        contained(|| self.hook.call(event, context))
+        contained(|| self.hook.call(event, context)).map_err(|fault| self.discreet(fault, event))
+    }
+
+    /// A fault of its call about that event, without what is nobody's business.
+    pub(crate) fn discreet(&self, fault: HookFault, event: &Event) -> HookFault {
+        self.secrets.hide_in(fault, Some(event))
     }
 
     /// Whether it should be asked on the pool.
@@ -250,6 +259,7 @@ impl Instance {
                 this.facilities.timers_set.fetch_sub(1, SeqCst);
                 let context = this.context();
                 if let Err(fault) = contained(|| this.hook.on_timer(tag, &context)) {
+                    let fault = this.secrets.hide_in(fault, None);
                     warn!(hook = %this.name, tag, kind = fault.kind(), fault = %fault.to_string().escape_debug(), "timer failed");
                 }
             }
@@ -295,9 +305,11 @@ impl Drop for Instance {
         // This may be a thread that carries messages, and the hook may take its time.
         let tell = self.started.swap(false, SeqCst) && self.points.contains(Point::Stop);
         let (name, context) = (Arc::clone(&self.name), self.context());
+        let secrets = std::mem::take(&mut self.secrets);
         let hook = std::mem::replace(&mut self.hook, Arc::new(Gone));
         let submitted = self.pool.submit(move || {
             if tell && let Err(fault) = contained(|| hook.call(&Event::Stop, &context)) {
+                let fault = secrets.hide_in(fault, None);
                 warn!(hook = %name, kind = fault.kind(), fault = %fault.to_string().escape_debug(), "on_stop failed");
             }
             hook.shut_down();

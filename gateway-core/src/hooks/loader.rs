@@ -20,6 +20,7 @@ use super::{
     generation::{Code, Loader},
     hook::{CallContext, Hook, HookFault, Returned},
     instance::SourceFile,
+    secrets::Secrets,
 };
 use crate::{
     config::{HookSettings, HookSource, PluginSettings, ScriptSettings, Settings},
@@ -99,10 +100,11 @@ impl StockLoader {
             _ => Vec::new(),
         };
         let config = serde_json::Value::Object(hook.config.clone());
+        let secrets = Secrets::of(hook);
         Ok(Code {
             files,
             native: true,
-            make: Box::new(move |facilities| native(&library, &config, facilities)),
+            make: Box::new(move |facilities| native(&library, &config, secrets, facilities)),
         })
     }
 }
@@ -139,18 +141,20 @@ fn file_source<'a>(name: &'a str, plugin: &'a PluginSettings) -> PluginSource<'a
 fn native(
     library: &Arc<LoadedLibrary>,
     config: &serde_json::Value,
+    secrets: Secrets,
     facilities: &Arc<Facilities>,
 ) -> Result<Arc<dyn Hook>, String> {
     let services = Arc::clone(facilities) as Arc<dyn Services>;
     let instance = NativeHook::new(library, Some(config), Arc::clone(&services))
         .map_err(|fault| HookFault::from(fault).to_string())?;
-    Ok(Arc::new(Native { instance, is_shut_down: AtomicBool::new(false), services }))
+    Ok(Arc::new(Native { instance, is_shut_down: AtomicBool::new(false), secrets, services }))
 }
 
 /// A native instance.
 struct Native {
     instance: NativeHook,
     is_shut_down: AtomicBool,
+    secrets: Secrets,
     services: Arc<dyn Services>,
 }
 
@@ -175,7 +179,7 @@ impl Hook for Native {
             return;
         }
         if let Err(fault) = self.instance.shutdown(&self.services) {
-            let fault = HookFault::from(fault);
+            let fault = self.secrets.hide_in(fault.into(), None);
             tracing::warn!(kind = fault.kind(), %fault, "a plugin's shutdown failed");
         }
     }

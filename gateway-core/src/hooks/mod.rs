@@ -10,6 +10,7 @@
 //! - `engine`: which `generation` judges, and how another takes its place;
 //! - `walk`: one event's way along its `chain`, folded (`fold`) to a ruling;
 //! - `instance`: one configured [`Hook`], kept in check by its `breaker` and the `pool`;
+//! - `secrets`: what the words of a hook that failed must not repeat;
 //! - `facilities`: what an instance may ask of the gateway; `tape`, `record` and `replay`
 //!   keep what it was told, and let another policy judge it again;
 //! - `shadow`: what a hook in shadow mode would have changed; `recent`: decisions worth seeing;
@@ -33,6 +34,7 @@ mod pool;
 mod recent;
 mod record;
 mod replay;
+mod secrets;
 mod shadow;
 mod stats;
 mod tape;

@@ -20,9 +20,13 @@ use serde::Serialize;
 
 use super::{
     chain::{Entry, Outcome},
+    hook::HookFault,
     record::REDACTED,
 };
-use crate::{config::Mode, telemetry::trace::traced};
+use crate::{
+    config::{FailMode, Mode},
+    telemetry::trace::traced,
+};
 
 /// How many are kept.
 pub(crate) const KEPT: usize = 1000;
@@ -32,6 +36,8 @@ pub(crate) const PER_SECOND: u32 = 100;
 const EARLY: usize = 8;
 /// What a hook said so far that is not waited for.
 const LATER: &str = "later";
+/// What stands in place of a verdict of a hook that is not asked.
+const QUARANTINED: &str = "error: quarantined";
 /// The longest text, in characters: a hook or an agent may have written anything.
 const MAX_CHARS: usize = 256;
 const MAX_RULING_CHARS: usize = 1024;
@@ -151,6 +157,8 @@ pub(super) struct Notes {
     took: [u32; EARLY],
     /// A bit for each of the first places whose hook is not waited for.
     asides: u32,
+    /// A bit for each of the first places whose hook is quarantined, and nothing hangs on it.
+    passed_over: u32,
     steps: Vec<RecentStep>,
     stage: Stage,
     failed: bool,
@@ -182,10 +190,16 @@ impl Notes {
         event: &Event,
         has_room: impl Fn() -> bool,
     ) {
-        let is_quiet = matches!(&outcome.result, Ok(answer) if answer.is_continue());
-        self.failed |= outcome.result.is_err();
+        let passed_over = chain.get(place).is_some_and(|entry| is_passed_over(entry, outcome));
+        let says_nothing = matches!(&outcome.result, Ok(answer) if answer.is_continue());
+        self.failed |= outcome.result.is_err() && !passed_over;
         if self.stage == Stage::Quiet {
-            if is_quiet {
+            if says_nothing || passed_over {
+                // The log and the dashboard name a quarantined hook; each message would only push
+                // other decisions out.
+                if let Some(bit) = bit(place).filter(|_| passed_over) {
+                    self.passed_over |= bit;
+                }
                 if let Some(took) = self.took.get_mut(place) {
                     *took = u32::try_from(outcome.took.as_micros()).unwrap_or(u32::MAX);
                 }
@@ -219,10 +233,14 @@ impl Notes {
         self.stage = Stage::Noting;
         let took = self.took.iter().copied().chain(std::iter::repeat(0));
         let quiet = chain.iter().take(place).zip(took).enumerate();
-        let asides = self.asides;
+        let (asides, passed_over) = (self.asides, self.passed_over);
         self.steps.extend(quiet.map(|(place, (entry, micros))| {
-            let aside = bit(place).is_some_and(|bit| asides & bit != 0);
-            let said = if aside { LATER } else { "continue" };
+            let is_in = |places: u32| bit(place).is_some_and(|bit| places & bit != 0);
+            let said = match () {
+                () if is_in(asides) => LATER,
+                () if is_in(passed_over) => QUARANTINED,
+                () => "continue",
+            };
             RecentStep::of(entry, said.into(), Duration::from_micros(micros.into()))
         }));
     }
@@ -251,6 +269,12 @@ impl Notes {
     pub(super) fn into_steps(self) -> Option<Vec<RecentStep>> {
         (self.stage == Stage::Noting).then_some(self.steps)
     }
+}
+
+/// Whether a hook is quarantined, and its silence changes nothing.
+fn is_passed_over(entry: &Entry, outcome: &Outcome) -> bool {
+    matches!(outcome.result, Err(HookFault::Quarantined))
+        && (entry.mode == Mode::Shadow || entry.on_error == FailMode::Open)
 }
 
 const fn bit(place: usize) -> Option<u32> {

@@ -307,7 +307,7 @@ fn hooks(status: &Status, page: &mut Page<'_>) -> fmt::Result {
         }),
     )?;
     page.gauges(
-        "conexus_hook_counter",
+        "conexus_hook_metric",
         "Counters that hooks keep themselves, by instance and name",
         status.metrics.iter().map(|counter| {
             #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]

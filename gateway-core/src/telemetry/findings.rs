@@ -7,7 +7,7 @@ use super::{
     process::ProcessUsage,
 };
 use crate::{
-    config::FailMode,
+    config::{FailMode, Mode},
     core::Core,
     hooks::{BreakerState, HookStatus, Status},
     phase::Phase,
@@ -37,6 +37,7 @@ impl Findings {
         let mut found = Vec::new();
         self.hooks(evidence, &mut found);
         agents(evidence, &mut found);
+        self.cut_off(evidence, &mut found);
         self.drops(evidence, &mut found);
         self.limits(evidence, &mut found);
         if evidence.core.phase() != Phase::Running {
@@ -59,12 +60,17 @@ impl Findings {
                 let (faults, last) = faults(hook);
                 let failing = self.growth.of(&counter, faults, evidence.now_ms);
                 if hook.breaker != BreakerState::Closed {
-                    let what = match hook.on_error == FailMode::Closed {
-                        true => "what it should decide is denied",
-                        false => "it counts as having said nothing",
+                    let what = match (hook.mode, hook.on_error) {
+                        (Mode::Shadow, _) => "it is in shadow mode, so nothing hangs on it",
+                        (_, FailMode::Closed) => "what it should decide is denied",
+                        (_, FailMode::Open) => "it counts as having said nothing",
                     };
                     let text = format!("failed too often ({last}) and is not asked: {what}");
-                    found.push(Finding::new(ProblemKind::HookQuarantined, subject, text));
+                    let finding = Finding::new(ProblemKind::HookQuarantined, subject, text);
+                    found.push(match hook.mode {
+                        Mode::Shadow => finding.mild(),
+                        _ => finding,
+                    });
                 } else if let Some(since) = failing {
                     let text = format!("fails: {last} in this generation");
                     let finding = Finding::new(ProblemKind::HookFailing, subject, text);
@@ -86,6 +92,18 @@ impl Findings {
                 let text = format!("{} threads are in calls that do not return", usage.lost);
                 found.push(Finding::new(ProblemKind::ThreadsLost, which, text));
             }
+        }
+    }
+
+    /// Agents that were too slow and are gone for it: there is no session left to name.
+    fn cut_off(&mut self, evidence: &Evidence<'_>, found: &mut Vec<Finding>) {
+        let ended = evidence.core.router.telemetry.sessions.ended.get("too_slow");
+        if let Some(since) = self.growth.of("too_slow", ended, evidence.now_ms) {
+            let text = format!(
+                "{ended} sessions were closed since their agents did not read; the history names them"
+            );
+            let finding = Finding::new(ProblemKind::SlowReader, "closed sessions", text);
+            found.push(finding.since(since));
         }
     }
 

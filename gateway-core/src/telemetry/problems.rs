@@ -145,6 +145,7 @@ pub(crate) struct Finding {
     pub(crate) text: String,
     /// Since when, where that is known.
     pub(crate) since_ms: Option<i64>,
+    severity: Severity,
 }
 
 impl Finding {
@@ -153,7 +154,14 @@ impl Finding {
         subject: impl Into<String>,
         text: impl Into<String>,
     ) -> Self {
-        Self { kind, subject: subject.into(), text: text.into(), since_ms: None }
+        let (subject, text) = (subject.into(), text.into());
+        Self { kind, subject, text, since_ms: None, severity: kind.severity() }
+    }
+
+    /// Nobody suffers from it.
+    pub(crate) fn mild(mut self) -> Self {
+        self.severity = Severity::Warning;
+        self
     }
 
     pub(crate) fn since(mut self, at_ms: i64) -> Self {
@@ -175,10 +183,10 @@ pub(crate) struct Problems(BTreeMap<(ProblemKind, String), Known>);
 impl Problems {
     /// Takes over what was found at `now_ms`.
     pub(crate) fn update(&mut self, now_ms: i64, findings: Vec<Finding>) {
-        for Finding { kind, subject, text, since_ms } in findings {
+        for Finding { kind, subject, text, since_ms, severity } in findings {
             let key = (kind, subject);
             if let Some(known) = self.0.get_mut(&key) {
-                known.problem.text = text;
+                (known.problem.text, known.problem.severity) = (text, severity);
                 known.seen_ms = now_ms;
                 continue;
             }
@@ -189,11 +197,13 @@ impl Problems {
                 ProblemKind::SlowReader | ProblemKind::MailboxFull if key.1.starts_with("did:") => {
                     format!("{}/{}", kind.page(), key.1)
                 }
+                // Those of whom there is no session any more.
+                ProblemKind::SlowReader => "#/history".to_owned(),
                 _ => kind.page().to_owned(),
             };
             let problem = Problem {
                 kind,
-                severity: kind.severity(),
+                severity,
                 subject: key.1.clone(),
                 text,
                 since_ms: since_ms.unwrap_or(now_ms),

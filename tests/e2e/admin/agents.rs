@@ -31,7 +31,8 @@ async fn agents_are_listed_found_and_shown() {
     let mut seen = [&first, &second].map(|page| page["agents"][0]["did"].as_str().unwrap());
     let (plain_did, named_did) = (plain.did(), named.did());
     let mut both = [&*plain_did, &*named_did];
-    (seen.sort_unstable(), both.sort_unstable());
+    seen.sort_unstable();
+    both.sort_unstable();
     assert_eq!(seen, both);
 
     let one = client.get(&format!("/api/v1/agents/{named_did}")).await.is(200);
@@ -66,7 +67,7 @@ async fn a_dismissed_agent_is_told_why_and_may_come_back() {
     let reason = json!({ "reason": "maintenance" });
     client.ask("POST", &path, Some(&reason)).await.is(200);
     assert_eq!(agent.close().await, (4009, "maintenance".to_owned()));
-    desk.gateway.logged("agent disconnected").await;
+    desk.gateway.logged("left: removed").await;
     // It is gone once its key is given up.
     let gone = loop {
         let answer = client.ask("POST", &path, None).await;

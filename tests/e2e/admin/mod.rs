@@ -25,9 +25,21 @@ use = "script:a"
 
 [[chain.on_route]]
 hook = "a"
+
+[hook.leaving]
+use = "script:leaving"
+
+[[chain.on_disconnect]]
+hook = "leaving"
 "#;
 
 const SCRIPT: &str = "fn on_route(event) { deny(\"denied\", \"not today\") }\n";
+
+/// Says of every end what it was.
+const LEAVING: &str = "fn on_disconnect(event) { log(`left: ${event.reason}`) }\n";
+
+const FILES: [(&str, &str); 3] =
+    [("gateway.toml", CONFIG), ("scripts/a.rhai", SCRIPT), ("scripts/leaving.rhai", LEAVING)];
 
 /// A gateway with a hook that lets no message pass.
 struct Desk {
@@ -38,14 +50,14 @@ struct Desk {
 impl Desk {
     /// Without tokens.
     async fn open() -> Self {
-        let folder = folder_with(&[("gateway.toml", CONFIG), ("scripts/a.rhai", SCRIPT)]);
+        let folder = folder_with(&FILES);
         let gateway = Process::start(folder.path(), &[]).await;
         Self { folder, gateway }
     }
 
     /// With a token for each scope: read, operate.
     async fn closed() -> (Self, String, String) {
-        let folder = folder_with(&[("gateway.toml", CONFIG), ("scripts/a.rhai", SCRIPT)]);
+        let folder = folder_with(&FILES);
         let read = new_token(&folder, "board", "read").await;
         let operate = new_token(&folder, "ops", "operate").await;
         let gateway = Process::start(folder.path(), &[]).await;

@@ -1,6 +1,6 @@
 //! Finding one agent among others, and sending it away.
 
-use conexus_protocol::Metadata;
+use conexus_protocol::{Identity, Metadata, Subprotocol};
 
 use super::{assert_no_complaints, page, visit};
 use crate::support::{
@@ -16,7 +16,7 @@ async fn an_operator_finds_an_agent_by_its_name_and_sends_it_away() {
     let folder = folder_with(&[]);
     let gateway = Process::start(folder.path(), &[]).await;
     let _bystander = gateway.agent().await;
-    let mut agent = gateway.agent().await;
+    let mut agent = gateway.connect(Subprotocol::V1_1, Identity::generate()).await;
     let named = Metadata { name: Some(HOSTILE.to_owned()), ..Metadata::default() };
     agent.register_with(agent.with_metadata(named)).await;
     let browser = Browser::start().await;

@@ -36,7 +36,7 @@ async fn an_operator_enforces_a_hook_and_sees_what_it_decides_and_why_a_reload_w
 
     browser.press("Change …").await;
     let dialog = browser.find_saying("dialog", "Mode of guard").await.text().await.unwrap();
-    assert!(dialog.contains("In 1 call it would have decided otherwise 1 times."), "{dialog}");
+    assert!(dialog.contains("In 1 call it would have decided otherwise 1 time."), "{dialog}");
     browser.press_in("dialog", "Change the mode").await;
     browser.find_saying(".note", "guard is in enforce since generation 2.").await;
     browser.find_saying("section[aria-label=on_route] tbody tr", "enforce").await;

@@ -1,7 +1,8 @@
 //! A browser, driven through chromedriver: Chromium without a window, with a profile of its own.
 //!
-//! Whatever comes of the test, both end with it: [`Browser`]'s fields are dropped in order, the
-//! session first, which ends Chromium, then its driver.
+//! Whatever comes of the test, both end with it: Chromium listens to its driver alone, by a pipe, and
+//! goes when that is closed. [`Browser`]'s fields are dropped in order, the driver first: nobody is
+//! left to wait for then.
 
 use std::{process::Stdio, time::Duration};
 
@@ -28,7 +29,6 @@ const ARGUMENTS: [&str; 9] = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    // Gone with its driver, should that be killed.
     "--remote-debugging-pipe",
 ];
 
@@ -37,8 +37,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(40);
 
 /// A running browser with one tab.
 pub(crate) struct Browser {
-    tab: WebDriver,
     _driver: Child,
+    tab: WebDriver,
     _profile: TempDir,
 }
 
@@ -56,7 +56,7 @@ impl Browser {
         let tab = soon("a browser", tab).await.unwrap_or_else(|error| {
             panic!("Chromium does not start (tests/run installs it): {error}")
         });
-        let browser = Self { tab, _driver: driver, _profile: profile };
+        let browser = Self { _driver: driver, tab, _profile: profile };
         browser.resize(1280, 900).await;
         browser
     }
@@ -64,7 +64,7 @@ impl Browser {
     /// How large the page is. Windows have a least size, which phones are below.
     pub(crate) async fn resize(&self, width: u32, height: u32) {
         let screen =
-            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": true });
         let resized = self.tab.cdp().send_raw("Emulation.setDeviceMetricsOverride", screen).await;
         resized.unwrap();
     }
@@ -75,7 +75,8 @@ impl Browser {
 
     /// Ends it; a test that fails before that ends it as well, only less gently.
     pub(crate) async fn quit(self) {
-        soon("the browser to end", self.tab.quit()).await.unwrap();
+        let Self { _driver, tab, _profile } = self;
+        soon("the browser to end", tab.quit()).await.unwrap();
     }
 
     /// What a script returns.

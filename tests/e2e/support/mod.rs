@@ -10,6 +10,7 @@ pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod policy;
 pub(crate) mod process;
+pub(crate) mod scrape;
 
 use std::{future::Future, time::Duration};
 

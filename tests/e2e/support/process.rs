@@ -13,7 +13,9 @@ use conexus_protocol::{Identity, Subprotocol};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{
+        AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines,
+    },
     net::{TcpSocket, TcpStream},
     process::{Child, Command},
 };
@@ -71,21 +73,28 @@ pub(crate) struct Process {
     pub(crate) admin: SocketAddr,
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
+    out: Arc<Mutex<Vec<String>>>,
 }
 
 impl Process {
     /// In a folder, on free ports.
     pub(crate) async fn start(folder: &Path, arguments: &[&str]) -> Self {
         let ports = ["--set", "server.listen=127.0.0.1:0", "--set", "admin.listen=127.0.0.1:0"];
-        let mut child = conexus(folder, &[&ports[..], arguments].concat()).spawn().unwrap();
-        let log = kept(child.stderr.take().unwrap());
+        Self::spawn(conexus(folder, &[&ports[..], arguments].concat())).await
+    }
+
+    /// From a command that gives it free ports.
+    pub(crate) async fn spawn(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let log = kept(BufReader::new(child.stderr.take().unwrap()).lines());
         let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
         let Some(line) = soon("the start", out.next_line()).await.unwrap() else {
             panic!("it did not start: {:#?}", log.lock().unwrap());
         };
         let listening = line.split("ws://").nth(1).unwrap().split('/').next().unwrap();
-        let mut process =
-            Self { addr: listening.parse().unwrap(), admin: ([0, 0, 0, 0], 0).into(), child, log };
+        let addr = listening.parse().unwrap();
+        let admin = ([0, 0, 0, 0], 0).into();
+        let mut process = Self { addr, admin, child, log, out: kept(out) };
         let said = process.logged("admin listening").await;
         let address = said.split("address=").nth(1).unwrap().split(' ').next().unwrap();
         process.admin = address.parse().unwrap();
@@ -140,11 +149,27 @@ impl Process {
         self.log.lock().unwrap().clone()
     }
 
+    /// What it has printed after its first line.
+    pub(crate) fn out(&self) -> Vec<String> {
+        self.out.lock().unwrap().clone()
+    }
+
     /// The first line of the log with this in it, once it is there.
     pub(crate) async fn logged(&self, what: &str) -> String {
         let found = || self.log.lock().unwrap().iter().find(|line| line.contains(what)).cloned();
         until(&format!("the log to say {what:?}"), || found().is_some()).await;
         found().unwrap()
+    }
+
+    /// Stops it in order: all that it has logged and printed.
+    pub(crate) async fn last_words(&mut self) -> Vec<String> {
+        self.signal("TERM").await;
+        let status = soon("the process to end", self.child.wait()).await.unwrap();
+        assert!(status.success(), "{status}");
+        // Whoever reads them has let go of them at their end.
+        let read = || [&self.log, &self.out].map(Arc::strong_count) == [1, 1];
+        until("its streams to end", read).await;
+        [self.log(), self.out()].concat()
     }
 
     /// Waits until it has ended by itself.
@@ -160,12 +185,13 @@ impl Process {
 }
 
 /// The lines of a stream, kept as they come.
-fn kept(stream: impl AsyncRead + Unpin + Send + 'static) -> Arc<Mutex<Vec<String>>> {
+fn kept(
+    mut lines: Lines<BufReader<impl AsyncRead + Unpin + Send + 'static>>,
+) -> Arc<Mutex<Vec<String>>> {
     let log = Arc::new(Mutex::new(Vec::new()));
     let keeping = Arc::clone(&log);
     // It ends with the process.
     tokio::spawn(async move {
-        let mut lines = BufReader::new(stream).lines();
         while let Ok(Some(line)) = lines.next_line().await {
             keeping.lock().unwrap().push(line);
         }

@@ -3,7 +3,7 @@
 import { put } from '../api.js';
 import { ask, radios } from '../dialog.js';
 import { h } from '../dom.js';
-import { count, plural } from '../format.js';
+import { plural } from '../format.js';
 import { attempt, badge, foreign } from '../parts.js';
 
 const MODES = [
@@ -36,5 +36,5 @@ export async function changeMode(row, chains, said, done) {
 function evidence({ mode, counts }) {
   if (mode !== 'shadow' || counts.mismatches === undefined) return '';
   if (!counts.calls) return 'It has not been asked yet, so nothing is known of what it would do.';
-  return h('strong', {}, `In ${plural(counts.calls, 'call')} it would have decided otherwise ${count(counts.mismatches)} times.`);
+  return h('strong', {}, `In ${plural(counts.calls, 'call')} it would have decided otherwise ${plural(counts.mismatches, 'time')}.`);
 }
