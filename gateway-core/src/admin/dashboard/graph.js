@@ -126,9 +126,12 @@ function curve(pair, outcome, most, spots, centre) {
 function arc(from, to, centre, aside) {
   const length = Math.hypot(to.x - from.x, to.y - from.y) || 1;
   const right = { x: -(to.y - from.y) / length, y: (to.x - from.x) / length };
+  // Neighbours need a small bow only; a curve across the circle keeps clear of the dots beside it.
+  const radius = Math.hypot(from.x - centre.x, from.y - centre.y) || 1;
+  const pull = Math.min(0.45, 0.1 + 0.2 * (length / radius));
   const bend = {
-    x: (from.x + to.x) / 2 * 0.55 + centre.x * 0.45 + right.x * aside,
-    y: (from.y + to.y) / 2 * 0.55 + centre.y * 0.45 + right.y * aside,
+    x: ((from.x + to.x) / 2) * (1 - pull) + centre.x * pull + right.x * aside,
+    y: ((from.y + to.y) / 2) * (1 - pull) + centre.y * pull + right.y * aside,
   };
   const last = Math.hypot(to.x - bend.x, to.y - bend.y) || 1;
   const end = { x: to.x - ((to.x - bend.x) / last) * 8, y: to.y - ((to.y - bend.y) / last) * 8 };
