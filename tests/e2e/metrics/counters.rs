@@ -59,6 +59,9 @@ const COUNTED: [&str; 10] = [
     "conexus_rate_limited_messages_total",
 ];
 
+/// A counter (without `conexus_` and `_total`), its labels, and by how much it goes up.
+type Step<'a> = (&'a str, &'a [(&'a str, &'a str)], u64);
+
 /// What has moved since the last time.
 struct Counters<'a> {
     gateway: &'a Process,
@@ -71,7 +74,7 @@ impl<'a> Counters<'a> {
     }
 
     /// Waits until these have gone up by so much; no other has.
-    async fn moved(&mut self, expected: &[(&str, &[(&str, &str)], u64)]) {
+    async fn moved(&mut self, expected: &[Step<'_>]) {
         let before = &self.before;
         let what = format!("{expected:?}");
         let gone = |scrape: &Scrape| {
@@ -106,10 +109,9 @@ async fn registered(gateway: &Process, name: &str, identity: Identity) -> Agent 
     agent
 }
 
-const REGISTERED: (&str, &[(&str, &str)], u64) =
-    ("registrations", &[("subprotocol", "ioap.v1.1")], 1);
+const REGISTERED: Step<'_> = ("registrations", &[("subprotocol", "ioap.v1.1")], 1);
 
-fn ended<'a>(labels: &'a [(&'a str, &'a str)]) -> (&'static str, &'a [(&'a str, &'a str)], u64) {
+fn ended<'a>(labels: &'a [(&'a str, &'a str)]) -> Step<'a> {
     ("sessions_ended", labels, 1)
 }
 

@@ -68,8 +68,10 @@ export class Graph {
 
   #drawEdges(spots, centre) {
     const most = Math.max(1, ...this.#shown.edges.map(({ total }) => total));
+    // Where everybody talks to everybody, thick lines would be one blot.
+    const thin = Math.max(1, Math.sqrt(this.#shown.edges.length / 40));
     const curves = this.#shown.edges.flatMap((pair) => OUTCOMES.filter((outcome) => pair[outcome] > 0)
-      .map((outcome) => curve(pair, outcome, most, spots, centre)));
+      .map((outcome) => curve(pair, outcome, (1 + 4 * Math.sqrt(pair[outcome] / most)) / thin, spots, centre)));
     fill(this.#edges, curves);
     this.#dim();
   }
@@ -112,10 +114,9 @@ export class Graph {
   }
 }
 
-function curve(pair, outcome, most, spots, centre) {
+function curve(pair, outcome, width, spots, centre) {
   const from = spots.get(pair.from);
   const to = spots.get(pair.to);
-  const width = 1 + 4 * Math.sqrt(pair[outcome] / most);
   const aside = (OUTCOMES.indexOf(outcome) + 1) * 9;
   const path = pair.from === pair.to ? loop(from, centre) : arc(from, to, centre, aside);
   return s('path', { class: `edge ${outcome}`, d: path, 'stroke-width': width.toFixed(1), 'marker-end': `url(#to-${outcome})`, 'data-from': pair.from, 'data-to': pair.to },
