@@ -72,6 +72,11 @@ impl Bans {
         self.bans.lock().get(&key).filter(|ban| ban.until > now).cloned()
     }
 
+    /// How many there are, some of which may have ended meanwhile.
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(SeqCst)
+    }
+
     /// Every ban that holds; the ones that end first come first.
     pub(crate) fn all(&self, now: Moment) -> Vec<Ban> {
         let mut bans = self.bans.lock();

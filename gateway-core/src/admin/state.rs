@@ -66,7 +66,7 @@ pub struct Shared {
     pub(crate) audit: Audit,
     /// Whether the listener is on loopback, where nobody needs a token while there are none.
     pub(crate) open: bool,
-    pub(crate) denied: Denied,
+    pub(crate) denied: Arc<Denied>,
     /// The API's description, as it is served.
     pub(crate) description: Bytes,
     actions: HashMap<(Method, String), String>,
@@ -89,7 +89,10 @@ impl AdminState {
         engine.on_reload(move |event| listeners.hub.publish(Topic::Reload, &[], event));
         let listeners = Arc::clone(&telemetry);
         engine.on_decision(Box::new(move |decision| tell_of(&listeners.hub, decision)));
-        let monitor = Arc::new(Monitor::new(Arc::clone(&core), engine, lines_dropped));
+        let denied = Arc::new(Denied::default());
+        let told = Arc::clone(&denied);
+        let told = Arc::new(move || told.total.load(Relaxed));
+        let monitor = Arc::new(Monitor::new(Arc::clone(&core), engine, lines_dropped, told));
         let audit = Audit::default();
         audit.on_entry(Box::new(move |entry| telemetry.hub.publish(Topic::Audit, &[], entry)));
         Self(Arc::new(Shared {
@@ -101,15 +104,10 @@ impl AdminState {
             drain,
             audit,
             open,
-            denied: Denied::default(),
+            denied,
             actions: openapi::operations(description),
             description: openapi::json(description),
         }))
-    }
-
-    /// Requests that came without a token that counts, so far.
-    pub fn denied(&self) -> u64 {
-        self.denied.total.load(Relaxed)
     }
 }
 

@@ -373,6 +373,11 @@ impl Engine {
         (self.shared.recent.latest(limit, wanted), self.shared.recent.skipped())
     }
 
+    /// How many decisions worth seeing were not kept, for want of room.
+    pub(crate) fn decisions_skipped(&self) -> u64 {
+        self.shared.recent.skipped()
+    }
+
     /// From now on `listener` is told of each of them, within the decision, so that it must not wait.
     /// Set once; later ones are ignored.
     pub fn on_decision(&self, listener: DecisionListener) {

@@ -265,6 +265,11 @@ impl Hub {
         self.interest.load(Relaxed) & Topics::MESSAGES.0 != 0
     }
 
+    /// How many listen.
+    pub(crate) fn listeners(&self) -> usize {
+        self.registry.lock().listeners
+    }
+
     /// Whether anybody listens to a topic: whoever asks first makes no event in vain.
     pub(crate) fn wants(&self, topic: Topic) -> bool {
         self.interest().contains(topic)

@@ -31,8 +31,8 @@ use crate::{
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How many lines of the log were dropped so far.
-pub(crate) type LinesDropped = Arc<dyn Fn() -> u64 + Send + Sync>;
+/// A count that is kept elsewhere.
+pub(crate) type Count = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// A look at everything.
 #[derive(Debug)]
@@ -46,7 +46,10 @@ pub(crate) struct Look {
 pub(crate) struct Monitor {
     pub(crate) core: Arc<Core>,
     pub(crate) engine: Arc<Engine>,
-    pub(crate) lines_dropped: LinesDropped,
+    /// Lines of the log that were dropped.
+    pub(crate) lines_dropped: Count,
+    /// Requests of the admin listener without a token that counts.
+    pub(crate) denied: Count,
     latest: ArcSwap<Look>,
     past: Mutex<Past>,
 }
@@ -63,7 +66,12 @@ struct Counted {
 }
 
 impl Monitor {
-    pub(crate) fn new(core: Arc<Core>, engine: Arc<Engine>, lines_dropped: LinesDropped) -> Self {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        engine: Arc<Engine>,
+        lines_dropped: Count,
+        denied: Count,
+    ) -> Self {
         let process = ProcessUsage::read();
         let counted = Counted::now(&core, &process);
         // Nothing has happened yet, and nothing is wrong.
@@ -71,7 +79,7 @@ impl Monitor {
             overview(&core, &engine.status(), &Survey::default(), &process, [&counted; 2]);
         let look = Look { survey: Survey::default(), process, overview };
         let latest = ArcSwap::from_pointee(look);
-        Self { core, engine, lines_dropped, latest, past: Mutex::default() }
+        Self { core, engine, lines_dropped, denied, latest, past: Mutex::default() }
     }
 
     /// The last look, a second old at most while it [runs](Self::run).

@@ -25,9 +25,15 @@ const ROUTES: &[(&str, &str)] = &[
     ("PUT", "/api/v1/log"),
     ("GET", "/api/v1/audit"),
     ("GET", "/api/v1/nodes"),
+    ("GET", "/api/v1/overview"),
+    ("GET", "/api/v1/history"),
+    ("GET", "/metrics"),
     // The last, since it is the end.
     ("POST", "/api/v1/drain"),
 ];
+
+/// Its answer has no end of its own.
+const STREAM: (&str, &str) = ("GET", "/events");
 
 fn operations(description: &Value) -> BTreeSet<(String, String)> {
     let paths = description["paths"].as_object().unwrap();
@@ -48,7 +54,10 @@ async fn the_description_has_every_route_and_is_openapi() {
     let described = answer.is(200);
     assert!(described["openapi"].as_str().unwrap().starts_with("3.1."));
     serde_json::from_value::<utoipa::openapi::OpenApi>(described.clone()).unwrap();
-    let named = ROUTES.iter().map(|(method, path)| ((*method).to_owned(), (*path).to_owned()));
+    let named = ROUTES
+        .iter()
+        .chain([&STREAM])
+        .map(|(method, path)| ((*method).to_owned(), (*path).to_owned()));
     assert_eq!(operations(&described), named.collect());
 
     // Everything that it refers to is in it.
@@ -60,7 +69,7 @@ async fn the_description_has_every_route_and_is_openapi() {
     // The audit calls things by these.
     let ids: Vec<_> = text.split("\"operationId\":\"").skip(1).collect();
     let ids: BTreeSet<_> = ids.iter().map(|id| id.split('"').next().unwrap()).collect();
-    assert_eq!(ids.len(), ROUTES.len());
+    assert_eq!(ids.len(), ROUTES.len() + 1);
 }
 
 #[tokio::test]

@@ -80,7 +80,7 @@ async fn no_page_is_wider_than_a_phone() {
     {
         browser.open(&page(&gateway, route)).await;
         browser.find("h1").await;
-        browser.find(".page > :nth-child(2)").await;
+        browser.find(".panel, .table-box, .decisions").await;
         let widths = "return [document.documentElement.scrollWidth, innerWidth]";
         assert_eq!(browser.script(widths).await, serde_json::json!([390, 390]), "{route}");
     }

@@ -138,7 +138,7 @@ async fn the_admin_listener_refuses_web_pages_and_what_it_does_not_know() {
     }
     assert_eq!(gateway.generation().await, 1);
     assert_eq!(gateway.post("/api/v1/nothing").await.0, 404);
-    assert_eq!(http::get(admin, "/", &[]).await.0, 404);
+    assert_eq!(http::get(admin, "/nothing", &[]).await.0, 404);
     assert_eq!(http::get(admin, "/api/v1/reload", &[]).await.0, 405);
     assert_eq!(gateway.post("/api/v1/hooks").await.0, 405);
     let (status, said) = gateway.post("/api/v1/rollback").await;

@@ -1,8 +1,7 @@
 //! A browser, driven through chromedriver: Chromium without a window, with a profile of its own.
 //!
 //! Whatever comes of the test, both end with it: Chromium listens to its driver alone, by a pipe, and
-//! goes when that is closed. [`Browser`]'s fields are dropped in order, the driver first: nobody is
-//! left to wait for then.
+//! goes when that is closed; the driver is killed when its handle is dropped.
 
 use std::{process::Stdio, time::Duration};
 
@@ -37,8 +36,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(40);
 
 /// A running browser with one tab.
 pub(crate) struct Browser {
+    tab: Tab,
     _driver: Child,
-    tab: WebDriver,
     _profile: TempDir,
 }
 
@@ -56,7 +55,7 @@ impl Browser {
         let tab = soon("a browser", tab).await.unwrap_or_else(|error| {
             panic!("Chromium does not start (tests/run installs it): {error}")
         });
-        let browser = Self { _driver: driver, tab, _profile: profile };
+        let browser = Self { tab: Tab(tab), _driver: driver, _profile: profile };
         browser.resize(1280, 900).await;
         browser
     }
@@ -75,8 +74,7 @@ impl Browser {
 
     /// Ends it; a test that fails before that ends it as well, only less gently.
     pub(crate) async fn quit(self) {
-        let Self { _driver, tab, _profile } = self;
-        soon("the browser to end", tab.quit()).await.unwrap();
+        soon("the browser to end", self.tab.clone().quit()).await.unwrap();
     }
 
     /// What a script returns.
@@ -179,11 +177,24 @@ impl Browser {
         let log = self.tab.browser_log().await.unwrap();
         log.into_iter().map(|entry| entry.message).collect()
     }
+}
 
-    /// Writes down what is to be seen.
-    #[expect(dead_code, reason = "for whoever makes the pictures of the manual")]
-    pub(crate) async fn picture(&self, path: &std::path::Path) {
-        self.tab.screenshot(path).await.unwrap();
+/// A session that nobody says goodbye to when its test has failed: its driver is about to be killed,
+/// and to wait for an answer would hold up the thread that is to do so.
+struct Tab(WebDriver);
+
+impl std::ops::Deref for Tab {
+    type Target = WebDriver;
+
+    fn deref(&self) -> &WebDriver {
+        &self.0
+    }
+}
+
+impl Drop for Tab {
+    fn drop(&mut self) {
+        // After an orderly end there is nothing to give up.
+        let _ = self.0.clone().leak();
     }
 }
 

@@ -4,7 +4,7 @@ use std::{os::unix::fs::PermissionsExt as _, path::Path, process::Stdio};
 
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncRead, BufReader, Lines},
+    io::{AsyncBufRead, AsyncBufReadExt as _, BufReader, Lines},
     process::Child,
 };
 
@@ -51,7 +51,7 @@ impl Follower {
     }
 }
 
-async fn next(lines: &mut Lines<impl AsyncRead + Unpin + tokio::io::AsyncBufRead>) -> String {
+async fn next(lines: &mut Lines<impl AsyncBufRead + Unpin>) -> String {
     soon("a line", lines.next_line()).await.unwrap().expect("a line")
 }
 

@@ -68,8 +68,10 @@ export class Graph {
 
   #drawEdges(spots, centre) {
     const most = Math.max(1, ...this.#shown.edges.map(({ total }) => total));
+    // Where everybody talks to everybody, thick lines would be one blot.
+    const thin = Math.max(1, Math.sqrt(this.#shown.edges.length / 40));
     const curves = this.#shown.edges.flatMap((pair) => OUTCOMES.filter((outcome) => pair[outcome] > 0)
-      .map((outcome) => curve(pair, outcome, most, spots, centre)));
+      .map((outcome) => curve(pair, outcome, (1 + 4 * Math.sqrt(pair[outcome] / most)) / thin, spots, centre)));
     fill(this.#edges, curves);
     this.#dim();
   }
@@ -112,10 +114,9 @@ export class Graph {
   }
 }
 
-function curve(pair, outcome, most, spots, centre) {
+function curve(pair, outcome, width, spots, centre) {
   const from = spots.get(pair.from);
   const to = spots.get(pair.to);
-  const width = 1 + 4 * Math.sqrt(pair[outcome] / most);
   const aside = (OUTCOMES.indexOf(outcome) + 1) * 9;
   const path = pair.from === pair.to ? loop(from, centre) : arc(from, to, centre, aside);
   return s('path', { class: `edge ${outcome}`, d: path, 'stroke-width': width.toFixed(1), 'marker-end': `url(#to-${outcome})`, 'data-from': pair.from, 'data-to': pair.to },
@@ -126,9 +127,12 @@ function curve(pair, outcome, most, spots, centre) {
 function arc(from, to, centre, aside) {
   const length = Math.hypot(to.x - from.x, to.y - from.y) || 1;
   const right = { x: -(to.y - from.y) / length, y: (to.x - from.x) / length };
+  // Neighbours need a small bow only; a curve across the circle keeps clear of the dots beside it.
+  const radius = Math.hypot(from.x - centre.x, from.y - centre.y) || 1;
+  const pull = Math.min(0.45, 0.1 + 0.2 * (length / radius));
   const bend = {
-    x: (from.x + to.x) / 2 * 0.55 + centre.x * 0.45 + right.x * aside,
-    y: (from.y + to.y) / 2 * 0.55 + centre.y * 0.45 + right.y * aside,
+    x: ((from.x + to.x) / 2) * (1 - pull) + centre.x * pull + right.x * aside,
+    y: ((from.y + to.y) / 2) * (1 - pull) + centre.y * pull + right.y * aside,
   };
   const last = Math.hypot(to.x - bend.x, to.y - bend.y) || 1;
   const end = { x: to.x - ((to.x - bend.x) / last) * 8, y: to.y - ((to.y - bend.y) / last) * 8 };

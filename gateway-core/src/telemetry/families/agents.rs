@@ -67,6 +67,7 @@ pub(super) fn connections(core: &Core, page: &mut Page<'_>) -> fmt::Result {
         "Sessions that ended, by reason",
         labelled("reason", sessions.ended.all()),
     )?;
+    page.gauge("conexus_bans", "Agents that may not register for a while", num(core.bans.count()))?;
     page.counter(
         "conexus_takeovers",
         "Registrations that took their key over from an older session",

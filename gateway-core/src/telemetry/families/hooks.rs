@@ -78,6 +78,11 @@ pub(super) fn hooks(status: &Status, page: &mut Page<'_>) -> fmt::Result {
         "Calls over their warning threshold",
         each().map(|(index, (_, hook))| (with(index, None), hook.counts.slow)),
     )?;
+    page.counters(
+        "conexus_hook_mismatches",
+        "Verdicts in shadow mode that would have led to another ruling",
+        each().map(|(index, (_, hook))| (with(index, None), hook.counts.mismatches)),
+    )?;
     page.gauges(
         "conexus_hook_breaker_open",
         "1 while a hook is quarantined",
@@ -156,6 +161,11 @@ pub(super) fn policy(status: &Status, monitor: &Monitor, page: &mut Page<'_>) ->
         "conexus_decisions_dropped",
         "Decisions that were not recorded, for want of room",
         status.decisions_dropped,
+    )?;
+    page.counter(
+        "conexus_decisions_skipped",
+        "Decisions worth seeing that were too many within a second to be kept",
+        monitor.engine.decisions_skipped(),
     )?;
     page.gauge(
         "conexus_state_entries",

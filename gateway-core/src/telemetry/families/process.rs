@@ -16,6 +16,16 @@ pub(super) fn log(monitor: &Monitor, look: &Look, page: &mut Page<'_>) -> fmt::R
         "Lines of the log that nobody took",
         (monitor.lines_dropped)(),
     )?;
+    page.counter(
+        "conexus_admin_requests_denied",
+        "Requests of the admin listener without a token that counts",
+        (monitor.denied)(),
+    )?;
+    page.gauge(
+        "conexus_event_listeners",
+        "Who listens to events: dashboards, conexus trace",
+        num(monitor.core.router.telemetry.hub.listeners()),
+    )?;
     let of = |kind: ProblemKind| {
         let count = look.overview.problems.iter().filter(|problem| problem.kind == kind).count();
         (vec![("kind", kind.name())], num(count))

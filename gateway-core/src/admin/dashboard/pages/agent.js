@@ -22,7 +22,7 @@ export function agentPage(view, did) {
   const list = new Table({ label: 'Messages as they pass', columns: messageColumns(did), key: ({ key }) => key, none: 'None since this page was opened.' });
   const history = new Table({ label: 'History', columns: historyColumns(false), key: ({ at_ms: at, kind, session }) => `${at} ${kind} ${session}`, none: 'Nothing is remembered.' });
   const top = h('div');
-  const load = () => view.load(body, (signal) => get(agentPath(did), {}, signal), show);
+  const load = () => view.load(body, (signal) => get(agentPath(did), {}, signal).catch(unknown(did)), show);
   const show = (agent) => {
     history.show(agent.history ?? []);
     if (!history.panel.isConnected) fill(body, top, history.panel, list.panel);
@@ -48,6 +48,12 @@ export function agentPage(view, did) {
   load();
   view.every(REFRESH_SECONDS, load);
 }
+
+/** Nothing is known of it; it can be banned all the same. */
+const unknown = (did) => (error) => {
+  if (error.status !== 404) throw error;
+  return { did, present: false, banned: null };
+};
 
 function frame(agent, said, load) {
   const { did, present, banned } = agent;

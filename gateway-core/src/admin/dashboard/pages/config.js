@@ -28,14 +28,20 @@ export function configPage(view, query) {
     })), place);
   view.hear({});
   view.load(place, (signal) => get('/api/v1/config', {}, signal), (config) => {
-    rows = Object.entries(config).map(([key, { value, origin }]) => ({ key, origin: String(origin), text: typeof value === 'string' ? value : JSON.stringify(value) }));
+    rows = Object.entries(config).map(([key, { value, origin }]) => ({ key, origin: String(origin), text: textOf(value) }));
     if (!table.element.isConnected) place.replaceChildren(table.element);
     show();
   });
 }
 
+/** What is not set has no value, and says so in words. */
+function textOf(value) {
+  if (value === null || value === '') return 'not set';
+  return typeof value === 'string' ? value : JSON.stringify(value);
+}
+
 const COLUMNS = [
   { label: 'Setting', wide: true, value: ({ key }) => key, cell: ({ key }) => h('code', {}, foreign(key, 80)) },
-  { label: 'Value', wide: true, value: ({ text }) => text, cell: ({ text }) => h('code.value', {}, h('bdi', {}, text)) },
+  { label: 'Value', wide: true, value: ({ text }) => text, cell: ({ text }) => (text === 'not set' ? h('span.soft', {}, text) : h('code.value', {}, h('bdi', {}, text))) },
   { label: 'From', value: ({ origin }) => origin, cell: ({ origin }) => (origin === 'default' ? h('span.soft', {}, 'default') : badge(origin)) },
 ];

@@ -93,9 +93,10 @@ function line(decision) {
   const { at_ms: ms, point, agent, to, type, ruling, steps } = decision;
   const word = verdict(ruling);
   const rest = ruling.slice(word.length).replace(/^[: ]+/, '');
+  const failed = steps.some(({ said }) => said.startsWith('error'));
   const differs = steps.some(({ mismatch }) => mismatch);
   const box = h('details', {},
-    h('summary', {}, at(ms), h('code', {}, point), h('span.ruling', {}, badge(word, TONES[word]), rest && foreign(rest, 80), differs && badge('shadow differs', 'warning')),
+    h('summary', {}, at(ms), h('code', {}, point), h('span.ruling', {}, badge(word, TONES[word]), rest && foreign(rest, 80), failed && badge('a hook failed', 'warning'), differs && badge('shadow differs', 'warning')),
       h('span.whom.soft', {}, type ? `${type} ` : '', short(agent), to && ' → ', to && short(to))));
   // Most are never opened.
   box.addEventListener('toggle', () => box.append(details(decision)), { once: true });

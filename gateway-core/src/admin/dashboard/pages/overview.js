@@ -81,6 +81,7 @@ function accounting() {
       const value = values[index];
       setText(number, messages.received ? `${count(value)} (${decimal((value / messages.received) * 100)} %)` : count(value));
       bar.style.flexGrow = value;
+      bar.hidden = !value;
     });
   };
   return { element, show };
