@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 
+use aho_corasick::{AhoCorasick, MatchKind};
 use conexus_plugin_api::host::Event;
 use serde_json::{Map, Value};
 
@@ -18,6 +19,9 @@ use crate::config::HookSettings;
 
 /// What is shorter is a word like others: to leave it out would garble the text and hide nothing.
 const SHORTEST: usize = 4;
+
+/// What a hook says when it fails is for people: no more of it than this, in bytes.
+const LONGEST: usize = 4 * 1024;
 
 /// The secrets in one hook's configuration. `Debug` would show them, so there is none.
 #[derive(Clone, Default)]
@@ -54,7 +58,13 @@ impl Secrets {
     }
 
     /// The text without any of them, nor of what `event` has for policy alone.
-    pub(crate) fn hide(&self, text: String, event: Option<&Event>) -> String {
+    ///
+    /// In one pass over what the hook said: a peer chooses what it confides, and what was put in the
+    /// place of one secret must not be taken for another.
+    pub(crate) fn hide(&self, mut text: String, event: Option<&Event>) -> String {
+        let fits = |end: &usize| text.is_char_boundary(*end);
+        let end = (0..=LONGEST.min(text.len())).rev().find(fits).unwrap_or(0);
+        text.truncate(end);
         let own = self.0.iter().map(|secret| Cow::Borrowed(secret.as_str()));
         let mut secrets: Vec<_> = own.chain(event.into_iter().flat_map(confided)).collect();
         // Quoted, as errors do it, some characters look otherwise.
@@ -65,12 +75,17 @@ impl Secrets {
             .collect();
         secrets.extend(quoted);
         secrets.retain(|secret| secret.len() >= SHORTEST);
+        secrets.sort_unstable();
+        secrets.dedup();
         // One may be part of another.
-        secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
-        secrets.iter().fold(text, |text, secret| match text.contains(&**secret) {
-            true => text.replace(&**secret, REDACTED),
-            false => text,
-        })
+        let search = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(secrets.iter().map(|secret| secret.as_bytes()));
+        match search {
+            Ok(search) => search.replace_all(&text, &vec![REDACTED; secrets.len()]),
+            // There are too many of them to look for.
+            Err(_) => REDACTED.to_owned(),
+        }
     }
 
     /// The fault without them.
@@ -134,6 +149,22 @@ mod tests {
             secrets.hide(said.into(), None),
             r#"no number: "<redacted>", "<redacted>" at https://a.example"#
         );
+    }
+
+    #[test]
+    fn what_stands_in_place_of_a_secret_is_not_taken_for_one() {
+        let query = format!("a=line{}", "&a=reda&a=cted&a=acte".repeat(100));
+        let event = Event::Connect(Arc::new(Connect {
+            address: ([127, 0, 0, 1], 1).into(),
+            path: "/ws".into(),
+            query,
+            headers: Vec::new(),
+            connection: None,
+        }));
+        let hidden = Secrets::default().hide("line 7, line 9".into(), Some(&event));
+        assert_eq!(hidden, "<redacted> 7, <redacted> 9");
+        let long = Secrets::default().hide("line".repeat(1 << 20), Some(&event));
+        assert!(long.len() <= LONGEST / "line".len() * REDACTED.len(), "{}", long.len());
     }
 
     #[test]
