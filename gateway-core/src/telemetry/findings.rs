@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use super::{
-    problems::{Finding, Growth, LATELY, Problem, ProblemKind, Problems},
+    problems::{Finding, Growth, Now, Problem, ProblemKind, Problems},
     process::ProcessUsage,
 };
 use crate::{
@@ -21,7 +21,7 @@ pub(crate) struct Evidence<'a> {
     pub(crate) survey: &'a Survey,
     pub(crate) process: &'a ProcessUsage,
     pub(crate) lines_dropped: u64,
-    pub(crate) now_ms: i64,
+    pub(crate) now: Now,
 }
 
 /// What was found so far.
@@ -29,6 +29,8 @@ pub(crate) struct Evidence<'a> {
 pub(crate) struct Findings {
     problems: Problems,
     growth: Growth,
+    /// When this was last updated.
+    looked_ms: Option<i64>,
 }
 
 impl Findings {
@@ -44,9 +46,9 @@ impl Findings {
             let text = "no new sessions; agents are told to come back";
             found.push(Finding::new(ProblemKind::Draining, &*evidence.core.node_id, text));
         }
-        let lately = i64::try_from(LATELY.as_millis()).unwrap_or(i64::MAX);
-        self.growth.forget_before(evidence.now_ms - lately);
-        self.problems.update(evidence.now_ms, found);
+        self.growth.forget(evidence.now);
+        self.problems.update(evidence.now, found);
+        self.looked_ms = Some(evidence.now.wall_ms);
         self.problems.list()
     }
 
@@ -58,7 +60,10 @@ impl Findings {
                 // Counts begin anew with a generation.
                 let counter = format!("{}/{point}/{place}/{}", generation.number, hook.hook);
                 let (faults, last) = faults(hook);
-                let failing = self.growth.of(&counter, faults, evidence.now_ms);
+                // One that was brought back has had its faults before.
+                let is_new = self.looked_ms.is_none_or(|looked| looked <= generation.since_ms);
+                let from = if is_new { 0 } else { faults };
+                let failing = self.growth.of(&counter, from, faults, evidence.now);
                 if hook.breaker != BreakerState::Closed {
                     let what = match (hook.mode, hook.on_error) {
                         (Mode::Shadow, _) => "it is in shadow mode, so nothing hangs on it",
@@ -98,7 +103,7 @@ impl Findings {
     /// Agents that were too slow and are gone for it: there is no session left to name.
     fn cut_off(&mut self, evidence: &Evidence<'_>, found: &mut Vec<Finding>) {
         let ended = evidence.core.router.telemetry.sessions.ended.get("too_slow");
-        if let Some(since) = self.growth.of("too_slow", ended, evidence.now_ms) {
+        if let Some(since) = self.growth.of("too_slow", 0, ended, evidence.now) {
             let text = format!(
                 "{ended} sessions were closed since their agents did not read; the history names them"
             );
@@ -136,7 +141,7 @@ impl Findings {
             ),
         ];
         for (kind, subject, total, what) in drops {
-            if let Some(since) = self.growth.of(kind.name(), total, evidence.now_ms) {
+            if let Some(since) = self.growth.of(kind.name(), 0, total, evidence.now) {
                 found.push(Finding::new(kind, subject, format!("{total} {what}")).since(since));
             }
         }
@@ -146,7 +151,7 @@ impl Findings {
         let sessions = &evidence.core.router.telemetry.sessions;
         let most = evidence.core.settings.limits.connections as u64;
         let turned_away = sessions.connections_refused.get("connections_full");
-        let since = self.growth.of("connections_full", turned_away, evidence.now_ms);
+        let since = self.growth.of("connections_full", 0, turned_away, evidence.now);
         if nearly(sessions.connections(), most) || since.is_some() {
             let text = format!(
                 "{} of {most} connections are open, {turned_away} were turned away so far",
@@ -204,9 +209,12 @@ fn and_more(found: &mut Vec<Finding>, kind: ProblemKind, all: u64, named: usize)
 
 /// How often a hook failed, and how.
 fn faults(hook: &HookStatus) -> (u64, impl Display + use<>) {
-    let kinds = hook.counts.faults.iter().filter(|(kind, _)| **kind != "quarantined");
-    let told: Vec<_> = kinds.clone().map(|(kind, count)| format!("{count} × {kind}")).collect();
-    (kinds.map(|(_, count)| count).sum::<u64>() + hook.counts.overruns, told.join(", "))
+    let kinds = hook.counts.faults.iter().map(|(kind, count)| (*kind, *count));
+    let kinds = kinds.filter(|(kind, _)| *kind != "quarantined");
+    let kinds: Vec<_> = kinds.chain([("overrun", hook.counts.overruns)]).collect();
+    let told = kinds.iter().filter(|(_, count)| *count > 0);
+    let told: Vec<_> = told.map(|(kind, count)| format!("{count} × {kind}")).collect();
+    (kinds.iter().map(|(_, count)| count).sum(), told.join(", "))
 }
 
 /// Whether nine tenths of a limit are reached; 0 is none.

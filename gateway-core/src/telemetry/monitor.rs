@@ -17,6 +17,7 @@ use super::{
     overview::{
         MailboxSummary, NodeSummary, Overview, Past, ProcessSummary, Quantiles, Rates, Series,
     },
+    problems::Now,
     process::ProcessUsage,
     sessions::State,
 };
@@ -72,7 +73,7 @@ impl Monitor {
         lines_dropped: Count,
         denied: Count,
     ) -> Self {
-        let process = ProcessUsage::read();
+        let process = ProcessUsage::read(&ProcessUsage::default());
         let counted = Counted::now(&core, &process);
         // Nothing has happened yet, and nothing is wrong.
         let overview =
@@ -97,7 +98,7 @@ impl Monitor {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut findings = Findings::default();
-        let mut before = Counted::now(&self.core, &ProcessUsage::read());
+        let mut before = Counted::now(&self.core, &self.latest().process);
         loop {
             ticks.tick().await;
             before = self.look(&before, &mut findings).await;
@@ -107,7 +108,8 @@ impl Monitor {
     async fn look(&self, before: &Counted, findings: &mut Findings) -> Counted {
         let core = &self.core;
         let survey = core.router.presence.survey(core.clock.now()).await;
-        let (process, status) = (ProcessUsage::read(), self.engine.status());
+        let process = ProcessUsage::read(&self.latest().process);
+        let status = self.engine.status();
         let counted = Counted::now(core, &process);
         let mut overview = overview(core, &status, &survey, &process, [before, &counted]);
         overview.problems = findings.update(&Evidence {
@@ -116,7 +118,7 @@ impl Monitor {
             survey: &survey,
             process: &process,
             lines_dropped: (self.lines_dropped)(),
-            now_ms: overview.at_ms,
+            now: Now { wall_ms: overview.at_ms, moment: core.clock.now() },
         });
         self.past.lock().keep(&overview);
         core.router.telemetry.hub.publish(Topic::Overview, &[], &overview);

@@ -8,12 +8,21 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::clock::Moment;
+
 /// A problem that is not found any more is shown for so much longer.
-const LINGER_MS: i64 = 5_000;
+const LINGER: Duration = Duration::from_secs(5);
 /// The most that are remembered.
 const MOST: usize = 200;
 /// Something that happens at moments is a problem for so long after it did.
 pub(crate) const LATELY: Duration = Duration::from_secs(60);
+
+/// A moment as it is shown, and as it is compared: the wall clock may be set back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub(crate) wall_ms: i64,
+    pub(crate) moment: Moment,
+}
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
@@ -173,7 +182,7 @@ impl Finding {
 #[derive(Debug)]
 struct Known {
     problem: Problem,
-    seen_ms: i64,
+    seen: Moment,
 }
 
 /// See the [module](self).
@@ -181,13 +190,13 @@ struct Known {
 pub(crate) struct Problems(BTreeMap<(ProblemKind, String), Known>);
 
 impl Problems {
-    /// Takes over what was found at `now_ms`.
-    pub(crate) fn update(&mut self, now_ms: i64, findings: Vec<Finding>) {
+    /// Takes over what was found just now.
+    pub(crate) fn update(&mut self, now: Now, findings: Vec<Finding>) {
         for Finding { kind, subject, text, since_ms, severity } in findings {
             let key = (kind, subject);
             if let Some(known) = self.0.get_mut(&key) {
                 (known.problem.text, known.problem.severity) = (text, severity);
-                known.seen_ms = now_ms;
+                known.seen = now.moment;
                 continue;
             }
             if self.0.len() >= MOST {
@@ -206,12 +215,12 @@ impl Problems {
                 severity,
                 subject: key.1.clone(),
                 text,
-                since_ms: since_ms.unwrap_or(now_ms),
+                since_ms: since_ms.unwrap_or(now.wall_ms),
                 link,
             };
-            self.0.insert(key, Known { problem, seen_ms: now_ms });
+            self.0.insert(key, Known { problem, seen: now.moment });
         }
-        self.0.retain(|_, known| now_ms - known.seen_ms <= LINGER_MS);
+        self.0.retain(|_, known| known.seen.until(now.moment) <= LINGER);
     }
 
     /// The worst first, and of those the oldest.
@@ -229,36 +238,34 @@ pub(crate) struct Growth(BTreeMap<String, Grown>);
 #[derive(Debug)]
 struct Grown {
     total: u64,
-    /// When it began to grow and when it last did, if it has within the last minute.
-    lately: Option<(i64, i64)>,
-    looked_ms: i64,
+    /// Since when it has been growing, as it is shown, and when it last did, if it has lately.
+    lately: Option<(i64, Moment)>,
+    looked: Moment,
 }
 
 impl Growth {
     /// Notes a total; since when it has been growing, if it has [lately](LATELY). A total that went
-    /// back is another one. What it was when first seen is no growth, unless it counts from 0.
-    pub(crate) fn of(&mut self, what: &str, total: u64, now_ms: i64) -> Option<i64> {
-        let lately_ms = i64::try_from(LATELY.as_millis()).unwrap_or(i64::MAX);
+    /// back is another one. One that is first seen has grown from `from`.
+    pub(crate) fn of(&mut self, what: &str, from: u64, total: u64, now: Now) -> Option<i64> {
         let grown = match self.0.get_mut(what) {
             Some(grown) => grown,
-            None => self.0.entry(what.to_owned()).or_insert(Grown {
-                total: 0,
-                lately: None,
-                looked_ms: now_ms,
-            }),
+            None => {
+                let first = Grown { total: from, lately: None, looked: now.moment };
+                self.0.entry(what.to_owned()).or_insert(first)
+            }
         };
         if total > grown.total {
-            let since = grown.lately.map_or(now_ms, |(since, _)| since);
-            grown.lately = Some((since, now_ms));
+            let since = grown.lately.map_or(now.wall_ms, |(since, _)| since);
+            grown.lately = Some((since, now.moment));
         }
-        (grown.total, grown.looked_ms) = (total, now_ms);
-        grown.lately = grown.lately.filter(|(_, last)| now_ms - last < lately_ms);
+        (grown.total, grown.looked) = (total, now.moment);
+        grown.lately = grown.lately.filter(|(_, last)| last.until(now.moment) < LATELY);
         grown.lately.map(|(since, _)| since)
     }
 
-    /// Forgets totals that nobody has asked for since.
-    pub(crate) fn forget_before(&mut self, at_ms: i64) {
-        self.0.retain(|_, grown| grown.looked_ms >= at_ms);
+    /// Forgets totals that nobody has asked for lately.
+    pub(crate) fn forget(&mut self, now: Now) {
+        self.0.retain(|_, grown| grown.looked.until(now.moment) <= LATELY);
     }
 }
 
@@ -270,27 +277,34 @@ mod tests {
         Finding::new(ProblemKind::SlowReader, did, "3 messages wait")
     }
 
+    /// So many milliseconds after the start, at the same time by the wall clock.
+    fn at(millis: u64) -> Now {
+        Now { wall_ms: millis.cast_signed(), moment: Moment::from_millis(millis) }
+    }
+
+    const LINGER_MS: u64 = 5_000;
+
     #[test]
     fn a_problem_is_known_since_it_was_first_found_and_stays_for_a_moment() {
         let mut problems = Problems::default();
-        problems.update(1_000, vec![slow("did:key:a")]);
-        problems.update(2_000, vec![slow("did:key:a")]);
+        problems.update(at(1_000), vec![slow("did:key:a")]);
+        problems.update(at(2_000), vec![slow("did:key:a")]);
         let [problem] = &problems.list()[..] else { panic!("one problem") };
         assert_eq!((problem.since_ms, problem.link.as_str()), (1_000, "#/agents/did:key:a"));
-        problems.update(2_000 + LINGER_MS, Vec::new());
+        problems.update(at(2_000 + LINGER_MS), Vec::new());
         assert_eq!(problems.list().len(), 1);
-        problems.update(2_001 + LINGER_MS, Vec::new());
+        problems.update(at(2_001 + LINGER_MS), Vec::new());
         assert_eq!(problems.list(), []);
-        problems.update(9_000, vec![slow("did:key:a")]);
+        problems.update(at(9_000), vec![slow("did:key:a")]);
         assert_eq!(problems.list()[0].since_ms, 9_000, "it is a new one");
     }
 
     #[test]
     fn the_worst_comes_first() {
         let mut problems = Problems::default();
-        problems.update(1, vec![slow("did:key:a")]);
-        problems.update(2, vec![Finding::new(ProblemKind::MailboxFull, "did:key:b", "")]);
-        problems.update(3, vec![Finding::new(ProblemKind::HookQuarantined, "x", "").since(1)]);
+        problems.update(at(1), vec![slow("did:key:a")]);
+        problems.update(at(2), vec![Finding::new(ProblemKind::MailboxFull, "did:key:b", "")]);
+        problems.update(at(3), vec![Finding::new(ProblemKind::HookQuarantined, "x", "").since(1)]);
         let kinds: Vec<_> = problems.list().iter().map(|problem| problem.kind).collect();
         use ProblemKind::*;
         assert_eq!(kinds, [HookQuarantined, MailboxFull, SlowReader]);
@@ -299,21 +313,34 @@ mod tests {
     #[test]
     fn what_is_remembered_is_bounded() {
         let mut problems = Problems::default();
-        problems.update(1, (0..2 * MOST).map(|n| slow(&n.to_string())).collect());
+        problems.update(at(1), (0..2 * MOST).map(|n| slow(&n.to_string())).collect());
         assert_eq!(problems.list().len(), MOST);
     }
 
     #[test]
     fn growth_is_told_for_a_minute_from_when_it_began() {
         let mut growth = Growth::default();
-        assert_eq!(growth.of("dropped", 0, 1_000), None);
-        assert_eq!(growth.of("dropped", 2, 2_000), Some(2_000));
-        assert_eq!(growth.of("dropped", 5, 30_000), Some(2_000));
-        assert_eq!(growth.of("dropped", 5, 89_999), Some(2_000));
-        assert_eq!(growth.of("dropped", 5, 90_000), None);
-        assert_eq!(growth.of("dropped", 1, 91_000), None, "counted anew");
-        growth.forget_before(91_001);
-        assert_eq!(growth.of("dropped", 1, 92_000), Some(92_000));
+        let mut of = |total, millis| growth.of("dropped", 0, total, at(millis));
+        assert_eq!(of(0, 1_000), None);
+        assert_eq!(of(2, 2_000), Some(2_000));
+        assert_eq!(of(5, 30_000), Some(2_000));
+        assert_eq!(of(5, 89_999), Some(2_000));
+        assert_eq!(of(5, 90_000), None);
+        assert_eq!(of(1, 91_000), None, "counted anew");
+        growth.forget(at(151_001));
+        assert_eq!(growth.of("dropped", 0, 1, at(152_000)), Some(152_000));
+        assert_eq!(growth.of("other", 7, 7, at(152_000)), None, "it was so before");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_keeps_no_problem_alive() {
+        let (mut problems, mut growth) = (Problems::default(), Growth::default());
+        let earlier = |millis| Now { wall_ms: -3_600_000, ..at(millis) };
+        problems.update(at(1_000), vec![slow("did:key:a")]);
+        growth.of("dropped", 0, 1, at(1_000));
+        problems.update(earlier(6_001), Vec::new());
+        assert_eq!(problems.list(), []);
+        assert_eq!(growth.of("dropped", 0, 1, earlier(61_000)), None);
     }
 
     #[test]

@@ -15,14 +15,22 @@ pub(crate) struct ProcessUsage {
     pub(crate) started_at: f64,
 }
 
+impl ProcessUsage {
+    /// As it is now. To read it takes a file; where there is none left the last reading stands, with
+    /// all files open.
+    pub(crate) fn read(last: &Self) -> Self {
+        Self::now().unwrap_or(Self { open_fds: last.max_fds, ..*last })
+    }
+}
+
 #[cfg(target_os = "linux")]
 impl ProcessUsage {
-    /// As it is now; what cannot be read is 0.
-    pub(crate) fn read() -> Self {
+    /// As it is now; none where it cannot be read.
+    fn now() -> Option<Self> {
         use procfs::{WithCurrentSystemInfo as _, process::Process};
 
-        let Ok(process) = Process::myself() else { return Self::default() };
-        let Ok(stat) = process.stat() else { return Self::default() };
+        let process = Process::myself().ok()?;
+        let stat = process.stat().ok()?;
         let ticks = procfs::ticks_per_second();
         let max_fds =
             process.limits().ok().and_then(|limits| match limits.max_open_files.soft_limit {
@@ -30,7 +38,7 @@ impl ProcessUsage {
                 procfs::process::LimitValue::Unlimited => None,
             });
         let booted = procfs::boot_time_secs().unwrap_or_default();
-        Self {
+        Some(Self {
             cpu_seconds: seconds(stat.utime + stat.stime, ticks),
             resident_bytes: stat.rss_bytes().get(),
             virtual_bytes: stat.vsize,
@@ -39,15 +47,15 @@ impl ProcessUsage {
             max_fds: max_fds.unwrap_or_default(),
             #[expect(clippy::cast_precision_loss, reason = "seconds since 1970")]
             started_at: booted as f64 + seconds(stat.starttime, ticks),
-        }
+        })
     }
 }
 
 #[cfg(not(target_os = "linux"))]
 impl ProcessUsage {
     /// Nothing is known here.
-    pub(crate) fn read() -> Self {
-        Self::default()
+    fn now() -> Option<Self> {
+        None
     }
 }
 
@@ -73,7 +81,7 @@ mod tests {
 
     #[test]
     fn this_process_takes_something_of_everything() {
-        let usage = ProcessUsage::read();
+        let usage = ProcessUsage::read(&ProcessUsage::default());
         assert!(usage.resident_bytes > 1 << 20 && usage.virtual_bytes >= usage.resident_bytes);
         assert!(usage.threads >= 1 && usage.open_fds >= 3 && usage.max_fds >= usage.open_fds);
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
