@@ -51,8 +51,7 @@ const PLANTED: [&str; 11] = [
 ];
 
 /// As talkative as a log can be made, also by those who try.
-const LEVEL: &str =
-    "log.level=trace,[session]=trace,tungstenite::protocol=trace,hyper::proto=trace";
+const LEVEL: &str = "log.level=trace,tungstenite::protocol=trace,hyper::proto=trace";
 
 const CONFIG: &str = r#"
 [policy]

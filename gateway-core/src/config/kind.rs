@@ -277,7 +277,9 @@ pub(crate) fn is_log_level(text: &str) -> bool {
         let directive = directive.trim();
         directive.contains('=') || !directive.is_empty() && directive.parse::<LevelFilter>().is_ok()
     };
-    text.split(',').all(plausible) && EnvFilter::try_new(text).is_ok()
+    // A directive for a span would go before the one that silences a library within that span.
+    let names_a_span = text.contains('[');
+    !names_a_span && text.split(',').all(plausible) && EnvFilter::try_new(text).is_ok()
 }
 
 fn check_public_url(text: &str) -> Checked {

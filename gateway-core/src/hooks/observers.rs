@@ -139,14 +139,14 @@ pub(crate) fn tell(
         let noticed = entry.settle(&outcome.result, outcome.took, event);
         generation.tell_of_fault(entry, event.point(), event, noticed);
         failed |= outcome.result.is_err();
-        if records || failed {
+        if failed {
             told.push(RecentStep::of(entry, said(entry, &outcome, event), outcome.took));
         }
         if records {
             steps.push(step(entry, event, outcome));
         }
     }
-    if records || failed {
+    if failed {
         let ruling = TOLD.to_owned();
         let decision = RecentDecision::of(event, time_ms, generation.number, ruling, told);
         generation.recent().enter(decision);

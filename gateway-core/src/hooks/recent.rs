@@ -1,5 +1,6 @@
 //! Recent decisions that are worth seeing: rulings other than a plain pass, failures of hooks, and
-//! verdicts in shadow mode that would have changed something. With a decision log, all of them.
+//! verdicts in shadow mode that would have changed something. Plain passes would push those out; they are
+//! in the decision log.
 //!
 //! Kept in memory, the latest [`KEPT`]; no more than [`PER_SECOND`] are taken in a second, the others
 //! are counted. Nothing is allocated or locked for a decision to which every hook says `continue`.
@@ -175,12 +176,6 @@ enum Stage {
 }
 
 impl Notes {
-    /// Everything is worth seeing.
-    pub(super) fn all(has_room: bool) -> Self {
-        let stage = if has_room { Stage::Noting } else { Stage::Skipped };
-        Self { stage, ..Self::default() }
-    }
-
     /// The hook at `place` was asked. `has_room` is asked once, when there is something to tell.
     pub(super) fn hook(
         &mut self,

@@ -132,6 +132,27 @@ pub struct HookCounts {
     pub buckets: Vec<u64>,
 }
 
+impl HookCounts {
+    /// What was counted of the same hook elsewhere comes on top. The quantiles are found anew.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.calls += other.calls;
+        for (verdict, count) in &other.verdicts {
+            *self.verdicts.entry(verdict).or_default() += count;
+        }
+        for (kind, count) in &other.faults {
+            *self.faults.entry(kind).or_default() += count;
+        }
+        self.overruns += other.overruns;
+        self.slow += other.slow;
+        self.mismatches += other.mismatches;
+        self.total_us += other.total_us;
+        for (sum, count) in self.buckets.iter_mut().zip(&other.buckets) {
+            *sum += count;
+        }
+        (self.p50_us, self.p99_us) = (quantile(&self.buckets, 0.5), quantile(&self.buckets, 0.99));
+    }
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -195,6 +216,20 @@ mod tests {
         let counts = stats.snapshot();
         assert_eq!((counts.calls, counts.p50_us, counts.p99_us), (100, 5, 10_000));
         assert_eq!(counts.buckets.last(), Some(&1));
+    }
+
+    #[test]
+    fn counts_of_one_hook_at_two_places_add_up() {
+        let (one, other) = (Stats::default(), Stats::default());
+        one.answered(&Answer::default());
+        other.answered(&Answer::default());
+        other.failed(&HookFault::TimedOut);
+        one.took(Duration::from_micros(3));
+        (0..9).for_each(|_| other.took(Duration::from_millis(7)));
+        let mut counts = one.snapshot();
+        counts.add(&other.snapshot());
+        assert_eq!((counts.calls, counts.p50_us, counts.total_us), (10, 10_000, 63_003));
+        assert_eq!((counts.verdicts["continue"], counts.faults["timeout"]), (2, 1));
     }
 
     #[test]

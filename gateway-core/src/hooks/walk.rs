@@ -50,12 +50,8 @@ impl Walk {
     pub(crate) fn new(generation: Arc<Generation>, event: Event) -> Self {
         let records = generation.records();
         let trace = records.then(|| (generation.now_ms(), Vec::new()));
-        let notes = match &trace {
-            Some((now_ms, _)) => Notes::all(generation.recent().has_room(*now_ms)),
-            None => Notes::default(),
-        };
         let (fold, shadows) = (Fold::default(), Shadows::default());
-        Self { generation, event, fold, next: 0, shadows, notes, trace }
+        Self { generation, event, fold, next: 0, shadows, notes: Notes::default(), trace }
     }
 
     /// Walks to the end.

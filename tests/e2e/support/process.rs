@@ -61,10 +61,13 @@ pub(crate) fn folder_with(files: &[(&str, &str)]) -> TempDir {
     folder
 }
 
-/// Writes a file, and makes the folder for it.
+/// Writes a file, and makes the folder for it. All at once: a gateway that watches the file would
+/// otherwise see it empty for a moment, and take its content for another change.
 pub(crate) fn write(path: &Path, content: &str) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, content).unwrap();
+    let beside = path.with_extension("being-written");
+    fs::write(&beside, content).unwrap();
+    fs::rename(&beside, path).unwrap();
 }
 
 /// A running gateway. Dropping it kills it.

@@ -1,94 +1,68 @@
 //! Metrics of policy: hooks, generations, the state that hooks keep.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use super::{flag, num};
 use crate::{
-    hooks::{BreakerState, HOOK_BUCKETS, HookStatus, Status},
+    hooks::{BreakerState, HOOK_BUCKETS, HookCounts, HookStatus, Status},
     telemetry::{
         exposition::{HistogramRow, Labels, Page},
         monitor::Monitor,
     },
 };
 
-/// The labels by which hooks are told apart.
-fn hook<'a>(hook: &'a HookStatus, point: &'a str, generation: &'a str) -> Labels<'a> {
-    vec![("hook", &hook.hook), ("point", point), ("generation", generation)]
+/// One hook at one point, however often the point's chain names it: two samples of one name would be
+/// an error to a scraper.
+struct Row<'a> {
+    hook: &'a str,
+    point: &'a str,
+    counts: HookCounts,
+    is_open: bool,
+}
+
+impl<'a> Row<'a> {
+    fn of_all(status: &'a Status) -> Vec<Self> {
+        let mut rows: Vec<Self> = Vec::new();
+        for (point, hooks) in &status.chains {
+            for HookStatus { hook, counts, breaker, .. } in hooks {
+                let is_open = *breaker != BreakerState::Closed;
+                match rows.iter_mut().find(|row| row.point == *point && row.hook == hook) {
+                    Some(row) => {
+                        row.counts.add(counts);
+                        row.is_open |= is_open;
+                    }
+                    None => rows.push(Row { hook, point, counts: counts.clone(), is_open }),
+                }
+            }
+        }
+        rows
+    }
+
+    /// How it is told from others, and one count of it from another one.
+    fn labels(&self, generation: &'a str, more: Option<(&'a str, &'a str)>) -> Labels<'a> {
+        let own = [("hook", self.hook), ("point", self.point), ("generation", generation)];
+        own.into_iter().chain(more).collect()
+    }
 }
 
 /// Each hook at each of its points.
 pub(super) fn hooks(status: &Status, page: &mut Page<'_>) -> fmt::Result {
-    let generation = status.generation.number.to_string();
-    // A chain may name a hook twice; two samples of one name would be an error to a scraper.
-    let mut entries: Vec<(&str, &HookStatus)> = Vec::new();
-    for (point, hooks) in &status.chains {
-        for hook in hooks {
-            if !entries.iter().any(|(at, known)| at == point && known.hook == hook.hook) {
-                entries.push((point, hook));
-            }
-        }
-    }
-    let labels = |(point, of): &(&'_ str, &'_ HookStatus)| -> Vec<(String, String)> {
-        hook(of, point, &generation)
-            .into_iter()
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .collect()
-    };
-    let labels: Vec<_> = entries.iter().map(labels).collect();
-    let with = |index: usize, more: Option<(&'static str, &'static str)>| -> Labels<'_> {
-        labels[index].iter().map(|(k, v)| (k.as_str(), v.as_str())).chain(more).collect()
-    };
-    let each = || entries.iter().enumerate();
+    let generation = &*status.generation.number.to_string();
+    let rows = Row::of_all(status);
     page.histograms(
         "conexus_hook_duration_seconds",
         "How long calls of hooks took",
-        each().map(|(index, (_, hook))| HistogramRow {
-            labels: with(index, None),
-            sum_seconds: num::<u64>(hook.counts.total_us) / 1e6,
-            buckets: hook_buckets(&hook.counts.buckets),
+        rows.iter().map(|row| HistogramRow {
+            labels: row.labels(generation, None),
+            sum_seconds: num::<u64>(row.counts.total_us) / 1e6,
+            buckets: hook_buckets(&row.counts.buckets),
         }),
     )?;
-    page.counters(
-        "conexus_hook_verdicts",
-        "Verdicts of hooks",
-        each().flat_map(|(index, (_, hook))| {
-            hook.counts
-                .verdicts
-                .iter()
-                .map(move |(verdict, count)| (with(index, Some(("verdict", *verdict))), *count))
-        }),
-    )?;
-    page.counters(
-        "conexus_hook_faults",
-        "Failures of hooks, by kind",
-        each().flat_map(|(index, (_, hook))| {
-            hook.counts
-                .faults
-                .iter()
-                .map(move |(kind, count)| (with(index, Some(("kind", *kind))), *count))
-        }),
-    )?;
-    page.counters(
-        "conexus_hook_overruns",
-        "Calls over their budget whose answer counted",
-        each().map(|(index, (_, hook))| (with(index, None), hook.counts.overruns)),
-    )?;
-    page.counters(
-        "conexus_hook_slow_calls",
-        "Calls over their warning threshold",
-        each().map(|(index, (_, hook))| (with(index, None), hook.counts.slow)),
-    )?;
-    page.counters(
-        "conexus_hook_mismatches",
-        "Verdicts in shadow mode that would have led to another ruling",
-        each().map(|(index, (_, hook))| (with(index, None), hook.counts.mismatches)),
-    )?;
+    outcomes(&rows, generation, page)?;
     page.gauges(
         "conexus_hook_breaker_open",
         "1 while a hook is quarantined",
-        each().map(|(index, (_, hook))| {
-            (with(index, None), flag(hook.breaker != BreakerState::Closed))
-        }),
+        rows.iter().map(|row| (row.labels(generation, None), flag(row.is_open))),
     )?;
     page.gauges(
         "conexus_hook_metric",
@@ -99,6 +73,38 @@ pub(super) fn hooks(status: &Status, page: &mut Page<'_>) -> fmt::Result {
             (vec![("hook", &*counter.instance), ("name", &*counter.name)], value)
         }),
     )
+}
+
+/// What calls came to.
+fn outcomes(rows: &[Row<'_>], generation: &str, page: &mut Page<'_>) -> fmt::Result {
+    let by = |name: &'static str, of: fn(&HookCounts) -> &BTreeMap<&'static str, u64>| {
+        rows.iter().flat_map(move |row| {
+            let label = move |(kind, count): (&&'static str, &u64)| {
+                (row.labels(generation, Some((name, *kind))), *count)
+            };
+            of(&row.counts).iter().map(label)
+        })
+    };
+    page.counters("conexus_hook_verdicts", "Verdicts of hooks", by("verdict", |of| &of.verdicts))?;
+    page.counters(
+        "conexus_hook_faults",
+        "Failures of hooks, by kind",
+        by("kind", |of| &of.faults),
+    )?;
+    let counts: [(&str, &str, fn(&HookCounts) -> u64); 3] = [
+        ("conexus_hook_overruns", "Calls over their budget whose answer counted", |of| of.overruns),
+        ("conexus_hook_slow_calls", "Calls over their warning threshold", |of| of.slow),
+        (
+            "conexus_hook_mismatches",
+            "Verdicts in shadow mode that would have led to another ruling",
+            |of| of.mismatches,
+        ),
+    ];
+    for (name, help, of) in counts {
+        let each = rows.iter().map(|row| (row.labels(generation, None), of(&row.counts)));
+        page.counters(name, help, each)?;
+    }
+    Ok(())
 }
 
 fn hook_buckets(counts: &[u64]) -> Vec<(f64, u64)> {
