@@ -55,8 +55,9 @@ const REFILLS_PER_SECOND: u32 = 10;
 /// microseconds, which thousands at once should not.
 const FOLLOWED: i32 = 500;
 
-/// The longest id that is shown; an agent may write a longer one into `correlation_id`.
-const MAX_ID: usize = 128;
+/// The longest text of an agent's choosing that is shown, in bytes: as long as an id may be, and far
+/// longer than any DID.
+const MAX_TEXT: usize = 128;
 
 /// How a message fared, for those who follow one of its ends.
 #[derive(Clone, Copy, Debug)]
@@ -338,12 +339,12 @@ impl Hub {
         let event = MessageEvent {
             at_ms: now_ms(),
             id: &envelope.id,
-            correlation_id: envelope.correlation_id.as_deref().filter(|id| id.len() <= MAX_ID),
+            correlation_id: envelope.correlation_id.as_deref().filter(|id| id.len() <= MAX_TEXT),
             trace: trace::id_of(&envelope, message.sender.trace, message.number),
             kind: message.kind.as_str(),
             from: message.sender.agent.as_str(),
             // After a redirect it is for somebody else than it says.
-            to: spelled.as_deref().unwrap_or(&envelope.to),
+            to: spelled.as_deref().unwrap_or_else(|| shown(&envelope.to)),
             bytes: message.text.len(),
             outcome: outcome.as_str(),
             reason,
@@ -411,6 +412,13 @@ struct MessageEvent<'a> {
     outcome: &'static str,
     reason: Option<&'static str>,
     latency_us: Option<u64>,
+}
+
+/// The beginning of a text that an agent may have made as long as a message: what waits to be told
+/// is bounded in number, and so in memory only if each is short.
+pub(super) fn shown(text: &str) -> &str {
+    let end = (0..=MAX_TEXT.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
 }
 
 pub(crate) fn now_ms() -> i64 {
@@ -618,7 +626,7 @@ mod tests {
         let (sender, target) = (session(), session());
         let mut listener = telemetry.listen(MESSAGES, Some(target.agent.key())).unwrap();
         let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let long = "x".repeat(MAX_ID + 1);
+        let long = "x".repeat(MAX_TEXT + 1);
         let members = format!(r#""traceparent":"{traceparent}","correlation_id":"{long}","#);
         for members in ["", &members] {
             let message = Passing {
@@ -639,6 +647,19 @@ mod tests {
         assert_eq!(event["trace"], "4bf92f3577b34da6a3ce929d0e0e4736");
         assert_eq!(event["correlation_id"], Value::Null);
         assert!(!event.to_string().contains("s3cret"));
+    }
+
+    #[tokio::test]
+    async fn whom_a_message_is_for_is_cut_between_characters_where_that_is_nobody() {
+        let telemetry = Arc::new(Telemetry::default());
+        let sender = session();
+        let mut listener = telemetry.listen(MESSAGES, Some(sender.agent.key())).unwrap();
+        let text = text("").replace(r#""to":"b""#, &format!(r#""to":"x{}""#, "é".repeat(9_000)));
+        let (kind, number) = (MessageType::Offer, 1);
+        let message = Passing { kind, text: &text, sender: &sender, number, to: None };
+        telemetry.hub.message(message, Outcome::Refused(Some(RefusalReason::UnknownAgent)));
+        let (_, event) = told(&listener.next().await);
+        assert_eq!(event["to"], format!("x{}", "é".repeat(63)));
     }
 
     #[tokio::test(start_paused = true)]

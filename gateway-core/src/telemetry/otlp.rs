@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    events::{Outcome, Passing},
+    events::{Outcome, Passing, shown},
     trace::Traceparent,
 };
 use crate::{config::TelemetrySettings, core::Core};
@@ -169,7 +169,7 @@ impl Outlet {
             KeyValue::new("messaging.message.id", envelope.id.to_string()),
             KeyValue::new("messaging.message.body.size", as_i64(message.text.len())),
             KeyValue::new("conexus.from", message.sender.agent.as_str().to_owned()),
-            KeyValue::new("conexus.to", envelope.to.to_string()),
+            KeyValue::new("conexus.to", shown(&envelope.to).to_owned()),
             KeyValue::new("conexus.session", message.sender.id.to_string()),
             KeyValue::new("conexus.outcome", outcome.as_str()),
         ];
@@ -335,6 +335,16 @@ mod tests {
             take(&outlet, &traced, 1, Outcome::Held);
         }
         assert_eq!(outlet.dropped.load(Relaxed), 2);
+    }
+
+    #[test]
+    fn whom_a_message_is_for_is_cut_where_that_is_nobody() {
+        let (outlet, mut spans) = outlet(1000);
+        let long = text("").replace(r#""to":"b""#, &format!(r#""to":"{}""#, "é".repeat(9_000)));
+        take(&outlet, &long, 1, Outcome::Refused(Some(RefusalReason::UnknownAgent)));
+        let attributes = spans.try_recv().unwrap().attributes;
+        let to = attributes.iter().find(|attribute| attribute.key.as_str() == "conexus.to");
+        assert_eq!(to.unwrap().value.as_str(), "é".repeat(64));
     }
 
     #[test]
