@@ -3,9 +3,9 @@
 //! Nobody listening costs one look at a number. Each event is written down once, as the frame of
 //! server-sent events that all its listeners get, and lies in a bounded ring until the slowest of
 //! them has taken it or was overtaken; one that was is told how much it missed. Of messages there
-//! are events only about agents that somebody follows, up to a budget, and samples for the picture
-//! of who talks to whom (`flow`); the latter are added up away from the messages' way, by
-//! [`Hub::serve`].
+//! are events only about agents that somebody follows, and samples for the picture of who talks to
+//! whom (`flow`), which are added up away from the messages' way, by [`Hub::serve`]. What agents can
+//! make any number of (messages, refused registrations) has a budget, and what is over it is counted.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -54,6 +54,10 @@ const REFILLS_PER_SECOND: u32 = 10;
 /// Events about followed agents' messages, for each refill. One costs its session a few
 /// microseconds, which thousands at once should not.
 const FOLLOWED: i32 = 500;
+
+/// Events about refused registrations, for each refill: so few that the ring holds ten seconds of
+/// them.
+const REFUSED: i32 = 10;
 
 /// The longest text of an agent's choosing that is shown, in bytes: as long as an id may be, and far
 /// longer than any DID.
@@ -190,8 +194,7 @@ impl Topics {
 /// An event as it lies in the ring.
 #[derive(Debug)]
 struct Published {
-    /// None is for everybody.
-    topic: Option<Topic>,
+    topic: Topic,
     /// The agents that it is about, where it is about some.
     about: [Option<AgentKey>; 2],
     frame: Bytes,
@@ -209,6 +212,23 @@ impl Budget {
 
     pub(super) fn fill(&self, events: i32) {
         self.0.store(events, Relaxed);
+    }
+}
+
+/// Events of which there may be too many: so many are made, the others are counted.
+#[derive(Debug, Default)]
+struct Rationed {
+    budget: Budget,
+    missed: AtomicU64,
+}
+
+impl Rationed {
+    fn take(&self) -> bool {
+        let taken = self.budget.take();
+        if !taken {
+            self.missed.fetch_add(1, Relaxed);
+        }
+        taken
     }
 }
 
@@ -230,8 +250,8 @@ pub(crate) struct Hub {
     /// Apart, so that who follows a busy agent makes nobody else miss anything.
     messages: broadcast::Sender<Arc<Published>>,
     flow: Flow,
-    message_budget: Budget,
-    messages_missed: AtomicU64,
+    followed_messages: Rationed,
+    refusals: Rationed,
     came: Notify,
     #[cfg(feature = "otlp")]
     outlet: std::sync::OnceLock<super::otlp::Outlet>,
@@ -246,8 +266,8 @@ impl Default for Hub {
             events: broadcast::channel(RING).0,
             messages: broadcast::channel(RING).0,
             flow: Flow::default(),
-            message_budget: Budget::default(),
-            messages_missed: AtomicU64::new(0),
+            followed_messages: Rationed::default(),
+            refusals: Rationed::default(),
             came: Notify::new(),
             #[cfg(feature = "otlp")]
             outlet: std::sync::OnceLock::new(),
@@ -281,23 +301,20 @@ impl Hub {
     pub(crate) fn publish(&self, topic: Topic, about: &[AgentKey], event: &impl Serialize) {
         if self.interest().contains(topic) {
             let about = [about.first().copied(), about.get(1).copied()];
-            self.send(Some(topic), topic.as_str(), about, event);
+            self.send(topic, topic.as_str(), about, event);
         }
     }
 
-    fn send(
-        &self,
-        topic: Option<Topic>,
-        name: &str,
-        about: [Option<AgentKey>; 2],
-        event: &impl Serialize,
-    ) {
+    /// Tells of a registration that was refused, while there are not too many.
+    pub(super) fn refusal(&self, about: AgentKey, event: &impl Serialize) {
+        if self.wants(Topic::Session) && self.refusals.take() {
+            self.publish(Topic::Session, &[about], event);
+        }
+    }
+
+    fn send(&self, topic: Topic, name: &str, about: [Option<AgentKey>; 2], event: &impl Serialize) {
         let Some(frame) = frame(name, event) else { return };
-        let ring = if matches!(topic, Some(Topic::Message) | None) {
-            &self.messages
-        } else {
-            &self.events
-        };
+        let ring = if topic == Topic::Message { &self.messages } else { &self.events };
         // With nobody left there is nobody to tell.
         let _ = ring.send(Arc::new(Published { topic, about, frame }));
     }
@@ -322,8 +339,7 @@ impl Hub {
         if !(followed.contains(&from) || to.is_some_and(|to| followed.contains(&to))) {
             return;
         }
-        if !self.message_budget.take() {
-            self.messages_missed.fetch_add(1, Relaxed);
+        if !self.followed_messages.take() {
             return;
         }
         let Some(envelope) = message.envelope() else { return };
@@ -350,7 +366,7 @@ impl Hub {
             reason,
             latency_us: latency.map(|took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX)),
         };
-        self.send(Some(Topic::Message), Topic::Message.as_str(), [Some(from), to], &event);
+        self.send(Topic::Message, Topic::Message.as_str(), [Some(from), to], &event);
     }
 
     fn is_listened_to(&self) -> bool {
@@ -376,16 +392,26 @@ impl Hub {
         let mut count = 0;
         while self.is_listened_to() {
             ticks.tick().await;
-            self.message_budget.fill(FOLLOWED);
-            self.flow.refill();
-            let missed = self.messages_missed.swap(0, Relaxed);
-            if missed > 0 {
-                self.send(None, LAGGED, [None, None], &Lagged { missed });
-            }
+            self.refill();
+            self.tell_missed(Topic::Message, &self.followed_messages);
+            self.tell_missed(Topic::Session, &self.refusals);
             count += 1;
             if count % REFILLS_PER_SECOND == 0 && self.interest().contains(Topic::Flow) {
                 self.publish(Topic::Flow, &[], &self.flow.sum_up(spell));
             }
+        }
+    }
+
+    fn refill(&self) {
+        self.followed_messages.budget.fill(FOLLOWED);
+        self.refusals.budget.fill(REFUSED);
+        self.flow.refill();
+    }
+
+    fn tell_missed(&self, topic: Topic, events: &Rationed) {
+        let missed = events.missed.swap(0, Relaxed);
+        if missed > 0 {
+            self.send(topic, LAGGED, [None, None], &Lagged { missed });
         }
     }
 }
@@ -471,7 +497,8 @@ impl Telemetry {
         if topics.contains(Topic::Flow) && registry.by_topic[Topic::Flow as usize] == 1 {
             hub.flow.begin();
         }
-        hub.message_budget.fill(FOLLOWED);
+        hub.followed_messages.budget.fill(FOLLOWED);
+        hub.refusals.budget.fill(REFUSED);
         hub.announce(&registry);
         drop(registry);
         hub.came.notify_one();
@@ -549,9 +576,8 @@ impl Listener {
     }
 
     fn wants(&self, event: &Published) -> bool {
-        let wanted = event.topic.is_none_or(|topic| self.topics.contains(topic));
         let is_about = |agent| event.about == [None, None] || event.about.contains(&Some(agent));
-        wanted && self.agent.is_none_or(is_about)
+        self.topics.contains(event.topic) && self.agent.is_none_or(is_about)
     }
 }
 
