@@ -167,12 +167,12 @@ impl<'a> Follower<'a> {
         if self.with.is_some_and(|with| !known.is_between(self.agent.key, with.key)) {
             return Ok(());
         }
-        let json = Value::Object(event).to_string();
+        let json = escaped(&Value::Object(event).to_string());
         if let Some((path, file)) = &mut self.recording {
             let fault = |source| TraceError::File { path: path.clone(), source };
             file.write_all(format!("{json}\n").as_bytes()).map_err(fault)?;
         }
-        let line = if self.as_json { escaped(&json) } else { known.line(self.agent.key) };
+        let line = if self.as_json { json } else { known.line(self.agent.key) };
         let mut out = io::stdout().lock();
         writeln!(out, "{line}")?;
         out.flush()?;
