@@ -35,7 +35,7 @@ use super::{
     events::{Outcome, Passing, shown},
     trace::Traceparent,
 };
-use crate::{config::TelemetrySettings, core::Core};
+use crate::{config::TelemetrySettings, core::Core, http_client};
 
 /// Spans that may wait to be sent; further ones are dropped and counted.
 const QUEUE: usize = 4096;
@@ -103,7 +103,7 @@ impl Drop for Export {
 }
 
 fn exporter(endpoint: &str, core: &Core) -> Result<SpanExporter, Box<dyn std::error::Error>> {
-    let client = crate::cli::http_client(PATIENCE)?;
+    let client = http_client::client(PATIENCE)?;
     let mut exporter = SpanExporter::builder()
         .with_http()
         .with_http_client(client)

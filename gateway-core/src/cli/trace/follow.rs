@@ -21,10 +21,10 @@ use super::{Agent, Options, TraceError, event::Event, stream::Pieces};
 use crate::{
     cli::{
         control::{self, ControlError},
-        http::direct_client,
         terminal::harmless,
     },
     config::Sources,
+    http_client::direct_client,
 };
 
 /// For the beginning of the stream.
