@@ -4,6 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use conexus_protocol::{AgentKey, Envelope, MessageType, RefusalReason, Rules};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::now_ms;
 use crate::{
@@ -46,6 +47,9 @@ pub(crate) struct Passing<'a> {
     pub(crate) number: u64,
     /// Whom it is for; none where that is nobody's key.
     pub(crate) to: Option<AgentKey>,
+    /// When its frame was read; none once it was held.
+    #[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "told in spans alone"))]
+    pub(crate) read_at: Option<Instant>,
 }
 
 impl<'a> Passing<'a> {

@@ -84,6 +84,7 @@ async fn a_message_is_told_with_its_sender_s_trace_and_without_its_payload() {
             sender: &sender,
             number: 1,
             to: Some(target.agent.key()),
+            read_at: None,
         };
         telemetry.hub.message(message, Outcome::Delivered(Some(Duration::from_micros(12))));
     }
@@ -105,7 +106,7 @@ async fn whom_a_message_is_for_is_cut_between_characters_where_that_is_nobody() 
     let mut listener = telemetry.listen(MESSAGES, Some(sender.agent.key())).unwrap();
     let text = text("").replace(r#""to":"b""#, &format!(r#""to":"x{}""#, "é".repeat(9_000)));
     let (kind, number) = (MessageType::Offer, 1);
-    let message = Passing { kind, text: &text, sender: &sender, number, to: None };
+    let message = Passing { kind, text: &text, sender: &sender, number, to: None, read_at: None };
     telemetry.hub.message(message, Outcome::Refused(Some(RefusalReason::UnknownAgent)));
     let (_, event) = told(&listener.next().await);
     assert_eq!(event["to"], format!("x{}", "é".repeat(63)));
@@ -119,7 +120,8 @@ async fn what_is_over_the_budget_is_counted_and_the_budget_comes_back() {
     let text = text("");
     let tell = || {
         let (kind, number) = (MessageType::Offer, 1);
-        let message = Passing { kind, text: &text, sender: &sender, number, to: None };
+        let message =
+            Passing { kind, text: &text, sender: &sender, number, to: None, read_at: None };
         telemetry.hub.message(message, Outcome::Refused(Some(RefusalReason::Denied)));
     };
     let budget = usize::try_from(FOLLOWED).unwrap();
