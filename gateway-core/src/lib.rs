@@ -47,6 +47,7 @@ mod core;
 pub mod gateway;
 pub mod hooks;
 mod http;
+mod http_client;
 mod load;
 mod log_level;
 mod mailbox;

@@ -318,14 +318,15 @@ impl Router {
         let hub = &self.telemetry.hub;
         let followed = (hub.watches_messages() || enabled!(Level::DEBUG))
             .then(|| (routed.text.clone(), Arc::clone(&routed.sender), routed.kind, routed.number));
-        let to = Some(routed.to);
+        let (to, read_at) = (Some(routed.to), routed.read_at);
         match self.presence.hold(routed, now.after(hold), now, drained_by) {
             Ok(Kept::Queued) => {}
             // Its judge ends here, if nothing else keeps it, and not under a lock.
             Ok(Kept::Held(judge)) => {
                 drop(judge);
                 if let Some((text, sender, kind, number)) = followed {
-                    let message = Passing { kind, text: &text, sender: &sender, number, to };
+                    let message =
+                        Passing { kind, text: &text, sender: &sender, number, to, read_at };
                     debug!(
                         trace = %message.trace(), session = %sender.id, from = %sender.agent, %kind,
                         "message held"
@@ -358,9 +359,10 @@ impl Router {
     pub(crate) fn refuse(&self, routed: Routed, denial: impl Into<Denial>) {
         let denial = denial.into();
         let (text, sender) = (routed.text.clone(), Arc::clone(&routed.sender));
-        let (kind, number, to) = (routed.kind, routed.number, Some(routed.to));
+        let (kind, number) = (routed.kind, routed.number);
+        let (to, read_at) = (Some(routed.to), routed.read_at);
         routed.refused(denial.reason);
-        let message = Passing { kind, text: &text, sender: &sender, number, to };
+        let message = Passing { kind, text: &text, sender: &sender, number, to, read_at };
         let parsed = Envelope::parse(&text, self.rules(sender.subprotocol)).ok();
         let id = parsed.as_ref().map(|envelope| envelope.id.as_ref());
         self.tell(&message, id, &denial);

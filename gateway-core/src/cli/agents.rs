@@ -9,10 +9,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{
-    http::{ClientError, client},
-    terminal::{harmless, table},
-};
+use super::terminal::{harmless, table};
+use crate::http_client::{ClientError, client};
 
 /// How long a gateway may take for one page.
 const PATIENCE: Duration = Duration::from_secs(30);

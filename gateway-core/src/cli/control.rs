@@ -14,11 +14,11 @@ use reqwest::{
 use serde_json::Value;
 use url::Url;
 
-use super::{
-    http::{ClientError, direct_client},
-    terminal::{harmless, table},
+use super::terminal::{harmless, table};
+use crate::{
+    config::{self, ConfigErrors, Sources},
+    http_client::{ClientError, direct_client},
 };
-use crate::config::{self, ConfigErrors, Sources};
 
 /// A reload compiles and starts whatever has changed.
 const PATIENCE: Duration = Duration::from_secs(120);

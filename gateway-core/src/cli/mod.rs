@@ -7,7 +7,6 @@ mod agents;
 mod check;
 mod config;
 mod control;
-mod http;
 mod keyfile;
 mod keygen;
 mod listen;
@@ -28,10 +27,6 @@ use std::{io, path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use crate::config::Sources;
-
-/// The HTTP client of the export of spans, too.
-#[cfg(feature = "otlp")]
-pub(crate) use http::client as http_client;
 
 /// A signaling gateway for agents. Without a command it runs.
 #[derive(Parser)]

@@ -86,6 +86,9 @@ pub enum TraceError {
     /// The admin listener could not be asked, or refused.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The admin listener took the request, and nothing came of it.
+    #[error("the admin listener does not answer")]
+    Silent,
     /// The recording cannot be read or written.
     #[error("{path}")]
     File {

@@ -231,9 +231,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         number: u64,
         reason: RefusalReason,
     ) {
-        let sender = &*self.handle;
+        let (sender, read_at) = (&*self.handle, Some(self.read_at));
         let to = AgentKey::parse_did(&envelope.to).ok();
-        let message = Passing { kind: envelope.kind, text, sender, number, to };
+        let message = Passing { kind: envelope.kind, text, sender, number, to, read_at };
         self.core.router.refuse_early(message, &envelope.id, reason);
     }
 

@@ -115,6 +115,7 @@ impl Routed {
             sender: &self.sender,
             number: self.number,
             to: Some(self.to),
+            read_at: self.read_at,
         }
     }
 }

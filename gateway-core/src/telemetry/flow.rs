@@ -154,7 +154,8 @@ mod tests {
         flow.begin();
         let sample = |outcome| {
             let (kind, to) = (MessageType::Offer, Some(target.agent.key()));
-            flow.sample(&Passing { kind, text: "", sender: &sender, number: 1, to }, outcome);
+            let (text, number, read_at) = ("", 1, None);
+            flow.sample(&Passing { kind, text, sender: &sender, number, to, read_at }, outcome);
         };
         for _ in 0..4 * SAMPLES {
             sample(Outcome::Delivered(None));
@@ -182,8 +183,8 @@ mod tests {
         let sender = session();
         let flow = Flow::default();
         flow.begin();
-        let message =
-            Passing { kind: MessageType::Offer, text: "", sender: &sender, number: 1, to: None };
+        let (kind, text, number) = (MessageType::Offer, "", 1);
+        let message = Passing { kind, text, sender: &sender, number, to: None, read_at: None };
         for _ in 0..2 * SAMPLES {
             flow.sample(&message, Outcome::Held);
         }

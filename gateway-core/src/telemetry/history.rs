@@ -144,7 +144,10 @@ impl Telemetry {
 
     /// Notes something of an agent for whoever asks later, and tells those who listen now.
     pub(crate) fn note(&self, entry: HistoryEntry) {
-        self.hub.publish(Topic::Session, &[entry.key], &entry);
+        match entry.kind {
+            HistoryKind::Refused => self.hub.refusal(entry.key, &entry),
+            _ => self.hub.publish(Topic::Session, &[entry.key], &entry),
+        }
         self.history.keep(Arc::new(entry));
     }
 }
@@ -152,8 +155,19 @@ impl Telemetry {
 #[cfg(test)]
 mod tests {
     use conexus_protocol::Identity;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::telemetry::events::{Listener, Topics};
+
+    /// The name of the next event, and of which kind it is or how many were missed.
+    async fn next(listener: &mut Listener) -> (String, Value) {
+        let frame = String::from_utf8(listener.next().await.to_vec()).unwrap();
+        let (name, data) = frame.split_once("\ndata: ").unwrap();
+        let data: Value = serde_json::from_str(data).unwrap();
+        let told = data.get("kind").or(data.get("missed")).unwrap();
+        (name.strip_prefix("event: ").unwrap().to_owned(), told.clone())
+    }
 
     fn entry(kind: HistoryKind, identity: &Identity, at_ms: i64) -> Arc<HistoryEntry> {
         Arc::new(HistoryEntry {
@@ -200,6 +214,33 @@ mod tests {
         }
         history.keep(entry(HistoryKind::Left, &someone, 10));
         assert_eq!(times(&history.latest(None, None, 9)), [10, 9, 8, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_refusals_overtakes_no_listener_and_is_counted() {
+        const REFUSALS: u64 = 5_000;
+        let telemetry = Arc::new(Telemetry::default());
+        let someone = Identity::generate();
+        let note = |kind| telemetry.note((*entry(kind, &someone, 1)).clone());
+        let mut listener = telemetry.listen(Topics::default().with(Topic::Session), None).unwrap();
+        note(HistoryKind::Registered);
+        (0..REFUSALS).for_each(|_| note(HistoryKind::Refused));
+        note(HistoryKind::Left);
+        let listening = async {
+            assert_eq!(next(&mut listener).await, ("session".into(), json!("registered")));
+            let mut told = 0;
+            while next(&mut listener).await.1 == json!("refused") {
+                told += 1;
+            }
+            assert_eq!(next(&mut listener).await, ("lagged".into(), json!(REFUSALS - told)));
+            assert!(told > 0);
+            note(HistoryKind::Refused);
+            assert_eq!(next(&mut listener).await, ("session".into(), json!("refused")));
+        };
+        tokio::select! {
+            () = telemetry.hub.serve(|key| key.did()) => unreachable!("it serves until dropped"),
+            () = listening => {}
+        }
     }
 
     #[test]

@@ -32,10 +32,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    events::{Outcome, Passing},
+    events::{Outcome, Passing, shown},
     trace::Traceparent,
 };
-use crate::{config::TelemetrySettings, core::Core};
+use crate::{config::TelemetrySettings, core::Core, http_client};
 
 /// Spans that may wait to be sent; further ones are dropped and counted.
 const QUEUE: usize = 4096;
@@ -103,7 +103,7 @@ impl Drop for Export {
 }
 
 fn exporter(endpoint: &str, core: &Core) -> Result<SpanExporter, Box<dyn std::error::Error>> {
-    let client = crate::cli::http_client(PATIENCE)?;
+    let client = http_client::client(PATIENCE)?;
     let mut exporter = SpanExporter::builder()
         .with_http()
         .with_http_client(client)
@@ -155,11 +155,12 @@ impl Outlet {
             return;
         };
         let trace = given.map_or(made, |given| given.trace);
+        let so_far = message.read_at.map(|read| read.elapsed());
         let (took, status) = match outcome {
             Outcome::Delivered(took) => (took, Status::Unset),
-            Outcome::Held => (None, Status::Unset),
+            Outcome::Held => (so_far, Status::Unset),
             Outcome::Refused(reason) => {
-                (None, Status::error(reason.map_or("gone", |reason| reason.as_str())))
+                (so_far, Status::error(reason.map_or("gone", |reason| reason.as_str())))
             }
         };
         let end_time = SystemTime::now();
@@ -169,7 +170,7 @@ impl Outlet {
             KeyValue::new("messaging.message.id", envelope.id.to_string()),
             KeyValue::new("messaging.message.body.size", as_i64(message.text.len())),
             KeyValue::new("conexus.from", message.sender.agent.as_str().to_owned()),
-            KeyValue::new("conexus.to", envelope.to.to_string()),
+            KeyValue::new("conexus.to", shown(&envelope.to).to_owned()),
             KeyValue::new("conexus.session", message.sender.id.to_string()),
             KeyValue::new("conexus.outcome", outcome.as_str()),
         ];
@@ -270,6 +271,9 @@ mod tests {
     use super::*;
     use crate::session::handle::tests::session;
 
+    /// How long messages have been here.
+    const BEFORE: Duration = Duration::from_millis(7);
+
     fn outlet(per_thousand: u32) -> (Outlet, mpsc::Receiver<SpanData>) {
         let settings =
             TelemetrySettings { otlp_per_thousand: per_thousand, ..TelemetrySettings::default() };
@@ -286,7 +290,8 @@ mod tests {
     fn take(outlet: &Outlet, text: &str, number: u64, outcome: Outcome) -> [u8; 16] {
         let sender = session();
         let (kind, to) = (MessageType::Offer, None);
-        outlet.take(&Passing { kind, text, sender: &sender, number, to }, outcome);
+        let read_at = Some(Instant::now() - BEFORE);
+        outlet.take(&Passing { kind, text, sender: &sender, number, to, read_at }, outcome);
         sender.trace.id(number).to_bytes()
     }
 
@@ -335,6 +340,26 @@ mod tests {
             take(&outlet, &traced, 1, Outcome::Held);
         }
         assert_eq!(outlet.dropped.load(Relaxed), 2);
+    }
+
+    #[test]
+    fn the_span_of_what_was_refused_or_held_begins_when_it_was_read() {
+        let (outlet, mut spans) = outlet(1000);
+        for outcome in [Outcome::Held, Outcome::Refused(Some(RefusalReason::Denied))] {
+            take(&outlet, &text(""), 1, outcome);
+            let span = spans.try_recv().unwrap();
+            assert!(span.end_time.duration_since(span.start_time).unwrap() >= BEFORE);
+        }
+    }
+
+    #[test]
+    fn whom_a_message_is_for_is_cut_where_that_is_nobody() {
+        let (outlet, mut spans) = outlet(1000);
+        let long = text("").replace(r#""to":"b""#, &format!(r#""to":"{}""#, "é".repeat(9_000)));
+        take(&outlet, &long, 1, Outcome::Refused(Some(RefusalReason::UnknownAgent)));
+        let attributes = spans.try_recv().unwrap().attributes;
+        let to = attributes.iter().find(|attribute| attribute.key.as_str() == "conexus.to");
+        assert_eq!(to.unwrap().value.as_str(), "é".repeat(64));
     }
 
     #[test]

@@ -132,6 +132,25 @@ async fn only_what_passes_between_two_is_told_where_that_was_asked_and_as_json()
 }
 
 #[tokio::test]
+async fn a_recording_has_nothing_that_a_terminal_would_obey() {
+    let folder = folder_with(&[]);
+    let gateway = Process::start(folder.path(), &[]).await;
+    let mut a = gateway.agent().await;
+    let arguments = [&*a.did(), "--json", "--record", "exchange.jsonl"];
+    let mut follower = Follower::start(folder.path(), &gateway, &arguments).await;
+    let hostile = "\u{9b}2J\u{7f}\u{202e}";
+    a.send_offer(hostile, "x").await;
+    a.refusal().await;
+    let line = follower.line().await;
+    assert_eq!(follower.interrupt().await, Some(0));
+    let recorded = std::fs::read_to_string(folder.path().join("exchange.jsonl")).unwrap();
+    assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{line:?}");
+    assert_eq!(recorded, line + "\n");
+    let event: Value = serde_json::from_str(&recorded).unwrap();
+    assert_eq!(event["to"], hostile, "it is the same JSON");
+}
+
+#[tokio::test]
 async fn a_stream_that_breaks_is_taken_up_again() {
     let folder = folder_with(&[]);
     let first = Process::start(folder.path(), &[]).await;

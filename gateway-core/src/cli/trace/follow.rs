@@ -21,10 +21,10 @@ use super::{Agent, Options, TraceError, event::Event, stream::Pieces};
 use crate::{
     cli::{
         control::{self, ControlError},
-        http::direct_client,
         terminal::harmless,
     },
     config::Sources,
+    http_client::direct_client,
 };
 
 /// For the beginning of the stream.
@@ -108,7 +108,7 @@ impl<'a> Follower<'a> {
             pause = pauses.next().unwrap_or(pause);
             sleep(pause).await;
             match self.open().await {
-                Err(TraceError::Control(ControlError::Request { .. })) => {}
+                Err(TraceError::Silent | TraceError::Control(ControlError::Request { .. })) => {}
                 // As many listen as may: one of them may be what is left of this one.
                 Err(TraceError::Control(ControlError::Status { status, .. }))
                     if status.is_server_error() => {}
@@ -126,7 +126,7 @@ impl<'a> Follower<'a> {
         let response = match timeout(PATIENCE, request.send()).await {
             Ok(Ok(response)) => response,
             Ok(Err(source)) => return Err(ControlError::Request { url, source }.into()),
-            Err(_) => return Err(TraceError::Stream("the admin listener does not answer")),
+            Err(_) => return Err(TraceError::Silent),
         };
         let status = response.status();
         if status == StatusCode::OK {
@@ -167,12 +167,12 @@ impl<'a> Follower<'a> {
         if self.with.is_some_and(|with| !known.is_between(self.agent.key, with.key)) {
             return Ok(());
         }
-        let json = Value::Object(event).to_string();
+        let json = escaped(&Value::Object(event).to_string());
         if let Some((path, file)) = &mut self.recording {
             let fault = |source| TraceError::File { path: path.clone(), source };
             file.write_all(format!("{json}\n").as_bytes()).map_err(fault)?;
         }
-        let line = if self.as_json { escaped(&json) } else { known.line(self.agent.key) };
+        let line = if self.as_json { json } else { known.line(self.agent.key) };
         let mut out = io::stdout().lock();
         writeln!(out, "{line}")?;
         out.flush()?;
@@ -201,4 +201,52 @@ fn append_to(path: &std::path::Path) -> io::Result<File> {
 /// The lines are for what happens.
 fn note(text: &str) -> io::Result<()> {
     writeln!(io::stderr(), "{text}")
+}
+
+#[cfg(test)]
+mod tests {
+    use conexus_protocol::Identity;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    fn follower(agent: &Agent, admin: std::net::SocketAddr) -> Follower<'_> {
+        Follower {
+            client: direct_client(WITHOUT_END).unwrap(),
+            url: format!("http://{admin}/events").parse().unwrap(),
+            token: None,
+            agent,
+            with: None,
+            as_json: false,
+            recording: None,
+        }
+    }
+
+    /// Takes the first request and says nothing, and answers all further ones.
+    async fn silent_at_first(listener: TcpListener) {
+        let mut taken = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            if !taken.is_empty() {
+                let _ = stream.read(&mut [0; 1024]).await;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+            }
+            taken.push(stream);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gateway_that_does_not_answer_is_asked_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(silent_at_first(listener));
+        let identity = Identity::generate();
+        let agent = Agent { did: identity.did().to_owned(), key: identity.key() };
+        let opened = follower(&agent, address).open_again().await;
+        assert_eq!(opened.unwrap().status(), StatusCode::OK);
+        serving.abort();
+    }
 }

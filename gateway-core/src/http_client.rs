@@ -1,4 +1,4 @@
-//! The HTTP client of commands that ask a running gateway.
+//! The HTTP client: of commands that ask a running gateway, and of the export of spans.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ pub(crate) fn client(patience: Duration) -> Result<reqwest::Client, ClientError>
 }
 
 /// A client for this machine, which to a proxy would be another one.
-pub(super) fn direct_client(patience: Duration) -> Result<reqwest::Client, ClientError> {
+pub(crate) fn direct_client(patience: Duration) -> Result<reqwest::Client, ClientError> {
     Ok(builder(patience)?.no_proxy().build()?)
 }
 
