@@ -37,7 +37,7 @@ pub struct AuditEntry {
     pub target: Option<String>,
     /// What else there is to say.
     pub detail: Option<String>,
-    /// "done", or "refused: " and why.
+    /// "done"; "refused: " or "not known: ", and why.
     #[schema(value_type = String)]
     pub outcome: Outcome,
 }
@@ -49,6 +49,8 @@ pub enum Outcome {
     Done,
     /// It was not, and why.
     Refused(String),
+    /// It may have been, or may be yet; why that is not known.
+    Unknown(String),
 }
 
 impl Serialize for Outcome {
@@ -56,6 +58,7 @@ impl Serialize for Outcome {
         match self {
             Self::Done => serializer.serialize_str("done"),
             Self::Refused(why) => serializer.collect_str(&format_args!("refused: {why}")),
+            Self::Unknown(why) => serializer.collect_str(&format_args!("not known: {why}")),
         }
     }
 }
@@ -99,7 +102,7 @@ impl Audit {
         }
         let outcome = match outcome {
             Outcome::Refused(why) => Outcome::Refused(cut(why)),
-            Outcome::Done => Outcome::Done,
+            outcome => outcome,
         };
         let entry = AuditEntry {
             at_ms,
@@ -114,9 +117,10 @@ impl Audit {
     }
 
     fn keep(&self, entry: AuditEntry) {
-        let refused = match &entry.outcome {
-            Outcome::Done => None,
-            Outcome::Refused(why) => Some(why.escape_debug().to_string()),
+        let (refused, not_known) = match &entry.outcome {
+            Outcome::Done => (None, None),
+            Outcome::Refused(why) => (Some(why.escape_debug().to_string()), None),
+            Outcome::Unknown(why) => (None, Some(why.escape_debug().to_string())),
         };
         let AuditEntry { who, peer, action, target, detail, .. } = &entry;
         let shown =
@@ -124,6 +128,7 @@ impl Audit {
         info!(
             target: "conexus_gateway::audit",
             who, peer, action, target = shown(target), detail = shown(detail), refused,
+            not_known,
             "admin request"
         );
         if let Some(listener) = self.listener.get() {
@@ -196,5 +201,7 @@ mod tests {
         assert_eq!(cut("é".repeat(300)).chars().count(), MAX_CHARS + 1);
         let refused = serde_json::to_value(Outcome::Refused("no".into())).unwrap();
         assert_eq!(refused, "refused: no");
+        let unknown = serde_json::to_value(Outcome::Unknown("late".into())).unwrap();
+        assert_eq!(unknown, "not known: late");
     }
 }
