@@ -16,7 +16,10 @@ use arc_swap::ArcSwap;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -35,6 +38,7 @@ pub struct Reloader {
     /// What [`Self::effective`] told at the start.
     started: Map<String, Value>,
     accepted: ArcSwap<Loaded>,
+    changes: watch::Sender<()>,
     seen: Mutex<Seen>,
 }
 
@@ -70,6 +74,7 @@ impl Reloader {
             running: loaded.settings.clone(),
             started: loaded.effective(),
             accepted,
+            changes: watch::Sender::default(),
             seen: Mutex::new(seen),
         }
     }
@@ -83,6 +88,11 @@ impl Reloader {
     /// not come into effect.
     pub fn accepted(&self) -> Arc<Loaded> {
         self.accepted.load_full()
+    }
+
+    /// Sees each time that another configuration is accepted from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// The settings in effect with where each was set, secrets hidden: what needs a restart as it was
@@ -168,6 +178,7 @@ impl Reloader {
             warn!(keys = needs_restart.join(", "), "changed settings need a restart");
         }
         self.accepted.store(Arc::new(loaded));
+        self.changes.send_replace(());
         Ok(Reloaded { generation, needs_restart })
     }
 

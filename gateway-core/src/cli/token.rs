@@ -77,7 +77,8 @@ mod tests {
         std::fs::write(folder.path().join("gateway.toml"), lines(&token, &options)).unwrap();
         let sources = Sources { working_dir: folder.path().to_owned(), ..Sources::default() };
         let tokens = load(&sources).unwrap().settings.admin_tokens;
-        assert_eq!(find_token(&tokens, &token), Some(("night-shift", Scope::Operate)));
+        let (name, known) = find_token(&tokens, &token).unwrap();
+        assert_eq!((name, known.scope), ("night-shift", Scope::Operate));
         assert_eq!(find_token(&tokens, &generate()), None);
     }
 }

@@ -75,15 +75,15 @@ impl fmt::Debug for AdminToken {
 /// Every configured token, by its name.
 pub type AdminTokens = BTreeMap<String, AdminToken>;
 
-/// Whose token that is, and what it is good for. In a time that does not tell how much of it was
+/// Whose token that is, and as what it is known. In a time that does not tell how much of it was
 /// right, nor which of the tokens it was like.
-pub fn find_token<'a>(tokens: &'a AdminTokens, presented: &str) -> Option<(&'a str, Scope)> {
+pub fn find_token<'a>(tokens: &'a AdminTokens, presented: &str) -> Option<(&'a str, AdminToken)> {
     let presented: [u8; 32] = Sha256::digest(presented).into();
     let mut found = None;
     for (name, token) in tokens {
         let same: bool = token.sha256.ct_eq(&presented).into();
         if same {
-            found = Some((name.as_str(), token.scope));
+            found = Some((name.as_str(), *token));
         }
     }
     found
@@ -100,8 +100,10 @@ mod tests {
             ("ops".to_owned(), AdminToken::from_hash(&hash, Scope::Operate).unwrap()),
             ("board".to_owned(), AdminToken::of("open", Scope::Read)),
         ]);
-        assert_eq!(find_token(&tokens, "sesame"), Some(("ops", Scope::Operate)));
-        assert_eq!(find_token(&tokens, "open"), Some(("board", Scope::Read)));
+        let found =
+            |presented| find_token(&tokens, presented).map(|(name, known)| (name, known.scope));
+        assert_eq!(found("sesame"), Some(("ops", Scope::Operate)));
+        assert_eq!(found("open"), Some(("board", Scope::Read)));
         for wrong in ["", "Sesame", "sesame ", &*hash] {
             assert_eq!(find_token(&tokens, wrong), None, "{wrong}");
         }
