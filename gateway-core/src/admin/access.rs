@@ -42,8 +42,8 @@ pub(crate) fn needed(method: &Method) -> Scope {
     }
 }
 
-/// Who asks, by the token that they present. `open` says that the listener is on loopback, where no
-/// token is needed as long as there are none.
+/// Who asks, by the token that they present. `open` says that none is needed as
+/// long as there are none.
 pub(crate) fn identify(
     headers: &HeaderMap,
     tokens: &AdminTokens,
@@ -52,7 +52,7 @@ pub(crate) fn identify(
     if tokens.is_empty() {
         return match open {
             true => Ok(Caller { name: None, scope: Scope::Operate, token: None }),
-            // The last token was taken out of the configuration while this runs.
+            // The last token was taken out of the configuration.
             false => Err(Fault::unauthorized("there is no token that counts here")),
         };
     }
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn without_tokens_only_loopback_is_open() {
+    fn without_tokens_only_an_open_listener_lets_anybody_in() {
         let none = AdminTokens::new();
         let caller = identify(&asked(None), &none, true).unwrap();
         assert_eq!((caller.who(), caller.scope), ("loopback", Scope::Operate));

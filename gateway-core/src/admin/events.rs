@@ -132,7 +132,7 @@ fn frames(state: AdminState, caller: Caller, listener: Listener) -> Body {
 /// Waits until a configuration is accepted that does not know the caller.
 async fn no_longer_counts(state: &AdminState, caller: &Caller) {
     let mut changes = state.reloader.changes();
-    while caller.counts(&state.tokens(), state.open) && changes.changed().await.is_ok() {}
+    while caller.counts(&state.tokens(), state.is_open()) && changes.changed().await.is_ok() {}
 }
 
 #[cfg(test)]

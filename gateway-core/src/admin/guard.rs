@@ -128,8 +128,7 @@ pub(super) async fn keep_strangers_out(
     request: Request,
     next: Next,
 ) -> Response {
-    let tokens = !state.tokens().is_empty();
-    match origin::stranger(request.headers(), tokens) {
+    match origin::stranger(request.headers(), !state.is_open()) {
         Some(why) => Fault::forbidden(why).into_response(),
         None => next.run(request).await,
     }
@@ -138,11 +137,11 @@ pub(super) async fn keep_strangers_out(
 /// Who asks, if they may; else who it was, as far as that is known, and why not.
 fn admit(state: &AdminState, request: &Request) -> Result<Caller, (String, Fault)> {
     let unknown = |fault| (UNKNOWN.to_owned(), fault);
-    let tokens = state.tokens();
-    if let Some(why) = origin::stranger(request.headers(), !tokens.is_empty()) {
+    let (open, tokens) = (state.is_open(), state.tokens());
+    if let Some(why) = origin::stranger(request.headers(), !open) {
         return Err(unknown(Fault::forbidden(why)));
     }
-    let caller = access::identify(request.headers(), &tokens, state.open).map_err(|fault| {
+    let caller = access::identify(request.headers(), &tokens, open).map_err(|fault| {
         if let Some(more) = state.denied.count() {
             let (peer, path) = (peer(request), request.uri().path());
             warn!(peer, path, more, "admin request without a valid token");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::support::events::Events;
+use crate::support::{events::Events, soon};
 
 /// Every route, by method and path.
 const ROUTES: &[(&str, &str)] = &[
@@ -242,4 +242,27 @@ async fn a_stream_without_a_token_ends_once_there_is_one() {
     new_token(&desk.folder, "late", "read").await;
     desk.client().ask("POST", "/api/v1/reload", None).await.is(200);
     assert!(events.next().await.is_none());
+}
+
+#[tokio::test]
+async fn the_last_token_leaves_the_door_shut() {
+    let (desk, _, operate) = Desk::closed().await;
+    let tokens = desk.folder.path().join("conf.d");
+    std::fs::remove_dir_all(&tokens).unwrap();
+    desk.client().with(&operate).ask("POST", "/api/v1/reload", None).await.is(200);
+    desk.gateway.logged("no [admin_token.NAME] is left").await;
+    for client in [desk.client(), desk.client().with(&operate)] {
+        client.get("/api/v1/nodes").await.fault(401);
+        client.ask("POST", "/api/v1/drain", None).await.fault(401);
+    }
+    // What they are told does not depend on how they call it.
+    desk.client().saying(&[("Host", "gateway.example")]).get("/api/v1/nodes").await.fault(401);
+    let again = new_token(&desk.folder, "again", "read").await;
+    desk.gateway.signal("HUP").await;
+    desk.gateway.logged("generation=3").await;
+    soon("the new token to count", async {
+        while desk.client().with(&again).get("/api/v1/nodes").await.status != 200 {}
+    })
+    .await;
+    desk.client().get("/api/v1/nodes").await.fault(401);
 }
