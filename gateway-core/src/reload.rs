@@ -195,7 +195,7 @@ impl Reloader {
         Ok(Reloaded { generation, needs_restart })
     }
 
-    /// Before the configuration is accepted: nobody is to find neither a token nor that one is needed.
+    /// Before the configuration is accepted: at no moment is there a token and none is needed.
     fn note_tokens(&self, accepted: &Settings) {
         if !accepted.admin_tokens.is_empty() {
             self.tokens_required.store(true, SeqCst);

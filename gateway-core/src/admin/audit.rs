@@ -1,10 +1,13 @@
 //! The audit: every request that was to change something, fulfilled or refused.
 //!
 //! Each is a line of the log, of the target `conexus_gateway::audit`; the latest are kept for
-//! `/api/v1/audit`. Requests of nobody known are put down once a second at most, so that whoever has
-//! no token cannot push out what others did.
+//! `/api/v1/audit`. Of whoever is turned away, once a second at most is put down, so that nobody can
+//! push out what others did who may not do it themselves.
 
-use std::{collections::VecDeque, sync::OnceLock};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::OnceLock,
+};
 
 use conexus_protocol::Timestamp;
 use parking_lot::Mutex;
@@ -77,12 +80,29 @@ type Listener = Box<dyn Fn(&AuditEntry) + Send + Sync>;
 #[derive(Default)]
 pub(crate) struct Audit {
     kept: Mutex<VecDeque<AuditEntry>>,
-    unknown: LogGate,
+    /// By who it was: the names of tokens, and those of nobody.
+    turned_away: Mutex<HashMap<String, LogGate>>,
     listener: OnceLock<Listener>,
 }
 
 impl Audit {
-    /// Puts a request down.
+    /// Puts a request down of someone who may not ask for it, unless there was one just now.
+    pub(super) fn turn_away(
+        &self,
+        who: &str,
+        peer: String,
+        action: &str,
+        target: Option<String>,
+        why: &str,
+    ) {
+        let swallowed = self.turned_away.lock().entry(who.to_owned()).or_default().open(now_ms());
+        let Some(swallowed) = swallowed else { return };
+        let detail = (swallowed > 0).then(|| format!("and {swallowed} more since the last one"));
+        let noted = Noted { target, detail };
+        self.enter(who, peer, action, noted, Outcome::Refused(why.to_owned()));
+    }
+
+    /// Puts a request down that was let in.
     pub(super) fn enter(
         &self,
         who: &str,
@@ -91,21 +111,13 @@ impl Audit {
         noted: Noted,
         outcome: Outcome,
     ) {
-        let at_ms = now_ms();
-        let Noted { target, mut detail } = noted;
-        if who == UNKNOWN {
-            match self.unknown.open(at_ms) {
-                None => return,
-                Some(0) => {}
-                Some(more) => detail = Some(format!("and {more} more since the last one")),
-            }
-        }
+        let Noted { target, detail } = noted;
         let outcome = match outcome {
             Outcome::Refused(why) => Outcome::Refused(cut(why)),
             outcome => outcome,
         };
         let entry = AuditEntry {
-            at_ms,
+            at_ms: now_ms(),
             who: who.to_owned(),
             peer,
             action: action.to_owned(),
@@ -185,15 +197,20 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_unknown_pushes_nobody_out() {
+    fn whoever_is_turned_away_pushes_nobody_out() {
         let audit = Audit::default();
         enter(&audit, "ops", "a");
-        for _ in 0..3 * KEPT {
-            enter(&audit, UNKNOWN, "b");
+        for who in [UNKNOWN, "board"] {
+            for _ in 0..3 * KEPT {
+                audit.turn_away(who, "127.0.0.1:1".into(), "ban", None, "no");
+            }
         }
         let all = audit.latest(usize::MAX);
         assert!(all.len() < 100, "{}", all.len());
-        assert!(all.iter().any(|entry| entry.who == "ops"));
+        // Nor is one hidden behind the other.
+        for who in ["ops", UNKNOWN, "board"] {
+            assert!(all.iter().any(|entry| entry.who == who), "{who}");
+        }
     }
 
     #[test]

@@ -44,11 +44,10 @@ pub(super) async fn guard(
             }
         }
         Err((who, fault)) => {
-            let response = fault.into_response();
-            if let Some(change) = change {
-                change.enter(&who, &response, outcome(&response));
+            if let Some(Change { peer, action, target, .. }) = change {
+                state.audit.turn_away(&who, peer, &action, target, fault.error());
             }
-            response
+            fault.into_response()
         }
     }
 }

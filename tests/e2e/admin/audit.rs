@@ -71,3 +71,19 @@ async fn a_client_that_does_not_wait_leaves_its_entry_all_the_same() {
     .await;
     assert_eq!(desk.gateway.generation().await, 2);
 }
+
+#[tokio::test]
+async fn a_token_that_may_only_read_pushes_nothing_out() {
+    let (desk, read, operate) = Desk::closed().await;
+    let (reading, operating) = (desk.client().with(&read), desk.client().with(&operate));
+    for _ in 0..20 {
+        reading.ask("POST", "/api/v1/reload", None).await.fault(403);
+    }
+    operating.ask("POST", "/api/v1/reload", None).await.is(200);
+    let trail = operating.get("/api/v1/audit").await.is(200);
+    let entries = trail["entries"].as_array().unwrap();
+    let of = |who| entries.iter().filter(|entry| entry["who"] == who).count();
+    // One for each second that it took.
+    assert!((1..15).contains(&of("board")), "{trail}");
+    assert_eq!(of("ops"), 1);
+}
