@@ -3,7 +3,7 @@
 use axum::http::{HeaderMap, Method, header};
 
 use super::fault::Fault;
-use crate::config::{AdminToken, AdminTokens, Scope, find_token};
+use crate::config::{AdminToken, AdminTokens, LOOPBACK, Scope, find_token};
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,9 +30,6 @@ impl Caller {
         }
     }
 }
-
-/// Who asks where nobody needs a token.
-const LOOPBACK: &str = "loopback";
 
 /// What a method takes: whatever is not just a look may change something.
 pub(crate) fn needed(method: &Method) -> Scope {

@@ -22,9 +22,6 @@ const KEPT: usize = 1000;
 /// The longest text of an entry, in characters: what somebody sent may be anything.
 const MAX_CHARS: usize = 256;
 
-/// Who asks that is not known.
-pub(super) const UNKNOWN: &str = "unknown";
-
 /// One request that was to change something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AuditEntry {
@@ -178,6 +175,7 @@ pub(super) fn now_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::UNKNOWN;
 
     fn enter(audit: &Audit, who: &str, target: &str) {
         let noted = Noted { target: Some(target.to_owned()), detail: None };

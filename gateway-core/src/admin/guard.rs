@@ -14,12 +14,15 @@ use tracing::warn;
 
 use super::{
     access::{self, Caller},
-    audit::{Noted, Outcome, UNKNOWN},
+    audit::{Noted, Outcome},
     fault::Fault,
     origin,
     state::AdminState,
 };
-use crate::{config::Scope, http::Origin};
+use crate::{
+    config::{Scope, UNKNOWN},
+    http::Origin,
+};
 
 /// A reload compiles and starts whatever has changed.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -72,6 +72,17 @@ impl fmt::Debug for AdminToken {
     }
 }
 
+/// What the audit calls whoever needs no token.
+pub(crate) const LOOPBACK: &str = "loopback";
+/// What the audit calls whoever has none that is valid.
+pub(crate) const UNKNOWN: &str = "unknown";
+
+/// Why a token may not have this name, though it is one.
+pub(crate) fn taken_by_nobody(name: &str) -> Option<&'static str> {
+    let taken = [LOOPBACK, UNKNOWN].contains(&name);
+    taken.then_some("is what the audit calls those who have no token; choose another name")
+}
+
 /// Every configured token, by its name.
 pub type AdminTokens = BTreeMap<String, AdminToken>;
 
