@@ -84,10 +84,10 @@ pub struct Engine {
     max_alive: usize,
 }
 
-/// Is told of each reload and rollback.
+/// Is told of each reload, rollback and change of a mode.
 type TellOfReload = dyn Fn(&ReloadEvent) + Send + Sync;
 
-/// What came of a reload or a rollback.
+/// What came of a reload, a rollback or a change of a mode.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ReloadEvent {
@@ -276,6 +276,7 @@ impl Engine {
         self.swap(next, current);
         let point = point.map(Point::name);
         info!(generation = number, hook, point, ?mode, "hook's mode changed");
+        self.tell(&ReloadEvent::Generation(number));
         Ok(number)
     }
 
@@ -325,7 +326,7 @@ impl Engine {
         Ok(number)
     }
 
-    /// Has somebody told of each reload and rollback from now on; only the first one who asks.
+    /// Has somebody told of each [`ReloadEvent`] from now on; only the first one who asks.
     pub(crate) fn on_reload(&self, tell: impl Fn(&ReloadEvent) + Send + Sync + 'static) {
         let _ = self.told.set(Box::new(tell));
     }

@@ -145,6 +145,8 @@ async fn what_is_worth_seeing_is_kept_and_the_rest_is_not() {
 #[tokio::test]
 async fn a_mode_changes_by_a_generation_of_the_same_instances() {
     let engine = engine_of(&[("a", Mode::Enforce, denies), ("b", Mode::Off, holds)]);
+    let (tell, told) = std::sync::mpsc::channel();
+    engine.on_reload(move |event| tell.send(format!("{event:?}")).unwrap());
     assert!(routed(&engine).await.is_err());
     let before = Arc::clone(&engine.current().instances["a"]);
     assert_eq!(engine.set_mode("a", None, Mode::Shadow).unwrap(), 2);
@@ -158,6 +160,8 @@ async fn a_mode_changes_by_a_generation_of_the_same_instances() {
     assert_eq!(engine.set_mode("a", None, Mode::Off).unwrap(), 4);
     assert_eq!(engine.status().chains["on_route"].len(), 1);
     assert_eq!(engine.roll_back().unwrap(), 3);
+    let told: Vec<_> = told.try_iter().collect();
+    assert_eq!(told, [2, 3, 4, 3].map(|number| format!("Generation({number})")));
     assert_eq!(engine.status().chains["on_route"].len(), 2);
     for (hook, point) in [("nobody", None), ("a", Some(Point::Register))] {
         let fault = engine.set_mode(hook, point, Mode::Off).unwrap_err();
