@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::{flag, num};
 use crate::{
+    config::Mode,
     hooks::{BreakerState, HOOK_BUCKETS, HookStatus, Status},
     telemetry::{
         exposition::{HistogramRow, Labels, Page},
@@ -22,7 +23,7 @@ pub(super) fn hooks(status: &Status, page: &mut Page<'_>) -> fmt::Result {
     // A chain may name a hook twice; two samples of one name would be an error to a scraper.
     let mut entries: Vec<(&str, &HookStatus)> = Vec::new();
     for (point, hooks) in &status.chains {
-        for hook in hooks {
+        for hook in hooks.iter().filter(|hook| hook.mode != Mode::Off) {
             if !entries.iter().any(|(at, known)| at == point && known.hook == hook.hook) {
                 entries.push((point, hook));
             }
