@@ -8,7 +8,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -16,7 +19,10 @@ use arc_swap::ArcSwap;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -35,6 +41,9 @@ pub struct Reloader {
     /// What [`Self::effective`] told at the start.
     started: Map<String, Value>,
     accepted: ArcSwap<Loaded>,
+    changes: watch::Sender<()>,
+    /// Whether an accepted configuration had tokens.
+    tokens_required: AtomicBool,
     seen: Mutex<Seen>,
 }
 
@@ -70,6 +79,8 @@ impl Reloader {
             running: loaded.settings.clone(),
             started: loaded.effective(),
             accepted,
+            changes: watch::Sender::default(),
+            tokens_required: AtomicBool::new(!loaded.settings.admin_tokens.is_empty()),
             seen: Mutex::new(seen),
         }
     }
@@ -83,6 +94,17 @@ impl Reloader {
     /// not come into effect.
     pub fn accepted(&self) -> Arc<Loaded> {
         self.accepted.load_full()
+    }
+
+    /// Whether the admin API takes tokens: from the first one to a restart, since what made being on
+    /// this machine enough (no proxy, say) may have changed with it.
+    pub(crate) fn tokens_required(&self) -> bool {
+        self.tokens_required.load(SeqCst)
+    }
+
+    /// Sees each time that another configuration is accepted from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// The settings in effect with where each was set, secrets hidden: what needs a restart as it was
@@ -167,8 +189,22 @@ impl Reloader {
         if !needs_restart.is_empty() {
             warn!(keys = needs_restart.join(", "), "changed settings need a restart");
         }
+        self.note_tokens(&loaded.settings);
         self.accepted.store(Arc::new(loaded));
+        self.changes.send_replace(());
         Ok(Reloaded { generation, needs_restart })
+    }
+
+    /// Before the configuration is accepted: at no moment is there a token and none is needed.
+    fn note_tokens(&self, accepted: &Settings) {
+        if !accepted.admin_tokens.is_empty() {
+            self.tokens_required.store(true, SeqCst);
+        } else if self.tokens_required() && self.running.admin.enabled {
+            warn!(
+                "no [admin_token.NAME] is left: nobody may ask the admin API until a reload brings \
+                 one, or a restart"
+            );
+        }
     }
 
     /// Reloads if a file has changed since the last attempt; whether one had.

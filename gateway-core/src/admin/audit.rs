@@ -1,10 +1,13 @@
 //! The audit: every request that was to change something, fulfilled or refused.
 //!
 //! Each is a line of the log, of the target `conexus_gateway::audit`; the latest are kept for
-//! `/api/v1/audit`. Requests of nobody known are put down once a second at most, so that whoever has
-//! no token cannot push out what others did.
+//! `/api/v1/audit`. Of whoever is turned away, once a second at most is put down, so that nobody can
+//! push out what others did who may not do it themselves.
 
-use std::{collections::VecDeque, sync::OnceLock};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::OnceLock,
+};
 
 use conexus_protocol::Timestamp;
 use parking_lot::Mutex;
@@ -18,9 +21,6 @@ use crate::hooks::LogGate;
 const KEPT: usize = 1000;
 /// The longest text of an entry, in characters: what somebody sent may be anything.
 const MAX_CHARS: usize = 256;
-
-/// Who asks that is not known.
-pub(super) const UNKNOWN: &str = "unknown";
 
 /// One request that was to change something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -37,7 +37,7 @@ pub struct AuditEntry {
     pub target: Option<String>,
     /// What else there is to say.
     pub detail: Option<String>,
-    /// "done", or "refused: " and why.
+    /// "done"; "refused: " or "not known: ", and why.
     #[schema(value_type = String)]
     pub outcome: Outcome,
 }
@@ -49,6 +49,8 @@ pub enum Outcome {
     Done,
     /// It was not, and why.
     Refused(String),
+    /// It may have been, or may be yet; why that is not known.
+    Unknown(String),
 }
 
 impl Serialize for Outcome {
@@ -56,6 +58,7 @@ impl Serialize for Outcome {
         match self {
             Self::Done => serializer.serialize_str("done"),
             Self::Refused(why) => serializer.collect_str(&format_args!("refused: {why}")),
+            Self::Unknown(why) => serializer.collect_str(&format_args!("not known: {why}")),
         }
     }
 }
@@ -74,12 +77,29 @@ type Listener = Box<dyn Fn(&AuditEntry) + Send + Sync>;
 #[derive(Default)]
 pub(crate) struct Audit {
     kept: Mutex<VecDeque<AuditEntry>>,
-    unknown: LogGate,
+    /// By who it was: the names of tokens, and those of nobody.
+    turned_away: Mutex<HashMap<String, LogGate>>,
     listener: OnceLock<Listener>,
 }
 
 impl Audit {
-    /// Puts a request down.
+    /// Puts a request down of someone who may not ask for it, unless there was one just now.
+    pub(super) fn turn_away(
+        &self,
+        who: &str,
+        peer: String,
+        action: &str,
+        target: Option<String>,
+        why: &str,
+    ) {
+        let swallowed = self.turned_away.lock().entry(who.to_owned()).or_default().open(now_ms());
+        let Some(swallowed) = swallowed else { return };
+        let detail = (swallowed > 0).then(|| format!("and {swallowed} more since the last one"));
+        let noted = Noted { target, detail };
+        self.enter(who, peer, action, noted, Outcome::Refused(why.to_owned()));
+    }
+
+    /// Puts a request down that was let in.
     pub(super) fn enter(
         &self,
         who: &str,
@@ -88,21 +108,13 @@ impl Audit {
         noted: Noted,
         outcome: Outcome,
     ) {
-        let at_ms = now_ms();
-        let Noted { target, mut detail } = noted;
-        if who == UNKNOWN {
-            match self.unknown.open(at_ms) {
-                None => return,
-                Some(0) => {}
-                Some(more) => detail = Some(format!("and {more} more since the last one")),
-            }
-        }
+        let Noted { target, detail } = noted;
         let outcome = match outcome {
             Outcome::Refused(why) => Outcome::Refused(cut(why)),
-            Outcome::Done => Outcome::Done,
+            outcome => outcome,
         };
         let entry = AuditEntry {
-            at_ms,
+            at_ms: now_ms(),
             who: who.to_owned(),
             peer,
             action: action.to_owned(),
@@ -114,9 +126,10 @@ impl Audit {
     }
 
     fn keep(&self, entry: AuditEntry) {
-        let refused = match &entry.outcome {
-            Outcome::Done => None,
-            Outcome::Refused(why) => Some(why.escape_debug().to_string()),
+        let (refused, not_known) = match &entry.outcome {
+            Outcome::Done => (None, None),
+            Outcome::Refused(why) => (Some(why.escape_debug().to_string()), None),
+            Outcome::Unknown(why) => (None, Some(why.escape_debug().to_string())),
         };
         let AuditEntry { who, peer, action, target, detail, .. } = &entry;
         let shown =
@@ -124,6 +137,7 @@ impl Audit {
         info!(
             target: "conexus_gateway::audit",
             who, peer, action, target = shown(target), detail = shown(detail), refused,
+            not_known,
             "admin request"
         );
         if let Some(listener) = self.listener.get() {
@@ -161,6 +175,7 @@ pub(super) fn now_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::UNKNOWN;
 
     fn enter(audit: &Audit, who: &str, target: &str) {
         let noted = Noted { target: Some(target.to_owned()), detail: None };
@@ -180,15 +195,20 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_unknown_pushes_nobody_out() {
+    fn whoever_is_turned_away_pushes_nobody_out() {
         let audit = Audit::default();
         enter(&audit, "ops", "a");
-        for _ in 0..3 * KEPT {
-            enter(&audit, UNKNOWN, "b");
+        for who in [UNKNOWN, "board"] {
+            for _ in 0..3 * KEPT {
+                audit.turn_away(who, "127.0.0.1:1".into(), "ban", None, "no");
+            }
         }
         let all = audit.latest(usize::MAX);
         assert!(all.len() < 100, "{}", all.len());
-        assert!(all.iter().any(|entry| entry.who == "ops"));
+        // Nor is one hidden behind the other.
+        for who in ["ops", UNKNOWN, "board"] {
+            assert!(all.iter().any(|entry| entry.who == who), "{who}");
+        }
     }
 
     #[test]
@@ -196,5 +216,7 @@ mod tests {
         assert_eq!(cut("é".repeat(300)).chars().count(), MAX_CHARS + 1);
         let refused = serde_json::to_value(Outcome::Refused("no".into())).unwrap();
         assert_eq!(refused, "refused: no");
+        let unknown = serde_json::to_value(Outcome::Unknown("late".into())).unwrap();
+        assert_eq!(unknown, "not known: late");
     }
 }

@@ -1,6 +1,8 @@
 //! The end: a graceful stop.
 
-use axum::{Json, extract::State, http::StatusCode};
+use std::sync::Arc;
+
+use axum::{Extension, Json, extract::State, http::StatusCode, response::IntoResponse};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -30,10 +32,9 @@ struct Draining {
     tag = "node",
     responses((status = 202, body = Draining))
 )]
-async fn drain(State(state): State<AdminState>) -> (StatusCode, Json<Draining>) {
-    let drain = state.drain.clone();
-    // Behind this connection's turn, in which the answer is written: the end may come at once.
-    tokio::spawn(async move { drain.cancel() });
+async fn drain(State(state): State<AdminState>) -> impl IntoResponse {
+    // When the answer is written or nobody takes it: the end may come at once.
+    let answered = Extension(Arc::new(state.drain.clone().drop_guard()));
     let within_ms = millis(state.core.settings.server.drain_timeout);
-    (StatusCode::ACCEPTED, Json(Draining { within_ms }))
+    (StatusCode::ACCEPTED, answered, Json(Draining { within_ms }))
 }

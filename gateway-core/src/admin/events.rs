@@ -4,7 +4,7 @@ use std::{convert::Infallible, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
-    extract::State,
+    extract::{Extension, State},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -15,12 +15,12 @@ use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
+    access::Caller,
     extract::{Asked, key_of},
     fault::{Fault, FaultBody},
     state::AdminState,
 };
 use crate::{
-    core::Core,
     phase::Phase,
     telemetry::events::{Listener, Topic, Topics},
 };
@@ -54,7 +54,7 @@ struct Wanted {
 /// AuditEntry, `reload` the generation that runs now or why it was refused; `flow` tells each second
 /// who sent whom how many messages of which type, `message` of each message of the agent that is
 /// named. `lagged` says that this listener was too slow, or that too much happened, and how many
-/// events it may have missed.
+/// events it may have missed. The stream ends when its caller's token no longer counts.
 #[utoipa::path(
     get,
     path = "/events",
@@ -70,6 +70,7 @@ struct Wanted {
 )]
 async fn events(
     State(state): State<AdminState>,
+    Extension(caller): Extension<Caller>,
     Asked(wanted): Asked<Wanted>,
 ) -> Result<Response, Fault> {
     let agent = wanted.agent.as_deref().map(key_of).transpose()?;
@@ -84,7 +85,7 @@ async fn events(
     }
     let listener =
         core.router.telemetry.listen(topics, agent).map_err(|full| busy(full.to_string()))?;
-    let mut response = frames(core, listener).into_response();
+    let mut response = frames(state, caller, listener).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -101,25 +102,37 @@ fn topics(names: Option<&str>) -> Result<Topics, Fault> {
     })
 }
 
-/// Everything that the listener gets, until the gateway has stopped or nobody takes it.
-fn frames(core: &Core, listener: Listener) -> Body {
-    let mut phase = core.phase.subscribe();
+/// Everything that the listener gets, until the gateway has stopped, the caller may no longer have
+/// it, or nobody takes it.
+fn frames(state: AdminState, caller: Caller, listener: Listener) -> Body {
+    let mut phase = state.core.phase.subscribe();
     let ended = Box::pin(async move {
-        let _ = phase.wait_for(|phase| *phase == Phase::Closing).await;
+        tokio::select! {
+            _ = phase.wait_for(|phase| *phase == Phase::Closing) => {}
+            () = no_longer_counts(&state, &caller) => {}
+        }
     });
     let begin = (Some(Bytes::from_static(GREETING.as_bytes())), listener, ended);
     Body::from_stream(stream::unfold(begin, async |(greeting, mut listener, mut ended)| {
         let frame = match greeting {
             Some(greeting) => greeting,
             None => tokio::select! {
+                // First, so that nothing more is told.
+                biased;
+                () = &mut ended => return None,
                 frame = timeout(KEEP_ALIVE, listener.next()) => {
                     frame.unwrap_or(Bytes::from_static(STILL_HERE.as_bytes()))
                 }
-                () = &mut ended => return None,
             },
         };
         Some((Ok::<_, Infallible>(frame), (None, listener, ended)))
     }))
+}
+
+/// Waits until a configuration is accepted that does not know the caller.
+async fn no_longer_counts(state: &AdminState, caller: &Caller) {
+    let mut changes = state.reloader.changes();
+    while caller.counts(&state.tokens(), state.is_open()) && changes.changed().await.is_ok() {}
 }
 
 #[cfg(test)]

@@ -74,11 +74,11 @@ fn shell() -> Router<AdminState> {
     assets::routes()
 }
 
-/// All routes, and what they share. `open` says that they are served on loopback.
-fn routes(parts: Parts, open: bool) -> (AdminState, Router) {
+/// All routes, and what they share.
+fn routes(parts: Parts, on_loopback: bool) -> (AdminState, Router) {
     let (api, mut description) = api().split_for_parts();
     openapi::describe_guard(&mut description);
-    let state = AdminState::new(parts, open, &description);
+    let state = AdminState::new(parts, on_loopback, &description);
     let api = api
         .fallback(async || Fault::not_found("there is nothing here"))
         .method_not_allowed_fallback(async || Fault::wrong_method())

@@ -13,8 +13,8 @@ pub(super) fn router() -> OpenApiRouter<AdminState> {
 /// The settings in effect and where each was set
 ///
 /// An object of `{"value": …, "origin": "gateway.toml:3:11"}` by key, as `conexus config --json`
-/// prints; secrets are `"<secret>"`. Modes of hooks that were changed by this API are in
-/// `/api/v1/hooks`.
+/// prints; secrets are `"<secret>"`. Modes of hooks are as they are configured: where another one
+/// holds, `/api/v1/hooks` has both.
 #[utoipa::path(
     get,
     path = "/api/v1/config",

@@ -64,8 +64,8 @@ pub struct Shared {
     pub(crate) exposition: Exposition,
     pub(crate) drain: DrainTrigger,
     pub(crate) audit: Audit,
-    /// Whether the listener is on loopback, where nobody needs a token while there are none.
-    pub(crate) open: bool,
+    /// Whether the listener is on loopback.
+    on_loopback: bool,
     pub(crate) denied: Arc<Denied>,
     /// The API's description, as it is served.
     pub(crate) description: Bytes,
@@ -81,7 +81,7 @@ impl Deref for AdminState {
 }
 
 impl AdminState {
-    pub(super) fn new(parts: Parts, open: bool, description: &OpenApi) -> Self {
+    pub(super) fn new(parts: Parts, on_loopback: bool, description: &OpenApi) -> Self {
         let Parts { gateway, reloader, log, lines_dropped, drain } = parts;
         let (core, engine) = (gateway.core(), Arc::clone(reloader.engine()));
         let telemetry = Arc::clone(&core.router.telemetry);
@@ -103,7 +103,7 @@ impl AdminState {
             log,
             drain,
             audit,
-            open,
+            on_loopback,
             denied,
             actions: openapi::operations(description),
             description: openapi::json(description),
@@ -133,6 +133,11 @@ impl Shared {
     /// Who may ask, by the configuration that was accepted last.
     pub(crate) fn tokens(&self) -> AcceptedTokens {
         AcceptedTokens(self.accepted())
+    }
+
+    /// Whether nobody needs a token: on loopback, until there is the first one.
+    pub(crate) fn is_open(&self) -> bool {
+        self.on_loopback && !self.reloader.tokens_required()
     }
 
     /// What the description calls an operation.

@@ -39,6 +39,6 @@ async fn whoami(
     Json(Whoami {
         name: caller.name,
         scopes: scopes.into_iter().filter(|scope| *scope <= caller.scope).collect(),
-        tokens_required: !state.tokens().is_empty(),
+        tokens_required: !state.is_open(),
     })
 }

@@ -234,7 +234,10 @@ fn rows(status: &Value) -> Vec<Vec<String>> {
         for hook in hooks.as_array().into_iter().flatten() {
             let counts = &hook["counts"];
             let words = ["hook", "source", "mode", "breaker"].map(|name| text_of(&hook[name]));
-            let [name, source, mode, breaker] = words;
+            let [name, source, mut mode, breaker] = words;
+            if let Some(configured) = hook["configured_mode"].as_str() {
+                mode += &format!(" (configured: {})", harmless(configured));
+            }
             rows.push(vec![
                 harmless(point),
                 name,
@@ -332,6 +335,12 @@ mod tests {
                     "calls": 7, "verdicts": { "continue": 6, "deny": 1 }, "faults": {},
                     "p50_us": 2, "p99_us": 5,
                 },
+            }, {
+                "hook": "b", "source": "script:b", "mode": "off", "breaker": "closed",
+                "configured_mode": "enforce",
+                "counts": {
+                    "calls": 0, "verdicts": {}, "faults": {}, "p50_us": 0, "p99_us": 0,
+                },
             }]},
         });
         assert_eq!(
@@ -339,8 +348,9 @@ mod tests {
             "generation 3 since 2023-11-14T22:13:20.000000Z\n  \
              0011223344556677  scripts/a.rhai\n\
              last candidate refused 2023-11-14T22:13:21.000000Z:\n  a.rhai:1:2: oops\n\n\
-             POINT     HOOK  USE       MODE     BREAKER  CALLS  VERDICTS           FAULTS  P50 US  P99 US\n\
-             on_route  a     script:a  enforce  closed   7      continue:6,deny:1  -       2       5\n"
+             POINT     HOOK  USE       MODE                       BREAKER  CALLS  VERDICTS           FAULTS  P50 US  P99 US\n\
+             on_route  a     script:a  enforce                    closed   7      continue:6,deny:1  -       2       5\n\
+             on_route  b     script:b  off (configured: enforce)  closed   0      -                  -       0       0\n"
         );
     }
 }

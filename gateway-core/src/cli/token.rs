@@ -10,7 +10,7 @@ use rand::RngCore as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    config::{Scope, is_name},
+    config::{Scope, is_name, taken_by_nobody},
     hooks::hexadecimal,
 };
 
@@ -38,7 +38,11 @@ fn scope(text: &str) -> Result<Scope, String> {
 
 fn name(text: &str) -> Result<String, String> {
     let form = r#"expected 1 to 64 of a-z, 0-9, "_" and "-""#;
-    if is_name(text) { Ok(text.to_owned()) } else { Err(form.to_owned()) }
+    match taken_by_nobody(text) {
+        Some(problem) => Err(problem.to_owned()),
+        None if is_name(text) => Ok(text.to_owned()),
+        None => Err(form.to_owned()),
+    }
 }
 
 /// The token goes to standard output, alone in its line, so that it can be put into a file; what is to
@@ -77,7 +81,8 @@ mod tests {
         std::fs::write(folder.path().join("gateway.toml"), lines(&token, &options)).unwrap();
         let sources = Sources { working_dir: folder.path().to_owned(), ..Sources::default() };
         let tokens = load(&sources).unwrap().settings.admin_tokens;
-        assert_eq!(find_token(&tokens, &token), Some(("night-shift", Scope::Operate)));
+        let (name, known) = find_token(&tokens, &token).unwrap();
+        assert_eq!((name, known.scope), ("night-shift", Scope::Operate));
         assert_eq!(find_token(&tokens, &generate()), None);
     }
 }

@@ -18,7 +18,7 @@ use super::{
         RateClass, linked_plugins,
     },
     settings::Settings,
-    tokens::{AdminToken, AdminTokens, Scope},
+    tokens::{AdminToken, AdminTokens, Scope, taken_by_nobody},
     units::{format_duration, parse_duration},
     walk::nearest,
 };
@@ -105,6 +105,10 @@ impl Composer<'_> {
     fn admin_token(&mut self, name: &str, draft: &Draft) {
         let key = format!("admin_token.{name}");
         self.note_origins(&key, draft);
+        if let Some(problem) = taken_by_nobody(name) {
+            let problem = format!("{name:?} {problem}");
+            self.faults.push(Fault::of(key.clone(), problem, draft.origin.clone()));
+        }
         let expected = "64 hexadecimal digits; `conexus token` makes a token";
         let Some(hash) = self.required(&key, draft, "sha256", expected) else { return };
         let scope = match draft.fields.get("scope").map(text) {

@@ -42,6 +42,7 @@ pub use show::Row;
 pub(crate) use show::toml;
 pub use table::Key;
 pub use tokens::{AdminToken, AdminTokens, Scope, find_token};
+pub(crate) use tokens::{LOOPBACK, UNKNOWN, taken_by_nobody};
 
 #[cfg(test)]
 mod tests;

@@ -72,18 +72,29 @@ impl fmt::Debug for AdminToken {
     }
 }
 
+/// What the audit calls whoever needs no token.
+pub(crate) const LOOPBACK: &str = "loopback";
+/// What the audit calls whoever has none that is valid.
+pub(crate) const UNKNOWN: &str = "unknown";
+
+/// Why a token may not have this name, though it is one.
+pub(crate) fn taken_by_nobody(name: &str) -> Option<&'static str> {
+    let taken = [LOOPBACK, UNKNOWN].contains(&name);
+    taken.then_some("is what the audit calls those who have no token; choose another name")
+}
+
 /// Every configured token, by its name.
 pub type AdminTokens = BTreeMap<String, AdminToken>;
 
-/// Whose token that is, and what it is good for. In a time that does not tell how much of it was
+/// Whose token that is, and as what it is known. In a time that does not tell how much of it was
 /// right, nor which of the tokens it was like.
-pub fn find_token<'a>(tokens: &'a AdminTokens, presented: &str) -> Option<(&'a str, Scope)> {
+pub fn find_token<'a>(tokens: &'a AdminTokens, presented: &str) -> Option<(&'a str, AdminToken)> {
     let presented: [u8; 32] = Sha256::digest(presented).into();
     let mut found = None;
     for (name, token) in tokens {
         let same: bool = token.sha256.ct_eq(&presented).into();
         if same {
-            found = Some((name.as_str(), token.scope));
+            found = Some((name.as_str(), *token));
         }
     }
     found
@@ -100,8 +111,10 @@ mod tests {
             ("ops".to_owned(), AdminToken::from_hash(&hash, Scope::Operate).unwrap()),
             ("board".to_owned(), AdminToken::of("open", Scope::Read)),
         ]);
-        assert_eq!(find_token(&tokens, "sesame"), Some(("ops", Scope::Operate)));
-        assert_eq!(find_token(&tokens, "open"), Some(("board", Scope::Read)));
+        let found =
+            |presented| find_token(&tokens, presented).map(|(name, known)| (name, known.scope));
+        assert_eq!(found("sesame"), Some(("ops", Scope::Operate)));
+        assert_eq!(found("open"), Some(("board", Scope::Read)));
         for wrong in ["", "Sesame", "sesame ", &*hash] {
             assert_eq!(find_token(&tokens, wrong), None, "{wrong}");
         }

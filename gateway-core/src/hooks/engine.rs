@@ -25,6 +25,7 @@ use tracing::{info, warn};
 
 use super::{
     breaker::BreakerState,
+    chain::Entry,
     deferrals::Deferrals,
     facilities::{Surroundings, WallClock},
     generation::{Generation, Loader, Shared},
@@ -39,7 +40,7 @@ use super::{
     timers::Timers,
 };
 use crate::{
-    config::{FailMode, Mode, Settings},
+    config::{Chain, ChainEntry, FailMode, Mode, Settings},
     state::{Metrics, Store},
 };
 
@@ -84,10 +85,10 @@ pub struct Engine {
     max_alive: usize,
 }
 
-/// Is told of each reload and rollback.
+/// Is told of each reload, rollback and change of a mode.
 type TellOfReload = dyn Fn(&ReloadEvent) + Send + Sync;
 
-/// What came of a reload or a rollback.
+/// What came of a reload, a rollback or a change of a mode.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ReloadEvent {
@@ -115,6 +116,8 @@ pub(crate) struct Reloads {
 struct Changing {
     former: Option<Arc<Generation>>,
     refusal: Option<Refusal>,
+    /// The chains of the configuration that was accepted last, whatever was changed since.
+    configured: BTreeMap<Chain, Vec<ChainEntry>>,
 }
 
 /// Why the last candidate was refused.
@@ -186,7 +189,11 @@ impl Engine {
             asked: AtomicU32::new(asked(&first)),
             current: ArcSwap::new(first),
             changing: Mutex::new(()),
-            shown: Mutex::new(Changing { former: None, refusal: None }),
+            shown: Mutex::new(Changing {
+                former: None,
+                refusal: None,
+                configured: settings.policies.chains.clone(),
+            }),
             newest: AtomicU64::new(1),
             reloads: ReloadCounts::default(),
             told: OnceLock::new(),
@@ -205,7 +212,7 @@ impl Engine {
         match &reloaded {
             Ok(number) => {
                 self.reloads.done.fetch_add(1, Relaxed);
-                self.shown.lock().refusal = None;
+                self.note_acceptance(settings);
                 info!(generation = number, "hooks reloaded");
                 self.tell(&ReloadEvent::Generation(*number));
             }
@@ -217,6 +224,12 @@ impl Engine {
     /// A candidate was refused before it came to hooks: its configuration is faulty.
     pub fn refuse(&self, reasons: &str) {
         self.note_refusal(reasons.to_owned());
+    }
+
+    fn note_acceptance(&self, settings: &Settings) {
+        let mut shown = self.shown.lock();
+        shown.refusal = None;
+        shown.configured.clone_from(&settings.policies.chains);
     }
 
     fn note_refusal(&self, reasons: String) {
@@ -276,6 +289,7 @@ impl Engine {
         self.swap(next, current);
         let point = point.map(Point::name);
         info!(generation = number, hook, point, ?mode, "hook's mode changed");
+        self.tell(&ReloadEvent::Generation(number));
         Ok(number)
     }
 
@@ -325,7 +339,7 @@ impl Engine {
         Ok(number)
     }
 
-    /// Has somebody told of each reload and rollback from now on; only the first one who asks.
+    /// Has somebody told of each [`ReloadEvent`] from now on; only the first one who asks.
     pub(crate) fn on_reload(&self, tell: impl Fn(&ReloadEvent) + Send + Sync + 'static) {
         let _ = self.told.set(Box::new(tell));
     }
@@ -352,7 +366,7 @@ impl Engine {
             former: changing.former.as_deref().map(about),
             refusal: changing.refusal.clone(),
             alive: self.shared.alive.load(SeqCst),
-            chains: chains(&current),
+            chains: chains(&current, &changing.configured),
             metrics: self.shared.around.metrics.snapshot(),
             pool: self.shared.pool.usage(),
             chores: self.shared.chores.usage(),
@@ -511,7 +525,7 @@ pub struct Status {
     pub refusal: Option<Refusal>,
     /// Generations that have calls running or are kept.
     pub alive: usize,
-    /// The running chains by point, hooks in order.
+    /// The chains by point, hooks in order, those that are off among them.
     pub chains: BTreeMap<&'static str, Vec<HookStatus>>,
     /// Counters of the hooks' own, by instance and name.
     pub metrics: Vec<crate::state::Counter>,
@@ -549,6 +563,10 @@ pub struct HookStatus {
     pub source: String,
     /// Whether it is obeyed.
     pub mode: Mode,
+    /// What the configuration says of that, where it says something else: the mode was changed
+    /// since, or the generation is a former one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub configured_mode: Option<Mode>,
     /// What a failure means.
     pub on_error: FailMode,
     /// How long a call may take, in milliseconds.
@@ -567,20 +585,35 @@ fn about(generation: &Generation) -> GenerationStatus {
     }
 }
 
-fn chains(generation: &Generation) -> BTreeMap<&'static str, Vec<HookStatus>> {
+fn chains(
+    generation: &Generation,
+    configured: &BTreeMap<Chain, Vec<ChainEntry>>,
+) -> BTreeMap<&'static str, Vec<HookStatus>> {
     let chain = |point: Point| {
-        let hooks = generation.chain(point).iter().map(|entry| HookStatus {
-            hook: entry.instance.name.to_string(),
-            source: entry.instance.source.clone(),
-            mode: entry.mode,
-            on_error: entry.on_error,
-            budget_ms: u64::try_from(entry.budget.as_millis()).unwrap_or(u64::MAX),
-            breaker: entry.breaker(),
-            counts: entry.stats.snapshot(),
-        });
+        let configured = configured.get(&Chain(point)).map_or(&[][..], Vec::as_slice);
+        let hooks = generation.entries(point).iter().map(|entry| hook_status(entry, configured));
         (point.name(), hooks.collect::<Vec<_>>())
     };
     Point::ALL.iter().copied().map(chain).filter(|(_, hooks)| !hooks.is_empty()).collect()
+}
+
+fn hook_status(entry: &Entry, configured: &[ChainEntry]) -> HookStatus {
+    let hook = entry.instance.name.to_string();
+    let written = configured.iter().find(|written| written.hook == hook);
+    HookStatus {
+        configured_mode: written.map(|written| written.mode).filter(|mode| *mode != entry.mode),
+        hook,
+        source: entry.instance.source.clone(),
+        mode: entry.mode,
+        on_error: entry.on_error,
+        budget_ms: u64::try_from(entry.budget.as_millis()).unwrap_or(u64::MAX),
+        breaker: match entry.mode {
+            // Nobody is kept from it who would ask.
+            Mode::Off => BreakerState::Closed,
+            Mode::Enforce | Mode::Shadow => entry.breaker(),
+        },
+        counts: entry.stats.snapshot(),
+    }
 }
 
 #[cfg(test)]

@@ -145,6 +145,8 @@ async fn what_is_worth_seeing_is_kept_and_the_rest_is_not() {
 #[tokio::test]
 async fn a_mode_changes_by_a_generation_of_the_same_instances() {
     let engine = engine_of(&[("a", Mode::Enforce, denies), ("b", Mode::Off, holds)]);
+    let (tell, told) = std::sync::mpsc::channel();
+    engine.on_reload(move |event| tell.send(format!("{event:?}")).unwrap());
     assert!(routed(&engine).await.is_err());
     let before = Arc::clone(&engine.current().instances["a"]);
     assert_eq!(engine.set_mode("a", None, Mode::Shadow).unwrap(), 2);
@@ -156,11 +158,45 @@ async fn a_mode_changes_by_a_generation_of_the_same_instances() {
     let passage = routed(&engine).await.unwrap();
     assert_eq!(passage.way, Way::Hold(Duration::from_secs(1)));
     assert_eq!(engine.set_mode("a", None, Mode::Off).unwrap(), 4);
-    assert_eq!(engine.status().chains["on_route"].len(), 1);
     assert_eq!(engine.roll_back().unwrap(), 3);
-    assert_eq!(engine.status().chains["on_route"].len(), 2);
+    let told: Vec<_> = told.try_iter().collect();
+    assert_eq!(told, [2, 3, 4, 3].map(|number| format!("Generation({number})")));
     for (hook, point) in [("nobody", None), ("a", Some(Point::Register))] {
         let fault = engine.set_mode(hook, point, Mode::Off).unwrap_err();
         assert!(matches!(fault, ReloadError::NotChained(_)), "{fault}");
     }
+}
+
+/// Hook, mode, and the mode in the configuration where it differs.
+fn modes(engine: &Engine) -> Vec<(String, Mode, Option<Mode>)> {
+    let mut chains = engine.status().chains;
+    let route = chains.remove("on_route").unwrap();
+    route.into_iter().map(|hook| (hook.hook, hook.mode, hook.configured_mode)).collect()
+}
+
+#[tokio::test]
+async fn a_hook_that_is_off_keeps_its_place_among_what_is_shown() {
+    use Mode::{Enforce, Off, Shadow};
+    let engine = engine_of(&[("a", Enforce, denies), ("b", Off, holds), ("c", Shadow, denies)]);
+    let shown = |modes: [(Mode, Option<Mode>); 3]| -> Vec<_> {
+        ["a", "b", "c"].into_iter().zip(modes).map(|(a, (b, c))| (a.to_owned(), b, c)).collect()
+    };
+    assert_eq!(modes(&engine), shown([(Enforce, None), (Off, None), (Shadow, None)]));
+    assert!(routed(&engine).await.is_err());
+    engine.set_mode("a", None, Off).unwrap();
+    assert_eq!(modes(&engine), shown([(Off, Some(Enforce)), (Off, None), (Shadow, None)]));
+    let hook = &engine.status().chains["on_route"][0];
+    assert_eq!((hook.counts.calls, hook.breaker), (0, BreakerState::Closed));
+    // What is shown is not asked.
+    assert_eq!(routed(&engine).await, Ok(Passage::default()));
+    engine.set_mode("c", None, Off).unwrap();
+    assert!(!engine.asks(Point::Route));
+
+    // A reload is what the configuration says; a rollback is what it said.
+    let mut settings = engine.current().settings().clone();
+    settings.policies.chains.get_mut(&Chain(Point::Route)).unwrap()[0].mode = Shadow;
+    engine.reload(&settings).unwrap();
+    assert_eq!(modes(&engine), shown([(Shadow, None), (Off, None), (Off, None)]));
+    engine.roll_back().unwrap();
+    assert_eq!(modes(&engine), shown([(Off, Some(Shadow)), (Off, None), (Off, None)]));
 }

@@ -72,13 +72,19 @@ pub(crate) struct Code {
 /// Makes an instance of a hook.
 type Make = dyn FnOnce(&Arc<Facilities>) -> Result<Arc<dyn Hook>, String>;
 
+/// What is at each point, in order.
+type Chains = [Vec<Arc<Entry>>; Point::COUNT];
+
 /// See the [module](self).
 pub(crate) struct Generation {
     pub(crate) number: u64,
     pub(crate) since_ms: i64,
     pub(crate) terms: Terms,
     pub(crate) instances: BTreeMap<String, Arc<Instance>>,
-    chains: [Vec<Arc<Entry>>; Point::COUNT],
+    /// Also those that are off: for whoever looks, not for events.
+    entries: Chains,
+    /// Those that are asked.
+    chains: Chains,
     asks: PointSet,
     /// What chains and verdicts were made from, beside the instances.
     made_from: String,
@@ -146,10 +152,13 @@ impl Generation {
         instances: BTreeMap<String, Arc<Instance>>,
         mut faults: Vec<String>,
     ) -> Result<Arc<Self>, Vec<String>> {
-        let chains = chains(shared, settings, &instances, &mut faults);
+        let entries = entries(shared, settings, &instances, &mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }
+        let chains = entries.each_ref().map(|entries| {
+            entries.iter().filter(|entry| entry.mode != Mode::Off).cloned().collect::<Vec<_>>()
+        });
         let asks = Point::ALL.iter().copied().filter(|point| !chains[point.index()].is_empty());
         let asks = asks.fold(PointSet::EMPTY, PointSet::with);
         shared.alive.fetch_add(1, SeqCst);
@@ -158,6 +167,7 @@ impl Generation {
             since_ms: shared.around.clock.now_ms(),
             terms: Terms::new(settings),
             instances,
+            entries,
             chains,
             asks,
             made_from: made_from(settings),
@@ -185,6 +195,11 @@ impl Generation {
 
     pub(crate) fn chain(&self, point: Point) -> &[Arc<Entry>] {
         &self.chains[point.index()]
+    }
+
+    /// The chain as it is written, with those that are off.
+    pub(crate) fn entries(&self, point: Point) -> &[Arc<Entry>] {
+        &self.entries[point.index()]
     }
 
     pub(crate) fn records(&self) -> bool {
@@ -310,19 +325,19 @@ fn instance(
     Ok(instance)
 }
 
-fn chains(
+fn entries(
     shared: &Arc<Shared>,
     settings: &Settings,
     instances: &BTreeMap<String, Arc<Instance>>,
     faults: &mut Vec<String>,
-) -> [Vec<Arc<Entry>>; Point::COUNT] {
+) -> Chains {
     let mut chains = [const { Vec::new() }; Point::COUNT];
     for (chain, entries) in &settings.policies.chains {
         let point = chain.0;
-        for entry in entries.iter().filter(|entry| entry.mode != Mode::Off) {
+        for entry in entries {
             // One that is missing has its fault already.
             let Some(instance) = instances.get(&entry.hook) else { continue };
-            if !instance.points().contains(point) {
+            if entry.mode != Mode::Off && !instance.points().contains(point) {
                 faults.push(format!(
                     "chain.{point}: {} ({}) has no {point}; it has {}",
                     entry.hook,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::support::{events::Events, soon};
 
 /// Every route, by method and path.
 const ROUTES: &[(&str, &str)] = &[
@@ -210,4 +211,58 @@ async fn commands_present_a_token_from_a_file_or_the_environment() {
     let shown = shown.env("CONEXUS_ADMIN_TOKEN", &operate).output().await.unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.contains("generation 2"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_token_is_revoked_and_no_other_does() {
+    let (desk, read, operate) = Desk::closed().await;
+    let open = async |token| {
+        let token = format!("Authorization: Bearer {token}\r\n");
+        Events::open_saying(desk.gateway.admin, "topics=reload", &token).await
+    };
+    let (mut revoked, mut other) = (open(&read).await, open(&operate).await);
+    let client = desk.client().with(&operate);
+    client.ask("POST", "/api/v1/reload", None).await.is(200);
+    assert_eq!(revoked.next_of("reload").await["generation"], 2);
+    std::fs::remove_file(desk.folder.path().join("conf.d/board.toml")).unwrap();
+    client.ask("POST", "/api/v1/reload", None).await.is(200);
+    // Nothing that happens later; the reload itself came before the end, or did not.
+    let rest = revoked.next().await;
+    assert!(rest.is_none() || revoked.next().await.is_none(), "{rest:?}");
+    client.ask("POST", "/api/v1/reload", None).await.is(200);
+    for generation in 2..5 {
+        assert_eq!(other.next_of("reload").await["generation"], generation);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_without_a_token_ends_once_there_is_one() {
+    let desk = Desk::open().await;
+    let mut events = Events::open(desk.gateway.admin, "topics=session").await;
+    new_token(&desk.folder, "late", "read").await;
+    desk.client().ask("POST", "/api/v1/reload", None).await.is(200);
+    assert!(events.next().await.is_none());
+}
+
+#[tokio::test]
+async fn the_last_token_leaves_the_door_shut() {
+    let (desk, _, operate) = Desk::closed().await;
+    let tokens = desk.folder.path().join("conf.d");
+    std::fs::remove_dir_all(&tokens).unwrap();
+    desk.client().with(&operate).ask("POST", "/api/v1/reload", None).await.is(200);
+    desk.gateway.logged("no [admin_token.NAME] is left").await;
+    for client in [desk.client(), desk.client().with(&operate)] {
+        client.get("/api/v1/nodes").await.fault(401);
+        client.ask("POST", "/api/v1/drain", None).await.fault(401);
+    }
+    // What they are told does not depend on how they call it.
+    desk.client().saying(&[("Host", "gateway.example")]).get("/api/v1/nodes").await.fault(401);
+    let again = new_token(&desk.folder, "again", "read").await;
+    desk.gateway.signal("HUP").await;
+    desk.gateway.logged("generation=3").await;
+    soon("the new token to count", async {
+        while desk.client().with(&again).get("/api/v1/nodes").await.status != 200 {}
+    })
+    .await;
+    desk.client().get("/api/v1/nodes").await.fault(401);
 }

@@ -23,11 +23,20 @@ async fn a_hook_is_put_into_another_mode_until_the_next_reload() {
 
     let at = json!({ "mode": "off", "point": "on_route" });
     assert_eq!(client.ask("PUT", path, Some(&at)).await.is(200)["generation"], 3);
-    assert_eq!(client.get("/api/v1/hooks").await.is(200)["chains"]["on_route"], Value::Null);
+    let hooks = client.get("/api/v1/hooks").await.is(200);
+    let hook = &hooks["chains"]["on_route"][0];
+    assert_eq!((&hook["hook"], &hook["mode"]), (&json!("a"), &json!("off")));
+    assert_eq!(
+        (&hook["configured_mode"], &hook["counts"]["calls"]),
+        (&json!("enforce"), &json!(0))
+    );
+    let (_, text) = agent.send_offer(&did, "x").await;
+    assert_eq!(agent.text().await, text);
     assert_eq!(client.ask("POST", "/api/v1/rollback", None).await.is(200)["generation"], 2);
     assert_eq!(client.ask("POST", "/api/v1/reload", None).await.is(200)["generation"], 4);
     let hooks = client.get("/api/v1/hooks").await.is(200);
-    assert_eq!(hooks["chains"]["on_route"][0]["mode"], "enforce");
+    let hook = &hooks["chains"]["on_route"][0];
+    assert_eq!((&hook["mode"], &hook["configured_mode"]), (&json!("enforce"), &Value::Null));
 
     for (path, body, status) in [
         ("/api/v1/hooks/b/mode", json!({ "mode": "off" }), 404),

@@ -40,6 +40,7 @@ async fn an_operator_enforces_a_hook_and_sees_what_it_decides_and_why_a_reload_w
     browser.press_in("dialog", "Change the mode").await;
     browser.find_saying(".note", "guard is in enforce since generation 2.").await;
     browser.find_saying("section[aria-label=on_route] tbody tr", "enforce").await;
+    browser.find_saying("section[aria-label=on_route] .badge", "configuration says shadow").await;
     agent.send_offer(&did, "refused").await;
     assert_eq!(agent.refusal_and_words().await.1, "<b>not today</b>");
 
@@ -53,6 +54,16 @@ async fn an_operator_enforces_a_hook_and_sees_what_it_decides_and_why_a_reload_w
     browser.find_saying(".note", "Generation 1 runs.").await;
     // What was refused is to be expected to be complained about.
     browser.complaints().await;
+
+    // One that is off stays where it can be switched on again.
+    browser.press("Change …").await;
+    browser.find_saying("dialog label", "It is not asked.").await.click().await.unwrap();
+    browser.press_in("dialog", "Change the mode").await;
+    browser.find_saying(".note", "guard is in off since generation 3.").await;
+    browser.find_saying("section[aria-label=on_route] .badge", "configuration says shadow").await;
+    browser.press("Change …").await;
+    browser.press_in("dialog", "Change the mode").await;
+    browser.find_saying(".note", "guard is in shadow since generation 4.").await;
 
     visit(&browser, &gateway, "decisions?ruling=deny", "Decisions").await;
     browser.find_saying("summary", "<b>not today</b>").await.click().await.unwrap();

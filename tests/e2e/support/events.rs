@@ -16,10 +16,15 @@ pub(crate) struct Events(Lines<BufReader<TcpStream>>);
 impl Events {
     /// Listens; nothing that happens from now on is missed.
     pub(crate) async fn open(admin: SocketAddr, query: &str) -> Self {
+        Self::open_saying(admin, query, "").await
+    }
+
+    /// The same with more lines in the request's head.
+    pub(crate) async fn open_saying(admin: SocketAddr, query: &str, more: &str) -> Self {
         let opened = soon("the stream of events", async {
             let mut stream = TcpStream::connect(admin).await.unwrap();
             // In HTTP/1.0 a body has no chunks.
-            let request = format!("GET /events?{query} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+            let request = format!("GET /events?{query} HTTP/1.0\r\nHost: localhost\r\n{more}\r\n");
             stream.write_all(request.as_bytes()).await.unwrap();
             let mut lines = BufReader::new(stream).lines();
             let mut head = Vec::new();

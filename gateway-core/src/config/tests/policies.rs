@@ -240,6 +240,14 @@ fn each_fault_of_a_policy_names_its_place_and_what_is_accepted() {
             "[rate_class.a]\nmessages_per_second = -1".into(),
             "2:23: rate_class.a.messages_per_second: -1 is out of bounds; expected 0 to 4294967295".into(),
         ),
+        (
+            format!("[admin_token.unknown]\nsha256 = \"{}\"", "0".repeat(64)),
+            "1:14: admin_token.unknown: \"unknown\" is what the audit calls those who have no token; choose another name".into(),
+        ),
+        (
+            "[admin_token.loopback]".into(),
+            "1:14: admin_token.loopback: \"loopback\" is what the audit calls those who have no token; choose another name".into(),
+        ),
     ];
     for (text, expected) in table {
         let faults = Desk::new(&[("gateway.toml", text)]).faults();

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use super::{flag, num};
 use crate::{
+    config::Mode,
     hooks::{BreakerState, HOOK_BUCKETS, HookCounts, HookStatus, Status},
     telemetry::{
         exposition::{HistogramRow, Labels, Page},
@@ -24,7 +25,10 @@ impl<'a> Row<'a> {
     fn of_all(status: &'a Status) -> Vec<Self> {
         let mut rows: Vec<Self> = Vec::new();
         for (point, hooks) in &status.chains {
-            for HookStatus { hook, counts, breaker, .. } in hooks {
+            // Nobody asks one that is off.
+            for HookStatus { hook, counts, breaker, .. } in
+                hooks.iter().filter(|hook| hook.mode != Mode::Off)
+            {
                 let is_open = *breaker != BreakerState::Closed;
                 match rows.iter_mut().find(|row| row.point == *point && row.hook == hook) {
                     Some(row) => {

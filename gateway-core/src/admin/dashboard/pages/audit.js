@@ -35,6 +35,12 @@ const COLUMNS = [
   { label: 'Action', value: ({ action }) => action, cell: ({ action }) => h('strong', {}, action) },
   { label: 'On', wide: true, value: ({ target }) => target, cell: ({ target }) => (target?.startsWith('did:') ? agentLink(target) : foreign(target)) },
   { label: 'Detail', wide: true, value: ({ detail }) => detail, cell: ({ detail }) => foreign(detail, 80) },
-  { label: 'Outcome', wide: true, value: ({ outcome }) => outcome, cell: ({ outcome }) => (outcome === 'done' ? badge('done', 'fine') : h('span', {}, badge('refused', 'critical'), ' ', foreign(outcome.replace(/^refused:?\s*/, ''), 80))) },
+  { label: 'Outcome', wide: true, value: ({ outcome }) => outcome, cell: ({ outcome }) => told(outcome) },
   { label: 'From', value: ({ peer }) => peer },
 ];
+
+function told(outcome) {
+  if (outcome === 'done') return badge('done', 'fine');
+  const [word, why] = outcome.split(/:\s*(.*)/s);
+  return h('span', {}, badge(word, word === 'refused' ? 'critical' : 'warning'), ' ', foreign(why, 80));
+}

@@ -94,7 +94,8 @@ const verdicts = ({ counts }) => Object.entries(counts.verdicts).filter(([verdic
 
 const hookColumns = (change) => [
   { label: 'Hook', wide: true, value: ({ hook, source, order }) => [hook, source, order].join(), cell: ({ hook, source, order }) => h('span', {}, h('span.soft', {}, `${order}. `), h('strong', {}, foreign(hook)), h('span.below.soft', {}, foreign(source))) },
-  { label: 'Mode', value: ({ mode }) => mode, cell: (row) => h('span.mode', {}, badge(row.mode, MODES[row.mode]), operateButton('Change …', () => change(row), 'quiet')) },
+  { label: 'Mode', value: ({ mode, configured_mode: written }) => [mode, written].join(),
+    cell: (row) => h('span', {}, h('span.mode', {}, badge(row.mode, MODES[row.mode]), operateButton('Change …', () => change(row), 'quiet')), row.configured_mode && h('span.below', {}, badge(`configuration says ${row.configured_mode}`, 'warning'))) },
   { label: 'Breaker', value: ({ breaker, on_error: what, budget_ms: budget }) => [breaker, what, budget].join(),
     cell: ({ breaker, on_error: what, budget_ms: budget }) => h('span', { title: 'What a failure means, and how long a call may take' }, badge(...(BREAKERS[breaker] ?? [breaker])), h('span.below.soft', {}, `fails ${what}, ${count(budget)} ms`)) },
   { label: 'Calls', numeric: true, value: ({ counts }) => count(counts.calls) },
