@@ -95,7 +95,8 @@ fn outcomes(rows: &[Row<'_>], generation: &str, page: &mut Page<'_>) -> fmt::Res
         "Failures of hooks, by kind",
         by("kind", |of| &of.faults),
     )?;
-    let counts: [(&str, &str, fn(&HookCounts) -> u64); 3] = [
+    type Count = fn(&HookCounts) -> u64;
+    let counts: [(&str, &str, Count); 3] = [
         ("conexus_hook_overruns", "Calls over their budget whose answer counted", |of| of.overruns),
         ("conexus_hook_slow_calls", "Calls over their warning threshold", |of| of.slow),
         (
