@@ -171,7 +171,7 @@ impl Findings {
 fn agents(evidence: &Evidence<'_>, found: &mut Vec<Finding>) {
     let Evidence { core, survey, .. } = evidence;
     for SlowReader { did, messages, bytes, stalled } in &survey.slow_readers {
-        let waits = format!("{messages} messages ({bytes} bytes) wait for it");
+        let waits = format!("{messages} messages ({}) wait for it", kib(*bytes));
         let text = match stalled {
             Some(since) => {
                 let seconds = since.until(core.clock.now()).as_secs();
@@ -187,14 +187,16 @@ fn agents(evidence: &Evidence<'_>, found: &mut Vec<Finding>) {
     let limits = &core.settings.mailbox;
     for FullMailbox { did, messages, bytes } in &survey.full_mailboxes {
         let text = format!(
-            "its mailbox has no room: {messages} of {} messages, {bytes} of {} bytes",
-            limits.messages_per_agent, limits.bytes_per_agent
+            "its mailbox has no room: {messages} of {} messages, {} of {}",
+            limits.messages_per_agent,
+            kib(*bytes),
+            kib(limits.bytes_per_agent)
         );
         found.push(Finding::new(ProblemKind::MailboxFull, did, text));
     }
     and_more(found, ProblemKind::MailboxFull, survey.full, survey.full_mailboxes.len());
     if nearly(core.router.presence.postroom.bytes() as u64, limits.total_bytes as u64) {
-        let text = format!("all mailboxes together nearly have {} bytes", limits.total_bytes);
+        let text = format!("all mailboxes together nearly have {}", kib(limits.total_bytes));
         found.push(Finding::new(ProblemKind::MailboxFull, "mailbox.total_bytes", text));
     }
 }
@@ -215,6 +217,10 @@ fn faults(hook: &HookStatus) -> (u64, impl Display + use<>) {
     let told = kinds.iter().filter(|(_, count)| *count > 0);
     let told: Vec<_> = told.map(|(kind, count)| format!("{count} × {kind}")).collect();
     (kinds.iter().map(|(_, count)| count).sum(), told.join(", "))
+}
+
+fn kib(bytes: usize) -> String {
+    format!("{} KiB", bytes.div_ceil(1024))
 }
 
 /// Whether nine tenths of a limit are reached; 0 is none.
