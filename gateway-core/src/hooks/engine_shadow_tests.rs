@@ -1,6 +1,7 @@
 //! Hooks in shadow mode, modes that change at run time, and decisions that are worth seeing.
 
 use super::*;
+use crate::hooks::BreakerState;
 
 /// One hook of a chain: its name, its mode, what it says.
 type Said = (&'static str, Mode, fn() -> Result<Returned, HookFault>);

@@ -22,8 +22,9 @@ mod shadow;
 
 use super::*;
 use crate::{
-    config::{Chain, ChainEntry, HookSettings, HookSource},
+    config::{Chain, ChainEntry, FailMode, HookSettings, HookSource},
     hooks::{
+        BreakerState,
         generation::Code,
         hook::{CallContext, Hook, HookFault, Returned},
         judge::{Decision, Passage, Ruling, Way},
