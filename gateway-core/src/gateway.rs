@@ -126,7 +126,6 @@ impl Gateway {
                     .then(|| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)))),
                 refusals: Arc::new(Semaphore::new(http::serve::REFUSALS)),
                 head_timeout: core.settings.limits.register_timeout,
-                lifetime: http::serve::HTTP_LIFETIME,
                 tasks: connections.clone(),
                 sessions: Arc::clone(&core.router.telemetry.sessions),
                 stop: stop_serving.clone(),

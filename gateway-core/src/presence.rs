@@ -23,7 +23,7 @@ use conexus_protocol::AgentKey;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
-use self::paging::{Page, Paging};
+use self::paging::{Page, Paging, present};
 use crate::{
     clock::Moment,
     hooks::Judge,
@@ -37,6 +37,9 @@ use crate::{
 
 /// Enough that two cores seldom meet at one lock.
 const SHARDS: usize = 64;
+
+/// How many are looked at in a search before messages get their turn.
+const SEARCHED_AT_ONCE: usize = 64;
 
 /// What became of a message that was offered to its target.
 #[derive(Debug)]
@@ -387,7 +390,7 @@ impl Presence {
     ) -> Page {
         let mut paging = Paging::new(after, limit);
         for shard in &self.shards {
-            paging.look_through(&shard.lock(), now, &wanted);
+            paging.look_through(present(&shard.lock(), now), &wanted);
         }
         paging.into_page()
     }
@@ -402,8 +405,28 @@ impl Presence {
     ) -> Page {
         let mut paging = Paging::new(after, limit);
         for shard in &self.shards {
-            paging.look_through(&shard.lock(), now, &wanted);
+            paging.look_through(present(&shard.lock(), now), &wanted);
             tokio::task::yield_now().await;
+        }
+        paging.into_page()
+    }
+
+    /// The same where it takes a while to tell who is wanted: that is asked under no lock, since
+    /// senders would wait for it.
+    pub(crate) async fn search_in_turns(
+        &self,
+        after: Option<AgentKey>,
+        limit: usize,
+        now: Moment,
+        wanted: impl Fn(&SessionHandle) -> bool,
+    ) -> Page {
+        let mut paging = Paging::new(after, limit);
+        for shard in &self.shards {
+            let sessions: Vec<_> = present(&shard.lock(), now).cloned().collect();
+            for some in sessions.chunks(SEARCHED_AT_ONCE) {
+                paging.look_through(some, &wanted);
+                tokio::task::yield_now().await;
+            }
         }
         paging.into_page()
     }
@@ -623,6 +646,26 @@ mod tests {
         }
         assert_eq!(keys.len(), 25);
         assert!(keys.is_sorted_by(|a, b| a < b));
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_search_and_it_finds_what_a_look_finds() {
+        let presence = presence();
+        for _ in 0..25 {
+            presence.claim(&session_of(&Identity::generate())).await;
+        }
+        let some = |session: &SessionHandle| {
+            session.agent.as_str().ends_with(|last: char| last.is_ascii_lowercase())
+        };
+        let wanted = |session: &SessionHandle| {
+            assert!(presence.shards.iter().all(|shard| shard.try_lock().is_some()));
+            some(session)
+        };
+        let found = presence.search_in_turns(None, 3, at(0), wanted).await;
+        let looked = presence.page(None, 3, at(0), some);
+        assert_eq!((found.total, found.next), (looked.total, looked.next));
+        let keys = |page: Page| page.agents.iter().map(|s| s.agent.key()).collect::<Vec<_>>();
+        assert_eq!(keys(found), keys(looked));
     }
 
     #[tokio::test]

@@ -21,6 +21,7 @@ use super::{
     state::AdminState,
 };
 use crate::{
+    http::{Origin, deadline::Deadline, serve::HTTP_LIFETIME},
     phase::Phase,
     telemetry::events::{Listener, Topic, Topics},
 };
@@ -71,6 +72,7 @@ struct Wanted {
 async fn events(
     State(state): State<AdminState>,
     Extension(caller): Extension<Caller>,
+    Extension(origin): Extension<Origin>,
     Asked(wanted): Asked<Wanted>,
 ) -> Result<Response, Fault> {
     let agent = wanted.agent.as_deref().map(key_of).transpose()?;
@@ -85,7 +87,7 @@ async fn events(
     }
     let listener =
         core.router.telemetry.listen(topics, agent).map_err(|full| busy(full.to_string()))?;
-    let mut response = frames(state, caller, listener).into_response();
+    let mut response = frames(state, caller, origin.deadline, listener).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -103,8 +105,8 @@ fn topics(names: Option<&str>) -> Result<Topics, Fault> {
 }
 
 /// Everything that the listener gets, until the gateway has stopped, the caller may no longer have
-/// it, or nobody takes it.
-fn frames(state: AdminState, caller: Caller, listener: Listener) -> Body {
+/// it, or nobody takes it. Its connection lasts as long as frames are taken.
+fn frames(state: AdminState, caller: Caller, deadline: Deadline, listener: Listener) -> Body {
     let mut phase = state.core.phase.subscribe();
     let ended = Box::pin(async move {
         tokio::select! {
@@ -112,21 +114,26 @@ fn frames(state: AdminState, caller: Caller, listener: Listener) -> Body {
             () = no_longer_counts(&state, &caller) => {}
         }
     });
-    let begin = (Some(Bytes::from_static(GREETING.as_bytes())), listener, ended);
-    Body::from_stream(stream::unfold(begin, async |(greeting, mut listener, mut ended)| {
-        let frame = match greeting {
-            Some(greeting) => greeting,
-            None => tokio::select! {
-                // First, so that nothing more is told.
-                biased;
-                () = &mut ended => return None,
-                frame = timeout(KEEP_ALIVE, listener.next()) => {
-                    frame.unwrap_or(Bytes::from_static(STILL_HERE.as_bytes()))
-                }
-            },
-        };
-        Some((Ok::<_, Infallible>(frame), (None, listener, ended)))
-    }))
+    let greeting = Some(Bytes::from_static(GREETING.as_bytes()));
+    let begin = (greeting, listener, ended, deadline);
+    Body::from_stream(stream::unfold(
+        begin,
+        async |(greeting, mut listener, mut ended, deadline)| {
+            let frame = match greeting {
+                Some(greeting) => greeting,
+                None => tokio::select! {
+                    // First, so that nothing more is told.
+                    biased;
+                    () = &mut ended => return None,
+                    frame = timeout(KEEP_ALIVE, listener.next()) => {
+                        frame.unwrap_or(Bytes::from_static(STILL_HERE.as_bytes()))
+                    }
+                },
+            };
+            deadline.put_off(HTTP_LIFETIME);
+            Some((Ok::<_, Infallible>(frame), (None, listener, ended, deadline)))
+        },
+    ))
 }
 
 /// Waits until a configuration is accepted that does not know the caller.

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     config::{Scope, UNKNOWN},
-    http::Origin,
+    http::{Origin, serve::HTTP_LIFETIME},
 };
 
 /// A reload compiles and starts whatever has changed.
@@ -39,6 +39,9 @@ pub(super) async fn guard(
     let change = Change::of(&state, path.as_ref(), parameters.ok().as_ref(), &request);
     match admitted {
         Ok(caller) => {
+            if let Some(origin) = request.extensions().get::<Origin>() {
+                origin.deadline.put_off(PATIENCE + HTTP_LIFETIME);
+            }
             request.extensions_mut().insert(caller.clone());
             let answering = answer(next.run(request));
             match change {

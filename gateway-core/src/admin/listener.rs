@@ -16,8 +16,6 @@ use crate::http::serve::{REFUSALS, Serving, serve};
 const CONNECTIONS: usize = 256;
 /// How long a request's head may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection lives: streams of events are to last for a day's work.
-const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// A listener that is bound, and serves once it is [run](Self::run).
 pub struct Admin {
@@ -58,7 +56,6 @@ impl Admin {
             places: Some(Arc::new(Semaphore::new(CONNECTIONS))),
             refusals: Arc::new(Semaphore::new(REFUSALS)),
             head_timeout: HEAD_TIMEOUT,
-            lifetime: LIFETIME,
             tasks: TaskTracker::new(),
             // Not among those of agents.
             sessions: Arc::default(),

@@ -4,6 +4,7 @@
 //! answered from what the core knows.
 
 mod agents;
+pub(crate) mod deadline;
 mod health;
 pub(crate) mod serve;
 mod ws;
@@ -20,6 +21,7 @@ use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::deadline::Deadline;
 use crate::{core::Core, telemetry::sessions::OpenConnection};
 
 /// Where agents connect.
@@ -43,6 +45,7 @@ struct Place {
 pub(crate) struct Origin {
     pub(crate) peer: SocketAddr,
     pub(crate) permit: Permit,
+    pub(crate) deadline: Deadline,
 }
 
 /// What the routes share.

@@ -15,14 +15,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service as _;
 use tracing::{debug, warn};
 
-use super::{Origin, Permit, Place};
+use super::{Origin, Permit, Place, deadline::Deadline};
 use crate::telemetry::sessions::Sessions;
 
 /// How long to wait after the system refused a connection (no file descriptor left, say): the
 /// refusal would come back at once, so without a pause the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a connection may be used for plain requests. hyper bounds the wait for a request, not
+/// How long a connection may be used for requests, unless an answer puts that off. hyper bounds the wait for a request, not
 /// the writing of a response that nobody reads.
 pub(crate) const HTTP_LIFETIME: Duration = Duration::from_secs(60);
 
@@ -43,8 +43,6 @@ pub(crate) struct Serving {
     pub(crate) refusals: Arc<Semaphore>,
     /// How long a request's head may take: a half handshake frees its socket.
     pub(crate) head_timeout: Duration,
-    /// How long a connection may be used for requests, beyond that.
-    pub(crate) lifetime: Duration,
     pub(crate) tasks: TaskTracker,
     /// Where connections are counted.
     pub(crate) sessions: Arc<Sessions>,
@@ -101,7 +99,9 @@ impl Serving {
         let place = Arc::new(Place { _permit: place, _open: self.sessions.connection_opened() });
         // Signaling is small messages that somebody waits for.
         let _ = stream.set_nodelay(true);
-        let origin = Origin { peer, permit: Permit { _place: place } };
+        let deadline = Deadline::after(self.head_timeout + HTTP_LIFETIME);
+        let permit = Permit { _place: place };
+        let origin = Origin { peer, permit, deadline: deadline.clone() };
         let routes = self.routes.clone();
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(origin.clone());
@@ -115,13 +115,18 @@ impl Serving {
             .with_upgrades();
         let stop = self.stop.clone();
         // A session is not part of this: it ends with the upgrade.
-        let served = timeout(self.head_timeout + self.lifetime, served);
+        let served = async move {
+            tokio::select! {
+                served = served => Some(served),
+                () = deadline.passed() => None,
+            }
+        };
         // Boxed here, since a task is moved several times before it runs.
         self.tasks.spawn(Box::pin(async move {
             match stop.run_until_cancelled(served).await {
-                Some(Ok(Err(error))) => debug!(%peer, %error, "connection ended"),
-                Some(Err(_)) => debug!(%peer, "connection ended: open for too long"),
-                Some(Ok(Ok(()))) | None => {}
+                Some(Some(Err(error))) => debug!(%peer, %error, "connection ended"),
+                Some(None) => debug!(%peer, "connection ended: open for too long"),
+                Some(Some(Ok(()))) | None => {}
             }
         }));
     }
@@ -141,5 +146,63 @@ impl Serving {
             })
             .await;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, extract::Extension, routing::get};
+    use futures_util::stream;
+    use tokio::{net::TcpSocket, time::Instant};
+
+    use super::*;
+
+    /// How long a connection lasts that asks for this so often at once and never reads.
+    async fn lasts(path: &str, times: usize) -> Duration {
+        let frames = async |Extension(origin): Extension<Origin>| {
+            Body::from_stream(stream::unfold((60_u32, origin), async |(left, origin)| {
+                sleep(Duration::from_secs(15)).await;
+                origin.deadline.put_off(HTTP_LIFETIME);
+                // Then it neither ends nor gets on.
+                if left == 0 {
+                    std::future::pending::<()>().await;
+                }
+                Some((Ok::<_, io::Error>(":\n\n"), (left - 1, origin)))
+            }))
+        };
+        let large = async || vec![0_u8; 1 << 20];
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let tasks = TaskTracker::new();
+        let stop = CancellationToken::new();
+        let serving = Serving {
+            routes: Router::new().route("/large", get(large)).route("/frames", get(frames)),
+            places: None,
+            refusals: Arc::new(Semaphore::new(1)),
+            head_timeout: Duration::from_secs(10),
+            tasks: tasks.clone(),
+            sessions: Arc::default(),
+            stop: stop.clone(),
+        };
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut stream = socket.connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").repeat(times);
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let (accepted, peer) = listener.accept().await.unwrap();
+        let begun = Instant::now();
+        serving.connection(accepted, peer);
+        tasks.close();
+        tasks.wait().await;
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_never_reads_loses_the_place_and_a_stream_that_gets_on_keeps_it() {
+        let usual = Duration::from_secs(10) + HTTP_LIFETIME;
+        assert_eq!(lasts("/large", 20).await.as_secs(), usual.as_secs());
+        // Its last frame but one put it off last.
+        let stream = Duration::from_secs(61 * 15) + HTTP_LIFETIME;
+        assert_eq!(lasts("/frames", 1).await.as_secs(), stream.as_secs());
     }
 }

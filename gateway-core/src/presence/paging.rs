@@ -22,28 +22,24 @@ impl Paging {
         Self { after, limit, total: 0, first }
     }
 
-    pub(super) fn look_through(
+    pub(super) fn look_through<'a>(
         &mut self,
-        shard: &Shard,
-        now: Moment,
+        sessions: impl IntoIterator<Item = &'a Arc<SessionHandle>>,
         wanted: &impl Fn(&SessionHandle) -> bool,
     ) {
-        for (key, slot) in shard {
-            let Some(owner) = &slot.owner else { continue };
-            if owner.leaving || !owner.session.is_live(now) || !wanted(&owner.session) {
-                continue;
-            }
+        for session in sessions.into_iter().filter(|session| wanted(session)) {
             self.total += 1;
+            let key = session.agent.key();
             let is_full = self.first.len() > self.limit;
-            if self.after.is_some_and(|after| *key <= after)
-                || is_full && self.first.peek().is_some_and(|last| *key >= last.key)
+            if self.after.is_some_and(|after| key <= after)
+                || is_full && self.first.peek().is_some_and(|last| key >= last.key)
             {
                 continue;
             }
             if is_full {
                 self.first.pop();
             }
-            self.first.push(Listed { key: *key, session: Arc::clone(&owner.session) });
+            self.first.push(Listed { key, session: Arc::clone(session) });
         }
     }
 
@@ -55,6 +51,13 @@ impl Paging {
         let agents = agents.into_iter().map(|listed| listed.session).collect();
         Page { agents, total: self.total, next }
     }
+}
+
+/// Who is to be listed, of one shard.
+pub(super) fn present(shard: &Shard, now: Moment) -> impl Iterator<Item = &Arc<SessionHandle>> {
+    let owners = shard.values().filter_map(|slot| slot.owner.as_ref());
+    let present = owners.filter(move |owner| !owner.leaving && owner.session.is_live(now));
+    present.map(|owner| &owner.session)
 }
 
 /// A part of the list of agents.

@@ -67,8 +67,11 @@ pub(super) async fn list(
     let search = Search::new(search.as_deref(), name, capability)?;
 
     let core = &state.core;
-    let wanted = |session: &_| search.wants(session);
-    let page = core.router.presence.page_in_turns(after, limit, core.clock.now(), wanted).await;
+    let (presence, now) = (&core.router.presence, core.clock.now());
+    let page = match search.wants_everybody() {
+        true => presence.page_in_turns(after, limit, now, |_| true).await,
+        false => presence.search_in_turns(after, limit, now, |session| search.wants(session)).await,
+    };
     let mut agents = Vec::with_capacity(page.agents.len());
     for some in page.agents.chunks(AT_ONCE) {
         agents.extend(some.iter().map(|session| AgentSummary::of(core, session)));

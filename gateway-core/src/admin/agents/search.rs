@@ -8,7 +8,7 @@ use crate::{admin::fault::Fault, session::handle::SessionHandle};
 /// The longest text to search for, in bytes.
 const MAX_SEARCH: usize = 256;
 
-/// Looks at an agent without making texts of it: others wait for a lock meanwhile.
+/// Looks at an agent without making texts of it: there may be many.
 pub(super) struct Search {
     filter: AgentFilter,
     text: Option<Regex>,
@@ -39,11 +39,12 @@ impl Search {
         })
     }
 
+    /// Whether nobody is left out.
+    pub(super) fn wants_everybody(&self) -> bool {
+        self.text.is_none() && self.filter == AgentFilter::default()
+    }
+
     pub(super) fn wants(&self, session: &SessionHandle) -> bool {
-        let everybody = self.text.is_none() && self.filter == AgentFilter::default();
-        if everybody {
-            return true;
-        }
         let facts = session.facts();
         if !self.filter.wants(&facts) {
             return false;
