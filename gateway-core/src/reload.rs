@@ -1,7 +1,7 @@
 //! Reload: the configuration is read again and becomes the next generation of hooks, or nothing
 //! changes.
 //!
-//! Asked for by a signal, by the admin API, or by [`watch`] when a file changes that the policy was
+//! Asked for by a signal, by the admin API, or by [`watch()`] when a file changes that the policy was
 //! made from. Only what hooks are made of is taken over while the gateway runs; for other settings
 //! that differ it says that they need a restart.
 
