@@ -18,6 +18,7 @@ use arc_swap::ArcSwap;
 use conexus_plugin_api::{Agent, host::Connection};
 use conexus_protocol::{AgentId, Subprotocol};
 use parking_lot::Mutex;
+use serde::{Serialize, Serializer};
 use tokio::sync::Notify;
 
 use super::outbox::Outbox;
@@ -31,6 +32,12 @@ use crate::{
 /// greater one was proven later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SessionId(pub(crate) u64);
+
+impl Serialize for SessionId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

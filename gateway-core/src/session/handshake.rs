@@ -221,11 +221,11 @@ fn noted(
         core.router.telemetry.note(HistoryEntry {
             at_ms: now_ms(),
             kind: HistoryKind::Refused,
-            did: did.to_owned(),
+            did: did.into(),
             session: None,
-            address: connection.peer.to_string(),
-            subprotocol: connection.subprotocol.as_str().to_owned(),
-            reason: Some(rejection.complaint.message.clone()),
+            address: connection.peer,
+            subprotocol: connection.subprotocol.as_str(),
+            reason: Some(rejection.complaint.message.clone().into()),
             code: Some(rejection.close.code()),
             key,
         });

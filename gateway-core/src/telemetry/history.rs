@@ -3,7 +3,7 @@
 //! Bounded, and in memory alone. Registrations that were refused are kept apart and are fewer: who
 //! has no key to prove can make as many of them as it likes, and is not to push out the others.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{borrow::Cow, collections::VecDeque, net::SocketAddr, sync::Arc};
 
 use conexus_protocol::AgentKey;
 use parking_lot::Mutex;
@@ -14,7 +14,7 @@ use super::{
     Telemetry,
     events::{Topic, now_ms},
 };
-use crate::session::handle::SessionHandle;
+use crate::session::handle::{SessionHandle, SessionId};
 
 /// One entry in this many may be a refusal.
 const REFUSALS: usize = 4;
@@ -43,15 +43,18 @@ pub(crate) struct HistoryEntry {
     /// What.
     pub kind: HistoryKind,
     /// The agent, as it spells itself.
-    pub did: String,
+    pub did: Box<str>,
     /// Its session; `null` where a registration was refused.
-    pub session: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub session: Option<SessionId>,
     /// The address that it came from.
-    pub address: String,
+    #[schema(value_type = String)]
+    pub address: SocketAddr,
     /// The subprotocol that was spoken.
-    pub subprotocol: String,
+    pub subprotocol: &'static str,
     /// Why: a word for an end, a sentence for a refusal.
-    pub reason: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub reason: Option<Cow<'static, str>>,
     /// The WebSocket's close code.
     pub code: Option<u16>,
     #[serde(skip)]
@@ -126,17 +129,17 @@ impl Telemetry {
         &self,
         kind: HistoryKind,
         session: &SessionHandle,
-        reason: Option<&str>,
+        reason: Option<&'static str>,
         code: Option<u16>,
     ) {
         self.note(HistoryEntry {
             at_ms: now_ms(),
             kind,
-            did: session.agent.as_str().to_owned(),
-            session: Some(session.id.to_string()),
-            address: session.facts().address.to_string(),
-            subprotocol: session.subprotocol.as_str().to_owned(),
-            reason: reason.map(str::to_owned),
+            did: session.agent.as_str().into(),
+            session: Some(session.id),
+            address: session.facts().address,
+            subprotocol: session.subprotocol.as_str(),
+            reason: reason.map(Cow::Borrowed),
             code,
             key: session.agent.key(),
         });
@@ -173,10 +176,10 @@ mod tests {
         Arc::new(HistoryEntry {
             at_ms,
             kind,
-            did: identity.did().to_owned(),
+            did: identity.did().into(),
             session: None,
-            address: "127.0.0.1:1".into(),
-            subprotocol: "ioap.v1".into(),
+            address: ([127, 0, 0, 1], 1).into(),
+            subprotocol: "ioap.v1",
             reason: None,
             code: None,
             key: identity.key(),
