@@ -1,7 +1,7 @@
 //! What every request passes: where it comes from, who asks, whether they may; then the time that its
 //! answer may take, and the audit.
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use axum::{
     extract::{MatchedPath, RawPathParams, Request, State, rejection::RawPathParamsRejection},
@@ -9,6 +9,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use futures_util::FutureExt as _;
 use tokio::time::timeout;
 use tracing::warn;
 
@@ -94,7 +95,7 @@ impl Change {
             self.enter(caller.who(), &response, outcome);
             response
         });
-        made.await.unwrap_or_else(|_| Fault::internal("the change panicked").into_response())
+        made.await.unwrap_or_else(|_| Fault::internal("the change broke").into_response())
     }
 
     fn enter(self, who: &str, response: &Response, outcome: Outcome) {
@@ -105,13 +106,17 @@ impl Change {
     }
 }
 
-/// The answer within its time. What takes longer goes on for all that is known: threads are not
-/// stopped.
+/// The answer within its time. What takes longer goes on for all that is known, since threads are not
+/// stopped; how far one came that panicked nobody knows either.
 async fn answer(answering: impl Future<Output = Response>) -> (Response, Outcome) {
-    match timeout(PATIENCE, answering).await {
-        Ok(response) => {
+    match timeout(PATIENCE, AssertUnwindSafe(answering).catch_unwind()).await {
+        Ok(Ok(response)) => {
             let outcome = outcome(&response);
             (response, outcome)
+        }
+        Ok(Err(_)) => {
+            let broken = Fault::internal("panicked");
+            (broken.into_response(), Outcome::Unknown("panicked".to_owned()))
         }
         Err(_) => {
             let late = Fault::new(StatusCode::GATEWAY_TIMEOUT, "took too long");
@@ -172,6 +177,9 @@ mod tests {
         let (response, outcome) = answer(std::future::pending()).await;
         assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
         assert_eq!(outcome, Outcome::Unknown("took too long".into()));
+        let (response, outcome) = answer(async { panic!("on purpose") }).await;
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(outcome, Outcome::Unknown("panicked".into()));
         let (_, outcome) = answer(async { Fault::conflict("full").into_response() }).await;
         assert_eq!(outcome, Outcome::Refused("full".into()));
     }
