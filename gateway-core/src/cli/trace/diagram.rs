@@ -248,7 +248,10 @@ fn arrow(kind: &str, outcome: &str, from: usize, to: usize) -> String {
     let rightwards = from < to;
     let tip = if rightwards || tip == 'x' { tip } else { '<' };
     let label = format!(" {kind} ");
-    let dashes = (length - gap - 1).saturating_sub(label.chars().count());
+    let label_length = label.chars().count();
+    // A long name leaves less of a gap, and never reaches the other end's line.
+    let gap = gap.min(length.saturating_sub(label_length + 1));
+    let dashes = (length - gap - 1).saturating_sub(label_length);
     let run = |count: usize| std::iter::repeat_n(dash, count).collect::<String>();
     let shaft = format!("{}{label}{}", run(dashes / 2), run(dashes - dashes / 2));
     let gap = " ".repeat(gap);
@@ -277,6 +280,20 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    #[test]
+    fn an_arrow_fills_what_lies_between_two_lines_and_no_more() {
+        for kind in ["PING", "ICE_CANDIDATE", "EXEC_RESPONSE"] {
+            for outcome in ["delivered", "held", "refused"] {
+                for (from, to) in [(0, 1), (1, 0), (0, 3)] {
+                    let arrow = arrow(kind, outcome, from, to);
+                    let length = from.abs_diff(to) * STEP - 1;
+                    assert_eq!(arrow.chars().count(), length, "{kind} {outcome}: {arrow}");
+                    assert!(arrow.contains(kind), "{arrow}");
+                }
+            }
+        }
+    }
 
     fn did(seed: u8) -> String {
         Identity::from_seed(&[seed; 32]).did().to_owned()
