@@ -4,8 +4,8 @@
 import { agentPath, get, post } from '../api.js';
 import { ago, at, until } from '../clock.js';
 import { ask } from '../dialog.js';
-import { fill, h, refill } from '../dom.js';
-import { bytes, count, duration, micros, shortDid } from '../format.js';
+import { fill, h, refill, setText } from '../dom.js';
+import { bytes, clockTime, count, duration, micros, shortDid } from '../format.js';
 import { agentLink, attempt, badge, copyButton, empty, facts, foreign, heading, operateButton, operateNote, panel } from '../parts.js';
 import { href } from '../router.js';
 import { Table } from '../table.js';
@@ -19,18 +19,28 @@ export function agentPage(view, did) {
   const said = h('div');
   const body = h('div.stack');
   const messages = [];
-  const list = new Table({ label: 'Messages as they pass', columns: messageColumns(did), key: ({ key }) => key, none: 'None since this page was opened.' });
+  const gap = h('p.soft');
+  // DIDs have two spellings: messages have the gateway's, the address of this page may have the other.
+  let itself = did;
+  const list = new Table({ label: 'Messages as they pass', columns: messageColumns((from) => from === did || from === itself), key: ({ key }) => key, none: 'None since this page was opened.' });
   const history = new Table({ label: 'History', columns: historyColumns(false), key: ({ at_ms: at, kind, session }) => `${at} ${kind} ${session}`, none: 'Nothing is remembered.' });
   const top = h('div');
   const load = () => view.load(body, (signal) => get(agentPath(did), {}, signal).catch(unknown(did)), show);
   const show = (agent) => {
+    itself = agent.did;
     history.show(agent.history ?? []);
     if (!history.panel.isConnected) fill(body, top, history.panel, list.panel);
     refill(top, [agent.present, agent.banned, agent.capabilities, agent.attributes, agent.labels], () => frame(agent, said, load));
     refill(top.querySelector('.agent-facts'), agent, () => facts(about(agent)));
   };
   history.panel = panel('History', history.element);
-  list.panel = panel('Messages as they pass', h('p.soft', {}, 'Both directions, while this page is open; payloads are never shown.'), list.element);
+  list.panel = panel('Messages as they pass', h('p.soft', {}, 'Both directions, while this page is open; payloads are never shown.'), gap, list.element);
+
+  // Messages are not remembered, so there is no way to fill the hole.
+  const again = () => {
+    setText(gap, `Not all of them: until ${clockTime(Date.now())} the stream was away, or too fast for this page.`);
+    return load();
+  };
 
   let number = 0;
   view.root.append(
@@ -43,7 +53,7 @@ export function agentPage(view, did) {
       messages.length = Math.min(messages.length, MESSAGES);
     },
     session: () => {},
-  }, did);
+  }, { agent: did, again });
   view.draw(() => list.show(messages));
   load();
   view.every(REFRESH_SECONDS, load);
@@ -121,10 +131,10 @@ async function ban(did, act) {
 
 const TONES = { delivered: 'fine', held: 'warning', refused: 'critical' };
 
-const messageColumns = (did) => [
+const messageColumns = (sent) => [
   { label: 'When', value: ({ at_ms: ms }) => ms, cell: ({ at_ms: ms }) => at(ms) },
-  { label: 'Direction', value: ({ from }) => (from === did ? 'sent to' : 'received from') },
-  { label: 'Other side', wide: true, value: ({ from, to }) => (from === did ? to : from), cell: ({ from, to }) => agentLink(from === did ? to : from) },
+  { label: 'Direction', value: ({ from }) => (sent(from) ? 'sent to' : 'received from') },
+  { label: 'Other side', wide: true, value: ({ from, to }) => (sent(from) ? to : from), cell: ({ from, to }) => agentLink(sent(from) ? to : from) },
   { label: 'Type', value: ({ type }) => type },
   { label: 'Outcome', value: ({ outcome, reason }) => `${outcome} ${reason ?? ''}`, cell: ({ outcome, reason }) => badge(reason ? `${outcome}: ${reason}` : outcome, TONES[outcome]) },
   { label: 'Bytes', numeric: true, value: ({ bytes: size }) => count(size) },

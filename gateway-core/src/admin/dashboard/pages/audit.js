@@ -4,29 +4,24 @@ import { get } from '../api.js';
 import { ago, at } from '../clock.js';
 import { h } from '../dom.js';
 import { agentLink, badge, foreign, heading } from '../parts.js';
+import { Recent } from '../recent.js';
 import { Table } from '../table.js';
 
 const MOST = 200;
 
 export function auditPage(view) {
-  let entries = [];
-  let number = 0;
-  const keyed = (entry) => ({ ...entry, key: number += 1 });
+  const entries = new Recent(MOST);
   const table = new Table({ label: 'Audit', columns: COLUMNS, key: ({ key }) => key, none: 'Nobody has done anything.' });
   const place = h('div', {}, table.element);
-  view.root.append(heading('Audit'), h('p.soft', {}, 'Every request that changes something, done or refused, newest first.'), place);
-  view.hear({
-    audit: (entry) => {
-      entries.unshift(keyed(entry));
-      entries.length = Math.min(entries.length, MOST);
-    },
-  });
-  view.draw(() => table.show(entries));
-  view.load(place, (signal) => get('/api/v1/audit', { limit: MOST }, signal), (loaded) => {
+  const load = () => view.load(place, (signal) => get('/api/v1/audit', { limit: MOST }, signal), (loaded) => {
     if (!table.element.isConnected) place.replaceChildren(table.element);
-    entries = loaded.entries.map(keyed);
+    entries.load(loaded.entries);
     view.touch();
   });
+  view.root.append(heading('Audit'), h('p.soft', {}, 'Every request that changes something, done or refused, newest first.'), place);
+  view.hear({ audit: (entry) => entries.add(entry) }, { again: load });
+  view.draw(() => table.show(entries.rows));
+  load();
 }
 
 const COLUMNS = [

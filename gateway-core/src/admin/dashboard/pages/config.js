@@ -26,12 +26,13 @@ export function configPage(view, query) {
       keep(['config'], { search });
       show();
     })), place);
-  view.hear({});
-  view.load(place, (signal) => get('/api/v1/config', {}, signal), (config) => {
+  const load = () => view.load(place, (signal) => get('/api/v1/config', {}, signal), (config) => {
     rows = Object.entries(config).map(([key, { value, origin }]) => ({ key, origin: String(origin), text: textOf(value) }));
     if (!table.element.isConnected) place.replaceChildren(table.element);
     show();
   });
+  view.hear({ reload: load }, { again: load });
+  load();
 }
 
 /** What is not set has no value, and says so in words. */

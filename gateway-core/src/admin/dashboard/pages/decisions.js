@@ -6,6 +6,7 @@ import { fill, h, setText } from '../dom.js';
 import { plural } from '../format.js';
 import { missedEvents } from '../live.js';
 import { agentLink, badge, choice, copyButton, empty, foreign, heading, searchBox } from '../parts.js';
+import { Recent } from '../recent.js';
 import { keep } from '../router.js';
 
 const MOST = 200;
@@ -15,20 +16,24 @@ const FILTERS = ['agent', 'hook', 'point', 'ruling'];
 
 export function decisionsPage(view, query) {
   const filter = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) ?? '']));
-  let decisions = [];
+  const decisions = new Recent(MOST);
   let skipped = 0;
-  let number = 0;
+  let madeUp = 0;
   const note = h('p.soft');
   const list = h('ol.decisions', { 'aria-label': 'Decisions, newest first' });
   const place = h('div', {}, list);
   const lines = new Map();
-  const keyed = (decision) => ({ decision, key: number += 1 });
-  const load = () => view.load(place, (signal) => get('/api/v1/decisions', { ...filter, limit: MOST }, signal), (loaded) => {
-    decisions = loaded.decisions.map(keyed);
-    skipped = loaded.skipped ?? 0;
-    if (!list.isConnected) fill(place, list);
-    view.touch();
-  });
+  const load = () => {
+    const missed = missedEvents();
+    return view.load(place, (signal) => get('/api/v1/decisions', { ...filter, limit: MOST }, signal), (loaded) => {
+      decisions.load(loaded.decisions);
+      skipped = loaded.skipped ?? 0;
+      // What this page was too slow for until it asked is in the answer.
+      madeUp = missed;
+      if (!list.isConnected) fill(place, list);
+      view.touch();
+    }, JSON.stringify(filter));
+  };
   const changed = (change) => {
     Object.assign(filter, change);
     keep(['decisions'], filter);
@@ -45,22 +50,23 @@ export function decisionsPage(view, query) {
   view.hear({
     decision: (decision) => {
       if (!fits(decision, filter)) return;
-      decisions.unshift(keyed(decision));
-      decisions.length = Math.min(decisions.length, MOST);
+      // DIDs have two spellings, and only the gateway knows both.
+      if (filter.agent && ![decision.agent, decision.to].includes(filter.agent)) view.fallBehind();
+      else decisions.add(decision);
     },
-  });
+  }, { again: load });
   view.draw(() => {
-    show(list, lines, decisions);
-    const missed = skipped + missedEvents();
-    setText(note, `The last ${plural(decisions.length, 'decision')} that fit${missed ? `; ${plural(missed, 'decision')} were too many to keep` : ''}`);
+    const { rows } = decisions;
+    show(list, lines, rows);
+    const missed = skipped + missedEvents() - madeUp;
+    setText(note, `The last ${plural(rows.length, 'decision')} that fit${missed ? `; ${plural(missed, 'decision')} were too many to keep` : ''}`);
   });
   load();
 }
 
-/** As the gateway filters what it remembers; DIDs have two spellings, and it knows both. */
-function fits({ agent, to, point, ruling, steps }, filter) {
-  return (!filter.agent || agent === filter.agent || to === filter.agent)
-    && (!filter.hook || steps.some(({ hook }) => hook === filter.hook))
+/** As the gateway filters what it remembers, but for the agent. */
+function fits({ point, ruling, steps }, filter) {
+  return (!filter.hook || steps.some(({ hook }) => hook === filter.hook))
     && (!filter.point || point === filter.point)
     && (!filter.ruling || verdict(ruling) === filter.ruling);
 }
@@ -80,7 +86,8 @@ function show(list, lines, decisions) {
   }
   list.querySelector('.empty')?.remove();
   if (!decisions.length) list.append(h('li.empty', {}, 'No decision fits.'));
-  decisions.forEach(({ key, decision }, index) => {
+  decisions.forEach((decision, index) => {
+    const { key } = decision;
     if (!lines.has(key)) lines.set(key, line(decision));
     if (list.children[index] !== lines.get(key)) list.insertBefore(lines.get(key), list.children[index] ?? null);
   });

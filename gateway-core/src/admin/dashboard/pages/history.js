@@ -4,6 +4,7 @@ import { get } from '../api.js';
 import { ago, at } from '../clock.js';
 import { h } from '../dom.js';
 import { agentLink, badge, choice, heading, searchBox } from '../parts.js';
+import { Recent } from '../recent.js';
 import { href, keep } from '../router.js';
 import { Table } from '../table.js';
 
@@ -32,17 +33,15 @@ function why(reason, code) {
 
 export function historyPage(view, query) {
   const filter = { agent: query.get('agent') ?? '', kind: query.get('kind') ?? '' };
-  let entries = [];
+  const entries = new Recent(MOST);
   const table = new Table({ label: 'History', columns: historyColumns(), key: ({ key }) => key, none: 'Nothing that fits has happened.' });
   const place = h('div', {}, table.element);
-  let number = 0;
-  const keyed = (entry) => ({ ...entry, key: number += 1 });
-  const fits = ({ did, kind }) => (!filter.kind || kind === filter.kind) && (!filter.agent || did === filter.agent);
+  const fits = ({ kind }) => !filter.kind || kind === filter.kind;
   const load = () => view.load(place, (signal) => get('/api/v1/history', { ...filter, limit: MOST }, signal), (loaded) => {
     if (!table.element.isConnected) place.replaceChildren(table.element);
-    entries = loaded.entries.map(keyed);
+    entries.load(loaded.entries);
     view.touch();
-  });
+  }, JSON.stringify(filter));
   const changed = (change) => {
     Object.assign(filter, change);
     keep(['history'], filter);
@@ -56,10 +55,11 @@ export function historyPage(view, query) {
   view.hear({
     session: (entry) => {
       if (!fits(entry)) return;
-      entries.unshift(keyed(entry));
-      entries.length = Math.min(entries.length, MOST);
+      // DIDs have two spellings, and only the gateway knows both.
+      if (filter.agent && entry.did !== filter.agent) view.fallBehind();
+      else entries.add(entry);
     },
-  });
-  view.draw(() => table.show(entries));
+  }, { again: load });
+  view.draw(() => table.show(entries.rows));
   load();
 }

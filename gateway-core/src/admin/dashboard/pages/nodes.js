@@ -3,7 +3,7 @@
 import { get, post, put } from '../api.js';
 import { ago } from '../clock.js';
 import { ask } from '../dialog.js';
-import { h } from '../dom.js';
+import { h, refill } from '../dom.js';
 import { count, shortDid } from '../format.js';
 import { live } from '../live.js';
 import { attempt, badge, copyButton, foreign, heading, operateButton, operateNote, panel } from '../parts.js';
@@ -19,12 +19,16 @@ export function nodesPage(view) {
     table.show(nodes);
   });
   const logPlace = h('div');
+  const loadLog = () => view.load(logPlace, (signal) => get('/api/v1/log', {}, signal), ({ level }) => {
+    // Nothing is taken away from whoever is typing.
+    if (!logPlace.querySelector('input:focus')) refill(logPlace, level, () => logLevel(level, said));
+  });
   view.root.append(heading('Nodes'), said, place, operateNote() ?? '',
     h('div.pair', {}, draining(said, load), panel('Log level', logPlace)));
-  view.hear({});
+  view.hear({ reload: loadLog }, { again: loadLog });
   load();
+  loadLog();
   view.every(5, load);
-  view.load(logPlace, (signal) => get('/api/v1/log', {}, signal), (log) => logPlace.replaceChildren(logLevel(log.level, said)));
 }
 
 const COLUMNS = [
