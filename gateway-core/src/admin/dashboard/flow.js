@@ -1,6 +1,6 @@
 // Who signals whom: the last half minute of the flow topic, added up by pair. Pure but for the time.
 
-const WINDOW_MS = 30_000;
+export const WINDOW_MS = 30_000;
 
 export const OUTCOMES = ['delivered', 'held', 'refused'];
 

@@ -4,7 +4,7 @@
 // Roles are spelled out, because on narrow screens rows are laid out as cards, and with another
 // `display` browsers forget that a table is one.
 
-import { fill, h, present, setAttribute } from './dom.js';
+import { fill, h, present, setAttribute, setText } from './dom.js';
 
 /**
  * `columns`: `{ label, value(row), cell?(row), numeric?, sort?: false, wide? }`. `value` is what is compared,
@@ -65,6 +65,11 @@ export class Table {
     const sign = this.#sorted.descending ? -1 : 1;
     const compare = (a, b) => (typeof a === 'number' && typeof b === 'number' ? a - b : String(a ?? '').localeCompare(String(b ?? '')));
     return [...rows].sort((a, b) => sign * compare(column.value(a), column.value(b)));
+  }
+
+  /** What is said where there is no row. */
+  none(text) {
+    setText(this.#none, text);
   }
 
   /** Shows these rows, and no others. */
