@@ -20,11 +20,18 @@ export function hooksPage(view, query, pointedAt) {
   const rest = h('div');
   const counters = new Table({ label: "Hooks' own counters", columns: COUNTERS, key: ({ instance, name }) => `${instance} ${name}`, none: 'They count nothing.' });
   const tables = new Map();
+  let latest = null;
   const load = () => view.load(chains, (signal) => get('/api/v1/hooks', {}, signal), show);
+  // Buttons outlive the row they were drawn from; what is asked before a change is asked of the latest.
+  const change = ({ point, hook }) => {
+    const row = latest.chains[point]?.find((other) => other.hook === hook);
+    if (row) changeMode({ ...row, point }, latest.chains, said, load);
+  };
   const show = (status) => {
+    latest = status;
     refill(generations, [status.generation, status.former, status.alive], () => about(status));
     refill(refusal, status.refusal, () => refused(status.refusal));
-    showChains(chains, tables, status.chains, pointedAt, (row) => changeMode(row, status.chains, said, load));
+    showChains(chains, tables, status.chains, pointedAt, change);
     refill(rest, [status.pool, status.chores, status.deferred, status.observers_dropped, status.decisions_dropped, status.state], () => machinery(status));
     counters.show(status.metrics ?? []);
   };
@@ -34,7 +41,7 @@ export function hooksPage(view, query, pointedAt) {
       operateButton('Roll back …', () => rollBack(said, load))), operateNote() ?? '', refusal),
     chains,
     h('div.pair', {}, panel('Threads and state', rest), panel("Hooks' own counters", counters.element)));
-  view.hear({ reload: load });
+  view.hear({ reload: load }, { again: load });
   load();
   view.every(REFRESH_SECONDS, load);
 }
