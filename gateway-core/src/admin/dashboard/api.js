@@ -4,6 +4,8 @@
 // other site can make the browser use it.
 
 const KEY = 'conexus.token';
+/** What takes longer to read will not come. */
+const READ_WITHIN_MS = 15_000;
 
 let asking = null;
 let askForToken = () => Promise.reject(new Error('nobody to ask'));
@@ -26,17 +28,23 @@ export class ApiError extends Error {
   }
 }
 
-/** A response, whatever it takes: asks for a token when one is needed, and then tries again. */
-export async function request(path, options = {}) {
+const noAnswer = () => new ApiError(0, 'the gateway does not answer');
+
+/**
+ * A response, whatever it takes: asks for a token when one is needed, and then tries again.
+ * `within` limits each attempt, not the time that somebody takes to enter a token.
+ */
+export async function request(path, { within = null, ...options } = {}) {
   for (;;) {
     const token = sessionStorage.getItem(KEY);
+    const signal = AbortSignal.any([options.signal, within && AbortSignal.timeout(within)].filter(Boolean));
     const headers = { ...options.headers, ...(token && { authorization: `Bearer ${token}` }) };
     let response;
     try {
-      response = await fetch(path, { ...options, headers, cache: 'no-store' });
+      response = await fetch(path, { ...options, signal, headers, cache: 'no-store' });
     } catch (error) {
       if (error.name === 'AbortError') throw error;
-      throw new ApiError(0, 'the gateway does not answer');
+      throw noAnswer();
     }
     if (response.status !== 401) return response;
     // Many requests may fail at once; the operator is asked once.
@@ -47,25 +55,30 @@ export async function request(path, options = {}) {
   }
 }
 
-async function send(method, path, body, signal) {
-  const options = { method, signal };
+async function send(method, path, body, limits) {
+  const options = { method, ...limits };
   if (body !== undefined) {
     options.body = JSON.stringify(body);
     options.headers = { 'content-type': 'application/json' };
   }
   const response = await request(path, options);
-  // Some answers have no body, and an error may come from something in between.
-  const json = await response.json().catch(() => null);
+  const json = await response.json().catch(unreadable);
   if (response.ok) return json;
   const reasons = Array.isArray(json?.reasons) ? json.reasons : [];
   throw new ApiError(response.status, json?.error ?? `status ${response.status}`, reasons);
+}
+
+/** Some answers have no body, and an error may come from something in between. */
+function unreadable(error) {
+  if (error.name === 'TimeoutError') throw noAnswer();
+  return null;
 }
 
 /** `query` leaves out what is empty. */
 export function get(path, query = {}, signal) {
   const filled = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== '');
   const text = new URLSearchParams(filled).toString();
-  return send('GET', text ? `${path}?${text}` : path, undefined, signal);
+  return send('GET', text ? `${path}?${text}` : path, undefined, { signal, within: READ_WITHIN_MS });
 }
 
 export const post = (path, body) => send('POST', path, body);
