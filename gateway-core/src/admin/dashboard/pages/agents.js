@@ -19,11 +19,11 @@ export function agentsPage(view, query) {
   let cursor = query.get('cursor');
   let search = query.get('search') ?? '';
   let next = null;
-  let asked = 0;
+  let turning = false;
   const found = h('p.soft', { 'aria-live': 'polite' });
   const table = new Table({ label: 'Agents', columns: COLUMNS, key: ({ did }) => did, none: 'No agent fits.', rowClass: ({ stalled_ms: stalled }) => (stalled ? 'troubled' : '') });
-  const back = h('button', { type: 'button', onclick: () => go(before.pop(), before) }, 'Previous page');
-  const on = h('button', { type: 'button', onclick: () => go(next, [...before, cursor]) }, 'Next page');
+  const back = h('button', { type: 'button', onclick: () => turn(before.at(-1), before.slice(0, -1)) }, 'Previous page');
+  const on = h('button', { type: 'button', onclick: () => turn(next, [...before, cursor]) }, 'Next page');
   const place = h('div', {}, table.element);
 
   const show = (page) => {
@@ -31,24 +31,36 @@ export function agentsPage(view, query) {
     table.show(page.agents);
     const pages = before.length + 1;
     setText(found, page.count > PAGE || pages > 1 ? `${plural(page.count, 'agent')}, page ${pages}` : plural(page.count, 'agent'));
-    back.disabled = !before.length && !cursor;
-    on.disabled = !next;
+    settle();
   };
-  const load = () => {
-    asked += 1;
-    const mine = asked;
-    // Typed on, a slower answer to what was asked earlier must not win.
-    return view.load(place, (signal) => get('/api/v1/agents', { search, limit: PAGE, cursor }, signal), (page) => {
-      if (mine !== asked) return;
-      if (!table.element.isConnected) place.replaceChildren(table.element);
-      show(page);
-    });
+  const settle = () => {
+    back.disabled = turning || (!before.length && !cursor);
+    on.disabled = turning || !next;
   };
+  const load = () => view.load(place, (signal) => get('/api/v1/agents', { search, limit: PAGE, cursor }, signal), (page) => {
+    if (!table.element.isConnected) place.replaceChildren(table.element);
+    show(page);
+  }, JSON.stringify([search, cursor]));
   function go(to, trail) {
     before = trail;
     cursor = to ?? null;
     keep(['agents'], { search, cursor });
     return load();
+  }
+  /** A second click before the answer would turn from the same page again. */
+  async function turn(to, trail) {
+    const focused = document.activeElement;
+    turning = true;
+    next = null;
+    settle();
+    try {
+      await go(to, trail);
+    } finally {
+      turning = false;
+      settle();
+      // A button that is off loses the focus.
+      if ([back, on].includes(focused) && document.activeElement === document.body) focused.focus();
+    }
   }
   view.root.append(heading('Agents', found),
     h('div.tools', {}, searchBox('Search DID, name or address', search, (text) => {
