@@ -14,14 +14,15 @@ export function bansPanel(view) {
   const said = h('div');
   const table = new Table({ label: 'Banned', columns: columns((did) => lift(did, said, load)), key: ({ did }) => did });
   const listed = panel('Banned', table.element);
-  const place = h('div.stack', {}, said);
-  const load = () => view.load(h('div'), (signal) => get('/api/v1/bans', {}, signal), ({ bans }) => {
+  const list = h('div');
+  const load = () => view.load(list, (signal) => get('/api/v1/bans', {}, signal), ({ bans }) => {
     table.show(bans);
-    if (listed.isConnected !== bans.length > 0) fill(place, said, bans.length > 0 && listed);
+    const wanted = bans.length > 0 ? listed : null;
+    if (list.firstChild !== wanted) fill(list, wanted);
   });
   load();
   view.every(REFRESH_SECONDS, load);
-  return place;
+  return h('div.stack', {}, said, list);
 }
 
 const columns = (act) => [
