@@ -2,14 +2,18 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::Path,
     time::{Duration, Instant},
 };
+
+use serde_json::Value;
 
 use super::{size, traffic::Traffic};
 use crate::support::{
     http,
     process::{Process, folder_with, write},
+    soon,
 };
 
 const CONFIG: &str = r#"
@@ -113,8 +117,7 @@ async fn no_message_is_lost_or_judged_by_two_generations_while_scripts_are_reloa
     judges.sort_unstable();
     judges.dedup();
     assert!(judges.len() > 2, "many generations judged: {judges:?}");
-    let (_, health) = http::get(gateway.addr, "/health", &[]).await;
-    let messages = &health["messages"];
+    let messages = settled(gateway.addr).await;
     assert_eq!(messages["received"], sent.to_somebody + sent.to_nobody);
     assert_eq!(
         (&messages["delivered"], &messages["refused"]),
@@ -136,4 +139,20 @@ async fn no_message_is_lost_or_judged_by_two_generations_while_scripts_are_reloa
     let alive = gateway.hooks().await["alive"].as_u64().unwrap();
     assert_eq!(alive, 2, "the running one and the former one");
     assert!(gateway.stop().await.success());
+}
+
+/// What became of messages, once each has its end: its receiver may have one a moment before the
+/// gateway counts it.
+async fn settled(addr: SocketAddr) -> Value {
+    soon("the end of every message", async {
+        loop {
+            let (_, health) = http::get(addr, "/health", &[]).await;
+            let count = |what: &str| health["messages"][what].as_u64().unwrap();
+            if count("received") == count("delivered") + count("refused") + count("held") {
+                return health["messages"].clone();
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await
 }
