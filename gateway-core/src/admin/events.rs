@@ -21,7 +21,7 @@ use super::{
     state::AdminState,
 };
 use crate::{
-    http::{Origin, deadline::Deadline, serve::HTTP_LIFETIME},
+    http::{Peer, deadline::Deadline, serve::HTTP_LIFETIME},
     phase::Phase,
     telemetry::events::{Listener, Topic, Topics},
 };
@@ -72,7 +72,7 @@ struct Wanted {
 async fn events(
     State(state): State<AdminState>,
     Extension(caller): Extension<Caller>,
-    Extension(origin): Extension<Origin>,
+    Extension(peer): Extension<Peer>,
     Asked(wanted): Asked<Wanted>,
 ) -> Result<Response, Fault> {
     let agent = wanted.agent.as_deref().map(key_of).transpose()?;
@@ -87,7 +87,7 @@ async fn events(
     }
     let listener =
         core.router.telemetry.listen(topics, agent).map_err(|full| busy(full.to_string()))?;
-    let mut response = frames(state, caller, origin.deadline, listener).into_response();
+    let mut response = frames(state, caller, peer.deadline, listener).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

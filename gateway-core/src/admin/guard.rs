@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config::{Scope, UNKNOWN},
-    http::{Origin, serve::HTTP_LIFETIME},
+    http::{Peer, serve::HTTP_LIFETIME},
 };
 
 /// A reload compiles and starts whatever has changed.
@@ -40,8 +40,8 @@ pub(super) async fn guard(
     let change = Change::of(&state, path.as_ref(), parameters.ok().as_ref(), &request);
     match admitted {
         Ok(caller) => {
-            if let Some(origin) = request.extensions().get::<Origin>() {
-                origin.deadline.put_off(PATIENCE + HTTP_LIFETIME);
+            if let Some(peer) = request.extensions().get::<Peer>() {
+                peer.deadline.put_off(PATIENCE + HTTP_LIFETIME);
             }
             request.extensions_mut().insert(caller.clone());
             let answering = answer(next.run(request));
@@ -165,7 +165,7 @@ fn admit(state: &AdminState, request: &Request) -> Result<Caller, (String, Fault
 }
 
 fn peer(request: &Request) -> String {
-    request.extensions().get::<Origin>().map_or_else(String::new, |origin| origin.peer.to_string())
+    request.extensions().get::<Peer>().map_or_else(String::new, |peer| peer.address.to_string())
 }
 
 #[cfg(test)]

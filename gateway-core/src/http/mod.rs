@@ -1,12 +1,13 @@
 //! The public routes: `/ws`, `/health`, `/ready`, `/agents`.
 //!
-//! [`serve`] accepts connections, [`ws`] makes the ones that ask for it sessions, the others are
-//! answered from what the core knows.
+//! [`serve`] accepts connections, each a [`socket`]; [`ws`] makes the ones that ask for it sessions, the
+//! others are answered from what the core knows.
 
 mod agents;
 pub(crate) mod deadline;
 mod health;
 pub(crate) mod serve;
+mod socket;
 mod ws;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -40,10 +41,10 @@ struct Place {
     _open: OpenConnection,
 }
 
-/// What every request on a connection carries.
+/// Who is at the other end of a connection: what every request on it carries.
 #[derive(Clone, Debug)]
-pub(crate) struct Origin {
-    pub(crate) peer: SocketAddr,
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
     pub(crate) permit: Permit,
     pub(crate) deadline: Deadline,
 }

@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service as _;
 use tracing::{debug, warn};
 
-use super::{Origin, Permit, Place, deadline::Deadline};
+use super::{Peer, Permit, Place, deadline::Deadline, socket::Socket};
 use crate::telemetry::sessions::Sessions;
 
 /// How long to wait after the system refused a connection (no file descriptor left, say): the
@@ -48,6 +48,15 @@ pub(crate) struct Serving {
     pub(crate) sessions: Arc<Sessions>,
     /// Stops accepting and ends all connections that are not sessions.
     pub(crate) stop: CancellationToken,
+}
+
+/// Why a connection ended before its peer was done with it.
+#[derive(Debug, thiserror::Error)]
+enum Unserved {
+    #[error(transparent)]
+    Http(hyper::Error),
+    #[error("open for too long")]
+    TooLong,
 }
 
 /// Accepts until stopped.
@@ -99,36 +108,45 @@ impl Serving {
         let place = Arc::new(Place { _permit: place, _open: self.sessions.connection_opened() });
         // Signaling is small messages that somebody waits for.
         let _ = stream.set_nodelay(true);
-        let deadline = Deadline::after(self.head_timeout + HTTP_LIFETIME);
         let permit = Permit { _place: place };
-        let origin = Origin { peer, permit, deadline: deadline.clone() };
+        let served = self.serve_http(Socket::Plain(stream), peer, permit);
+        let stop = self.stop.clone();
+        // Boxed here, since a task is moved several times before it runs.
+        self.tasks.spawn(Box::pin(async move {
+            match stop.run_until_cancelled(served).await {
+                Some(Err(error)) => debug!(%peer, %error, "connection ended"),
+                Some(Ok(())) | None => {}
+            }
+        }));
+    }
+
+    /// Answers the requests on a connection, until its deadline has passed or it becomes a session,
+    /// which is no part of this: it ends with the upgrade.
+    fn serve_http(
+        &self,
+        socket: Socket,
+        address: SocketAddr,
+        permit: Permit,
+    ) -> impl Future<Output = Result<(), Unserved>> + use<> {
+        let deadline = Deadline::after(self.head_timeout + HTTP_LIFETIME);
+        let peer = Peer { address, permit, deadline: deadline.clone() };
         let routes = self.routes.clone();
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-            request.extensions_mut().insert(origin.clone());
+            request.extensions_mut().insert(peer.clone());
             routes.clone().call(request)
         });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.head_timeout)
             .max_buf_size(16 * 1024)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(socket), service)
             .with_upgrades();
-        let stop = self.stop.clone();
-        // A session is not part of this: it ends with the upgrade.
-        let served = async move {
+        async move {
             tokio::select! {
-                served = served => Some(served),
-                () = deadline.passed() => None,
+                served = served => served.map_err(Unserved::Http),
+                () = deadline.passed() => Err(Unserved::TooLong),
             }
-        };
-        // Boxed here, since a task is moved several times before it runs.
-        self.tasks.spawn(Box::pin(async move {
-            match stop.run_until_cancelled(served).await {
-                Some(Some(Err(error))) => debug!(%peer, %error, "connection ended"),
-                Some(None) => debug!(%peer, "connection ended: open for too long"),
-                Some(Some(Ok(()))) | None => {}
-            }
-        }));
+        }
     }
 
     fn refuse(&self, mut stream: TcpStream, peer: SocketAddr) {
@@ -159,15 +177,15 @@ mod tests {
 
     /// How long a connection lasts that asks for this so often at once and never reads.
     async fn lasts(path: &str, times: usize) -> Duration {
-        let frames = async |Extension(origin): Extension<Origin>| {
-            Body::from_stream(stream::unfold((60_u32, origin), async |(left, origin)| {
+        let frames = async |Extension(peer): Extension<Peer>| {
+            Body::from_stream(stream::unfold((60_u32, peer), async |(left, peer)| {
                 sleep(Duration::from_secs(15)).await;
-                origin.deadline.put_off(HTTP_LIFETIME);
+                peer.deadline.put_off(HTTP_LIFETIME);
                 // Then it neither ends nor gets on.
                 if left == 0 {
                     std::future::pending::<()>().await;
                 }
-                Some((Ok::<_, io::Error>(":\n\n"), (left - 1, origin)))
+                Some((Ok::<_, io::Error>(":\n\n"), (left - 1, peer)))
             }))
         };
         let large = async || vec![0_u8; 1 << 20];

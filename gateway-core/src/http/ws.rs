@@ -16,11 +16,10 @@ use conexus_protocol::{RefusalReason, Subprotocol};
 use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tracing::{debug, info};
 
-use super::{App, Origin, fault};
+use super::{App, Peer, fault, socket::Socket};
 use crate::{
     core::Core,
     hooks::{Denial, Ruling},
@@ -31,7 +30,7 @@ use crate::{
 
 pub(super) async fn upgrade(
     State(app): State<App>,
-    Extension(origin): Extension<Origin>,
+    Extension(peer): Extension<Peer>,
     mut request: Request,
 ) -> Response {
     let core = &app.core;
@@ -53,13 +52,13 @@ pub(super) async fn upgrade(
     };
     let Some(subprotocol) = choose(core, request.headers()) else {
         refused_for.count("subprotocol");
-        info!(peer = %origin.peer, "connection refused: no known subprotocol offered");
+        info!(peer = %peer.address, "connection refused: no known subprotocol offered");
         return unsupported(core);
     };
     let values = Arc::new(host::Connection::default());
-    if let Err(denial) = admit(core, &origin, request.uri(), request.headers(), &values).await {
+    if let Err(denial) = admit(core, &peer, request.uri(), request.headers(), &values).await {
         refused_for.count("denied");
-        return refused(&origin, &denial);
+        return refused(&peer, &denial);
     }
 
     if let Chosen::Offered(subprotocol) = subprotocol {
@@ -67,10 +66,10 @@ pub(super) async fn upgrade(
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, name);
     }
     let connection = Connection {
-        peer: origin.peer,
+        peer: peer.address,
         subprotocol: subprotocol.subprotocol(),
         values,
-        _permit: origin.permit,
+        _permit: peer.permit,
     };
     let upgrading = hyper::upgrade::on(&mut request);
     let (core, abort) = (app.core.clone(), app.abort.clone());
@@ -94,7 +93,7 @@ fn begin_session(
     upgraded: Upgraded,
     connection: Connection,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
+    match upgraded.downcast::<TokioIo<Socket>>() {
         Ok(Parts { io, read_buf, .. }) => {
             Box::pin(session::run(core, io.into_inner(), &read_buf, connection))
         }
@@ -105,7 +104,7 @@ fn begin_session(
 /// Asks policy about the request.
 async fn admit(
     core: &Core,
-    origin: &Origin,
+    peer: &Peer,
     uri: &Uri,
     headers: &HeaderMap,
     values: &Arc<host::Connection>,
@@ -116,7 +115,7 @@ async fn admit(
     }
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let event = host::Connect {
-        address: origin.peer,
+        address: peer.address,
         path: uri.path().to_owned(),
         query: uri.query().unwrap_or_default().to_owned(),
         headers: headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
@@ -125,9 +124,9 @@ async fn admit(
     judge.on_connect(Arc::new(event)).settled().await
 }
 
-fn refused(origin: &Origin, denial: &Denial) -> Response {
+fn refused(peer: &Peer, denial: &Denial) -> Response {
     let (reason, text) = (denial.reason.as_str(), spoken(&denial.text));
-    info!(peer = %origin.peer, reason, text, "connection refused by policy");
+    info!(peer = %peer.address, reason, text, "connection refused by policy");
     let status = match denial.reason {
         RefusalReason::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::FORBIDDEN,
