@@ -113,9 +113,8 @@ impl Serving {
         let stop = self.stop.clone();
         // Boxed here, since a task is moved several times before it runs.
         self.tasks.spawn(Box::pin(async move {
-            match stop.run_until_cancelled(served).await {
-                Some(Err(error)) => debug!(%peer, %error, "connection ended"),
-                Some(Ok(())) | None => {}
+            if let Some(Err(error)) = stop.run_until_cancelled(served).await {
+                debug!(%peer, %error, "connection ended");
             }
         }));
     }
