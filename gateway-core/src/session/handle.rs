@@ -26,6 +26,7 @@ use crate::{
     clock::Moment,
     config::RateClass,
     telemetry::{Telemetry, trace::TraceSeed},
+    watching::watcher::Watcher,
 };
 
 /// Tells one session from another, also of the same key, for as long as the gateway runs. A
@@ -55,6 +56,8 @@ pub(crate) struct SessionHandle {
     pub(crate) connection: Arc<Connection>,
     pub(crate) connected_at: Moment,
     pub(crate) outbox: Outbox,
+    /// Whom it watches.
+    pub(crate) watcher: Watcher,
     /// Where its messages are counted.
     pub(crate) telemetry: Arc<Telemetry>,
     /// What the trace ids of its messages are made of.
@@ -95,6 +98,7 @@ impl SessionHandle {
             connection,
             connected_at: now,
             outbox,
+            watcher: Watcher::default(),
             telemetry,
             trace: TraceSeed::generate(),
             held: AtomicUsize::new(0),
