@@ -44,6 +44,22 @@
 //! error handlers alone. A valid signature says who wrote a message, not when nor for whom:
 //! an application to which a repetition matters keeps track of ids.
 //!
+//! # Presence
+//!
+//! [`Handle::watch`] tells when other agents come and go:
+//!
+//! ```no_run
+//! # async fn run(client: conexus_client::Client, peer: &str) -> Result<(), conexus_client::SendError> {
+//! let mut watch = client.watch([peer])?;
+//! while let Some(word) = watch.recv().await {
+//!     match word {
+//!         Ok(presence) => println!("{} is {}", presence.did, presence.state),
+//!         Err(refused) => eprintln!("{refused}: {:?}", refused.reason),
+//!     }
+//! }
+//! # Ok(()) }
+//! ```
+//!
 //! # Protocol
 //!
 //! `ioap.v1.1` where the gateway has it, else `ioap.v1` ([`Builder::min_protocol`] forbids
@@ -53,7 +69,8 @@
 //!
 //! `driver` owns the socket and moves the state; it gets a registered `link` from `register`,
 //! and that a socket from `dial`. `incoming` judges what arrives, `pending` matches answers,
-//! `pace` keeps the heartbeat. `dispatch` calls the handlers on a task of its own.
+//! `pace` keeps the heartbeat, `watching` knows whom the user
+//! wants to be told of. `dispatch` calls the handlers on a task of its own.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -79,6 +96,7 @@ mod session;
 mod shared;
 mod state;
 mod tls;
+mod watching;
 
 pub use conexus_protocol as protocol;
 pub use conexus_protocol::{Identity, Message, Metadata, Subprotocol};
@@ -95,3 +113,4 @@ pub use messages::Messages;
 pub use refusal::{Close, Refusal};
 pub use session::Session;
 pub use state::ConnectionState;
+pub use watching::{Watch, WatchError, WatchFault};

@@ -21,6 +21,8 @@ mod sending;
 mod tls;
 #[path = "client/verifying.rs"]
 mod verifying;
+#[path = "client/watching.rs"]
+mod watching;
 
 use std::{future::Future, time::Duration};
 

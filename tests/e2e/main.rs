@@ -26,6 +26,7 @@ mod registration;
 mod reload;
 mod rulings;
 mod sdk;
+mod searching;
 mod secrets;
 mod stopping;
 mod tracing;

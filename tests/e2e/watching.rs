@@ -4,6 +4,7 @@ mod changes;
 mod lists;
 mod policy;
 mod pressure;
+mod sdk;
 
 use conexus_protocol::{
     Envelope, MessageType, Presence, PresenceState, Rules, Timestamp, Unwatch, Watch,
