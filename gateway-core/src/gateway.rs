@@ -126,7 +126,7 @@ impl Gateway {
                 places: (limit > 0)
                     .then(|| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)))),
                 refusals: Arc::new(Semaphore::new(http::serve::REFUSALS)),
-                head_timeout: core.settings.limits.register_timeout,
+                handshake_timeout: core.settings.limits.handshake_timeout,
                 tasks: connections.clone(),
                 sessions: Arc::clone(&core.router.telemetry.sessions),
                 stop: stop_serving.clone(),

@@ -14,8 +14,8 @@ use crate::http::serve::{REFUSALS, Serving, serve};
 
 /// Connections at once: operators, their scrapers and their open pages.
 const CONNECTIONS: usize = 256;
-/// How long a request's head may take.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the first request's head may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A listener that is bound, and serves once it is [run](Self::run).
 pub struct Admin {
@@ -55,7 +55,7 @@ impl Admin {
             routes: self.routes,
             places: Some(Arc::new(Semaphore::new(CONNECTIONS))),
             refusals: Arc::new(Semaphore::new(REFUSALS)),
-            head_timeout: HEAD_TIMEOUT,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
             tasks: TaskTracker::new(),
             // Not among those of agents.
             sessions: Arc::default(),

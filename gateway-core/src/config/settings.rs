@@ -101,7 +101,11 @@ sections! {
 
     /// What one agent may cost.
     limits: LimitSettings {
-        /// A connection that has not registered after this long is closed.
+        /// A connection whose first request has not come this long after it was accepted is closed:
+        /// PROXY header, TLS handshake and request head altogether.
+        #[serde(with = "units::duration")]
+        handshake_timeout: Duration = Duration::from_secs(10), Kind::duration(Duration::from_millis(10));
+        /// An upgraded connection that has not registered after this long is closed.
         #[serde(with = "units::duration")]
         register_timeout: Duration = Duration::from_secs(10), Kind::duration(Duration::from_millis(10));
         /// Connections at once; 0 means no limit.

@@ -11,14 +11,18 @@ use tokio::time::{Instant, sleep_until};
 pub(crate) struct Deadline(Arc<Mutex<Instant>>);
 
 impl Deadline {
-    pub(super) fn after(time: Duration) -> Self {
-        Self(Arc::new(Mutex::new(Instant::now() + time)))
+    pub(super) fn at(until: Instant) -> Self {
+        Self(Arc::new(Mutex::new(until)))
     }
 
     /// The connection may be used for this long yet, at least.
     pub(crate) fn put_off(&self, time: Duration) {
+        self.put_off_until(Instant::now() + time);
+    }
+
+    pub(super) fn put_off_until(&self, later: Instant) {
         let mut until = self.0.lock();
-        *until = (*until).max(Instant::now() + time);
+        *until = (*until).max(later);
     }
 
     /// Waits for it. It is never put forward, so that it is enough to look again when it has come.
@@ -40,7 +44,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_deadline_is_put_off_and_never_put_forward() {
         let started = Instant::now();
-        let deadline = Deadline::after(Duration::from_secs(10));
+        let deadline = Deadline::at(started + Duration::from_secs(10));
         deadline.put_off(Duration::from_secs(1));
         let other = deadline.clone();
         tokio::join!(deadline.passed(), async {

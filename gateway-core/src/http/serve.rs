@@ -1,6 +1,14 @@
 //! The accept loop: one task per connection, bounded in number and in patience.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use axum::Router;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -9,7 +17,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service as _;
@@ -41,8 +49,9 @@ pub(crate) struct Serving {
     pub(crate) places: Option<Arc<Semaphore>>,
     /// Places for refusals that are being told.
     pub(crate) refusals: Arc<Semaphore>,
-    /// How long a request's head may take: a half handshake frees its socket.
-    pub(crate) head_timeout: Duration,
+    /// How long it may take from a connection to its first request, and each request's head: a half
+    /// handshake frees its socket.
+    pub(crate) handshake_timeout: Duration,
     pub(crate) tasks: TaskTracker,
     /// Where connections are counted.
     pub(crate) sessions: Arc<Sessions>,
@@ -55,8 +64,48 @@ pub(crate) struct Serving {
 enum Unserved {
     #[error(transparent)]
     Http(hyper::Error),
+    #[error("no request in time (limits.handshake_timeout)")]
+    NoRequest,
     #[error("open for too long")]
     TooLong,
+}
+
+/// How long a connection may be used: until `handshake_timeout` for its first request, with all that
+/// comes before it, and then until its deadline.
+#[derive(Clone)]
+struct Patience {
+    deadline: Deadline,
+    /// Until when its requests may be answered, unless an answer puts that off.
+    lifetime: Instant,
+    has_asked: Arc<AtomicBool>,
+}
+
+impl Patience {
+    fn begun(handshake_timeout: Duration) -> Self {
+        let until = Instant::now() + handshake_timeout;
+        let (deadline, lifetime) = (Deadline::at(until), until + HTTP_LIFETIME);
+        Self { deadline, lifetime, has_asked: Arc::default() }
+    }
+
+    fn got_a_request(&self) {
+        if !self.has_asked.swap(true, Relaxed) {
+            self.deadline.put_off_until(self.lifetime);
+        }
+    }
+
+    /// Ends what takes too long.
+    async fn bounds(
+        self,
+        served: impl Future<Output = Result<(), Unserved>>,
+    ) -> Result<(), Unserved> {
+        tokio::select! {
+            served = served => served,
+            () = self.deadline.passed() => Err(match self.has_asked.load(Relaxed) {
+                false => Unserved::NoRequest,
+                true => Unserved::TooLong,
+            }),
+        }
+    }
 }
 
 /// Accepts until stopped.
@@ -97,55 +146,54 @@ fn is_the_peers(error: &io::Error) -> bool {
 }
 
 impl Serving {
-    fn connection(&self, stream: TcpStream, peer: SocketAddr) {
+    fn connection(&self, stream: TcpStream, address: SocketAddr) {
         let place = match &self.places {
             None => None,
             Some(places) => match Arc::clone(places).try_acquire_owned() {
                 Ok(place) => Some(place),
-                Err(_) => return self.refuse(stream, peer),
+                Err(_) => return self.refuse(stream, address),
             },
         };
         let place = Arc::new(Place { _permit: place, _open: self.sessions.connection_opened() });
         // Signaling is small messages that somebody waits for.
         let _ = stream.set_nodelay(true);
         let permit = Permit { _place: place };
-        let served = self.serve_http(Socket::Plain(stream), peer, permit);
-        let stop = self.stop.clone();
+        let patience = Patience::begun(self.handshake_timeout);
+        let peer = Peer { address, permit, deadline: patience.deadline.clone() };
+        let served = self.serve_http(Socket::Plain(stream), peer, patience.clone());
+        let (stop, sessions) = (self.stop.clone(), Arc::clone(&self.sessions));
         // Boxed here, since a task is moved several times before it runs.
         self.tasks.spawn(Box::pin(async move {
-            if let Some(Err(error)) = stop.run_until_cancelled(served).await {
-                debug!(%peer, %error, "connection ended");
+            let served = stop.run_until_cancelled(patience.bounds(served)).await;
+            let Some(Err(error)) = served else { return };
+            if matches!(error, Unserved::NoRequest) {
+                sessions.connections_refused.count("timeout");
             }
+            debug!(peer = %address, %error, "connection ended");
         }));
     }
 
-    /// Answers the requests on a connection, until its deadline has passed or it becomes a session,
-    /// which is no part of this: it ends with the upgrade.
+    /// Answers the requests on a connection, until it becomes a session, which is no part of this:
+    /// it ends with the upgrade.
     fn serve_http(
         &self,
         socket: Socket,
-        address: SocketAddr,
-        permit: Permit,
+        peer: Peer,
+        patience: Patience,
     ) -> impl Future<Output = Result<(), Unserved>> + use<> {
-        let deadline = Deadline::after(self.head_timeout + HTTP_LIFETIME);
-        let peer = Peer { address, permit, deadline: deadline.clone() };
         let routes = self.routes.clone();
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            patience.got_a_request();
             request.extensions_mut().insert(peer.clone());
             routes.clone().call(request)
         });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(self.head_timeout)
+            .header_read_timeout(self.handshake_timeout)
             .max_buf_size(16 * 1024)
             .serve_connection(TokioIo::new(socket), service)
             .with_upgrades();
-        async move {
-            tokio::select! {
-                served = served => served.map_err(Unserved::Http),
-                () = deadline.passed() => Err(Unserved::TooLong),
-            }
-        }
+        async move { served.await.map_err(Unserved::Http) }
     }
 
     fn refuse(&self, mut stream: TcpStream, peer: SocketAddr) {
@@ -170,7 +218,7 @@ impl Serving {
 mod tests {
     use axum::{body::Body, extract::Extension, routing::get};
     use futures_util::stream;
-    use tokio::{net::TcpSocket, time::Instant};
+    use tokio::net::TcpSocket;
 
     use super::*;
 
@@ -196,7 +244,7 @@ mod tests {
             routes: Router::new().route("/large", get(large)).route("/frames", get(frames)),
             places: None,
             refusals: Arc::new(Semaphore::new(1)),
-            head_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
             tasks: tasks.clone(),
             sessions: Arc::default(),
             stop: stop.clone(),

@@ -65,8 +65,8 @@ const REGISTRATION_REFUSALS: [&str; 8] = [
 ];
 
 /// Why a connection did not become a WebSocket.
-const CONNECTION_REFUSALS: [&str; 5] =
-    ["connections_full", "subprotocol", "denied", "handshake", "stopping"];
+const CONNECTION_REFUSALS: [&str; 6] =
+    ["connections_full", "timeout", "subprotocol", "denied", "handshake", "stopping"];
 
 /// See the [module](self).
 #[derive(Debug)]

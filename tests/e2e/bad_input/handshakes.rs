@@ -166,9 +166,9 @@ async fn an_upgrade_that_lacks_nothing_is_accepted_to_the_letter() {
 }
 
 #[tokio::test]
-async fn a_connection_that_gets_nowhere_is_freed_after_the_register_timeout() {
+async fn a_connection_that_gets_nowhere_is_freed_after_the_handshake_timeout() {
     let gateway = TestGateway::start_with(|s| {
-        s.limits.register_timeout = Duration::from_millis(300);
+        s.limits.handshake_timeout = Duration::from_millis(300);
     })
     .await;
     let mut bystanders = Bystanders::register(&gateway).await;
@@ -192,9 +192,9 @@ async fn a_connection_that_gets_nowhere_is_freed_after_the_register_timeout() {
 }
 
 #[tokio::test]
-async fn a_head_that_trickles_in_does_not_outlive_the_register_timeout() {
+async fn a_head_that_trickles_in_does_not_outlive_the_handshake_timeout() {
     let gateway = TestGateway::start_with(|s| {
-        s.limits.register_timeout = Duration::from_millis(300);
+        s.limits.handshake_timeout = Duration::from_millis(300);
     })
     .await;
     let mut bystanders = Bystanders::register(&gateway).await;
