@@ -99,8 +99,12 @@ fn ice_server() -> Value {
             },
             "username": { "type": "string" },
             "credential": secret(),
+            "secret": secret(),
         },
         "required": ["urls"],
+        "dependentSchemas": {
+            "secret": { "properties": { "username": false, "credential": false } },
+        },
         "additionalProperties": false,
     })
 }
