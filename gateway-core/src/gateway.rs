@@ -31,6 +31,7 @@ use crate::{
     router::Router,
     telemetry::Telemetry,
     voice::Voice,
+    watching::telling,
 };
 
 /// Why a gateway could not start.
@@ -149,6 +150,8 @@ impl Gateway {
             shutdown.await;
             drain(&core, &sessions, &abort).await;
         };
+        let _telling =
+            AbortOnDropHandle::new(tokio::spawn(telling::serve(Arc::clone(&core.router))));
         let served = tokio::select! {
             served = &mut serving => Some(served),
             () = stopping => None,
@@ -228,7 +231,7 @@ fn core(
         total_bytes: mailbox.total_bytes,
         messages_per_sender: mailbox.messages_per_sender,
     };
-    let presence = Presence::new(limits, Arc::clone(&telemetry));
+    let presence = Presence::new(limits, clock, Arc::clone(&telemetry));
     let (phase, phase_seen) = watch::channel(Phase::Running);
     let node_id = match settings.server.node_id.as_str() {
         "" => identity.key().base58().chars().take(8).collect(),
@@ -281,6 +284,11 @@ impl Watch {
     /// Takes over what a reload may change of the settings beside hooks.
     pub fn follow(&self, settings: &Settings) {
         self.core.ice.follow(&settings.ice);
+    }
+
+    /// How many watches there are: agents that are watched, each as often as somebody does.
+    pub fn watches(&self) -> u64 {
+        self.core.router.telemetry.watches.count()
     }
 
     /// How many agents are present.

@@ -30,4 +30,5 @@ mod sdk;
 mod secrets;
 mod stopping;
 mod tracing;
+mod watching;
 mod world;
