@@ -23,6 +23,7 @@ use crate::{
     core::Core,
     hooks::{EmptyChain, Fixed, Policy, World},
     http::{self, App, serve::Serving},
+    ice::Ice,
     mailbox::MailboxLimits,
     phase::Phase,
     presence::Presence,
@@ -247,6 +248,7 @@ fn core(
         ),
         audiences: Audiences::new(&settings.server.public_urls, local_addr),
         bans: Bans::default(),
+        ice: Ice::new(&settings.ice),
         clock,
         router: Arc::new(router),
         node_id,
@@ -277,6 +279,11 @@ impl Watch {
     /// What became of copies so far.
     pub fn taps(&self) -> Taps {
         self.core.router.telemetry.messages.taps()
+    }
+
+    /// Takes over what a reload may change of the settings beside hooks.
+    pub fn follow(&self, settings: &Settings) {
+        self.core.ice.follow(&settings.ice);
     }
 
     /// How many watches there are: agents that are watched, each as often as somebody does.
