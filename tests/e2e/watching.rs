@@ -1,6 +1,7 @@
 //! WATCH, UNWATCH and PRESENCE: who is told that an agent comes or goes, when, and who is not.
 
 mod changes;
+mod command;
 mod lists;
 mod policy;
 mod pressure;
