@@ -60,6 +60,9 @@
 //! # Ok(()) }
 //! ```
 //!
+//! [`Handle::find`] (feature `find`, on by default) looks for agents in the gateway's list, by
+//! capability, name or label.
+//!
 //! # Protocol
 //!
 //! `ioap.v1.1` where the gateway has it, else `ioap.v1` ([`Builder::min_protocol`] forbids
@@ -83,6 +86,8 @@ mod dispatch;
 mod driver;
 mod endpoint;
 mod error;
+#[cfg(feature = "find")]
+mod find;
 mod handle;
 mod handlers;
 mod incoming;
@@ -107,6 +112,8 @@ pub use builder::Builder;
 pub use client::Client;
 pub use endpoint::UrlError;
 pub use error::{ClientError, ConnectError, Loss, SendError, UnverifiedReason};
+#[cfg(feature = "find")]
+pub use find::{AgentPage, AgentQuery, FindError, FoundAgent};
 pub use handle::Handle;
 pub use handlers::{HandlerFailure, HandlerId, Outcome};
 pub use messages::Messages;

@@ -7,6 +7,9 @@
 
 #[path = "client/connecting.rs"]
 mod connecting;
+#[cfg(feature = "find")]
+#[path = "client/finding.rs"]
+mod finding;
 #[path = "client/gateway.rs"]
 mod gateway;
 #[path = "client/handling.rs"]

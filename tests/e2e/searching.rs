@@ -120,3 +120,46 @@ async fn whoever_stays_is_listed_exactly_once_however_others_come_and_go_between
     let distinct: BTreeSet<_> = seen.iter().collect();
     assert_eq!(distinct.len(), seen.len(), "nobody is listed twice");
 }
+
+#[tokio::test]
+async fn the_sdk_finds_agents_page_by_page_and_hears_why_not() {
+    use conexus_client::{AgentQuery, Client, FindError};
+    use futures_util::{StreamExt as _, pin_mut};
+
+    let gateway = TestGateway::start_with(|s| {
+        s.http.agents = conexus_gateway::config::AgentsAccess::Token;
+        s.http.agents_token = Some(conexus_gateway::config::Secret::new("s3cret"));
+    })
+    .await;
+    let mut agents = Vec::new();
+    for _ in 0..5 {
+        agents.push(publishing(&gateway, "one", &["chat"]).await);
+    }
+    let _other = Agent::v1(&gateway).await;
+    let client = Client::builder(gateway.url(), Identity::generate()).build().unwrap();
+    let query = AgentQuery {
+        capability: Some("chat".into()),
+        limit: Some(2),
+        token: Some("s3cret".into()),
+        ..AgentQuery::default()
+    };
+    let page = client.find(&query).await.unwrap();
+    assert_eq!((page.agents.len(), page.count), (2, 5));
+    assert_eq!(page.agents[0].metadata.capabilities, ["chat"]);
+    let found = client.find_all(query.clone());
+    pin_mut!(found);
+    let mut dids = BTreeSet::new();
+    while let Some(agent) = crate::support::soon("an agent", found.next()).await {
+        assert!(dids.insert(agent.unwrap().did));
+    }
+    assert_eq!(dids, agents.iter().map(Agent::did).collect());
+    let wrong = AgentQuery { label: Some(("team".into(), "red".into())), ..query.clone() };
+    let FindError::Refused { status, said } = client.find(&wrong).await.unwrap_err() else {
+        panic!("not refused")
+    };
+    assert_eq!(status, 400);
+    assert!(said.contains("http.agents_labels"), "{said}");
+    let unknown = AgentQuery { token: None, ..query };
+    let refused = client.find(&unknown).await.unwrap_err();
+    assert!(matches!(refused, FindError::Refused { status: 401, .. }), "{refused:?}");
+}
