@@ -30,9 +30,6 @@ use crate::{
     hooks::{Engine, ReloadError, hash_file},
 };
 
-/// Settings that are taken over by a reload, beside the tables of hooks.
-const HOT: [&str; 4] = ["ice.", "policy.budget", "policy.breaker_", "scripts."];
-
 /// See the [module](self).
 pub struct Reloader {
     sources: Sources,
@@ -128,7 +125,7 @@ impl Reloader {
     pub fn effective(&self) -> Map<String, Value> {
         let mut keys = self.accepted().effective();
         for (path, started) in &self.started {
-            let needs_restart = KEYS.iter().any(|key| key.path == path) && !is_hot(path);
+            let needs_restart = KEYS.iter().any(|key| key.path == path && !key.is_hot());
             if needs_restart {
                 keys.insert(path.clone(), started.clone());
             }
@@ -263,13 +260,9 @@ impl Seen {
     }
 }
 
-fn is_hot(path: &str) -> bool {
-    HOT.iter().any(|hot| path.starts_with(hot))
-}
-
 fn changed(running: &Settings, loaded: &Settings) -> Vec<&'static str> {
     KEYS.iter()
-        .filter(|key| !is_hot(key.path) && running.value(key) != loaded.value(key))
+        .filter(|key| !key.is_hot() && running.value(key) != loaded.value(key))
         .map(|key| key.path)
         .collect()
 }

@@ -18,7 +18,7 @@ const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What travels between agents. The rest of v1 and all that v1.1 adds is between an agent and
 /// its gateway.
-const RELAYABLE: [MessageType; 7] = [
+pub(super) const RELAYABLE: [MessageType; 7] = [
     MessageType::Offer,
     MessageType::Answer,
     MessageType::IceCandidate,
@@ -31,7 +31,7 @@ const RELAYABLE: [MessageType; 7] = [
 pub(super) const NAME_FORM: &str = r#"1 to 64 of a-z, 0-9, "_" and "-""#;
 const SECRET_FORM: &str = r#"a text, { file = "…" } or { env = "…" }"#;
 const ICE_SERVER_FORM: &str = r#"{ urls = ["turn:turn.example:3478"], secret = "…" }"#;
-const ICE_SCHEMES: [&str; 4] = ["stun:", "stuns:", "turn:", "turns:"];
+pub(super) const ICE_SCHEMES: [&str; 4] = ["stun:", "stuns:", "turn:", "turns:"];
 
 /// What the value of a key may be.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl Kind {
     }
 
     /// What is accepted, for error texts.
-    fn form(&self) -> String {
+    pub(super) fn form(&self) -> String {
         match self {
             Self::Flag => "true or false".into(),
             Self::Count { .. } => "a whole number".into(),

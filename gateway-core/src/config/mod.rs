@@ -10,12 +10,15 @@
 
 mod choices;
 mod compose;
+mod document;
 mod effective;
 mod fault;
 mod handed;
 mod kind;
+mod kind_told;
 mod load;
 mod named;
+mod own_tables;
 mod policies;
 mod rules;
 mod secret;
@@ -28,6 +31,7 @@ mod urls;
 mod walk;
 
 pub use choices::{Activity, AgentsAccess, Compat, LogFormat, RoutedSignatures};
+pub use document::{reference, schema, template};
 pub use fault::{ConfigErrors, Fault, Origin, Position};
 pub(crate) use kind::{is_log_level, is_name};
 pub(crate) use load::admin_address;
