@@ -28,6 +28,7 @@ mod reload;
 mod rulings;
 mod sdk;
 mod secrets;
+mod service;
 mod stopping;
 mod tracing;
 mod watching;
