@@ -14,6 +14,7 @@ use crate::{
     bans::Bans,
     clock::Clock,
     config::Settings,
+    http::pulse::Pulse,
     ice::Ice,
     phase::Phase,
     replay::ReplayGuard,
@@ -37,6 +38,10 @@ pub(crate) struct Core {
     /// Every session that may have something unwritten holds a token of it.
     pub(crate) writers: TaskTracker,
     pub(crate) next_session: AtomicU64,
+    /// Of the accept loop.
+    pub(crate) pulse: Arc<Pulse>,
+    /// Over how many milliseconds agents that are told to come back do so.
+    pub(crate) return_within: AtomicU64,
 }
 
 impl Core {

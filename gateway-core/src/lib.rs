@@ -45,6 +45,7 @@ pub mod cli;
 mod clock;
 pub mod config;
 mod core;
+mod drain;
 pub mod gateway;
 pub mod hooks;
 mod http;

@@ -439,6 +439,25 @@ impl Presence {
         }
     }
 
+    /// Returns once every lock was to be had.
+    pub(crate) fn touch_all(&self) {
+        for shard in &self.shards {
+            drop(shard.lock());
+        }
+    }
+
+    /// Every session that holds its key and is not about to leave.
+    pub(crate) fn sessions(&self) -> Vec<Arc<SessionHandle>> {
+        let mut sessions = Vec::with_capacity(self.online());
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let owners = shard.values().filter_map(|slot| slot.owner.as_ref());
+            let staying = owners.filter(|owner| !owner.leaving);
+            sessions.extend(staying.map(|owner| Arc::clone(&owner.session)));
+        }
+        sessions
+    }
+
     /// Up to `limit` of the wanted agents whose key follows `after`, in the order of their keys,
     /// and how many are wanted in all.
     pub(crate) fn page(

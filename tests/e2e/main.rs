@@ -29,6 +29,7 @@ mod rulings;
 mod sdk;
 mod searching;
 mod secrets;
+mod service;
 mod stopping;
 mod tracing;
 mod watching;

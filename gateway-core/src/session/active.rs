@@ -305,7 +305,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             self.stage = *self.phase.borrow_and_update();
         }
         match self.stage {
-            Phase::Running => None,
+            Phase::Running | Phase::Unready | Phase::Departing => None,
             Phase::Quiescing => {
                 self.quiesce(nothing_queued);
                 None

@@ -5,7 +5,10 @@
 //! given up; last the socket is closed with the reason. A session that was taken over hands its rest to the newer one
 //! instead.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use conexus_plugin_api::{
     Point,
@@ -37,9 +40,8 @@ const REPLACED: &str = "replaced";
 /// The reason text of a close with 1012: when to come back, spread over a span so that not all
 /// agents come at once.
 pub(crate) fn reconnect_hint(core: &Core) -> String {
-    let spread =
-        u64::try_from(core.settings.server.reconnect_spread.as_millis()).unwrap_or(u64::MAX);
-    format!("reconnect_in={}", rand::rng().random_range(0..=spread))
+    let span = core.return_within.load(Relaxed);
+    format!("reconnect_in={}", rand::rng().random_range(0..=span))
 }
 
 impl Ended {
@@ -81,6 +83,7 @@ impl Ended {
             Self::RateLimited => ("rate_limited", None),
             Self::TooSlow => ("too_slow", None),
             Self::Dismissed(CloseReason::Removed, _) => ("removed", None),
+            Self::Dismissed(CloseReason::Restarting, _) => ("stopping", None),
             Self::Dismissed(..) => ("denied", None),
             Self::Stopping => ("stopping", None),
             Self::Broken(_) => (Ending::BROKEN.word, None),
@@ -161,10 +164,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             Ended::Stopping => {
                 // What is left to write is mostly what the stop itself brought up.
                 if self.core.phase() == Phase::Closing {
-                    let patience = self.core.settings.server.drain_timeout / 4;
-                    let _ = timeout(patience, self.write_out()).await;
+                    self.write_out().await;
                 }
                 let hint = reconnect_hint(&self.core);
+                self.depart(close, word, &hint, Vec::new()).await;
+            }
+            // The gateway stops, and this is the agent's turn: it takes along what waits for it.
+            Ended::Dismissed(CloseReason::Restarting, hint) => {
+                self.write_out().await;
                 self.depart(close, word, &hint, Vec::new()).await;
             }
             ended => {
@@ -184,17 +191,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         }
     }
 
-    /// Writes until the outbox is empty and the kernel has everything.
+    /// Writes until the outbox is empty and the kernel has everything, but not for long.
     async fn write_out(&mut self) {
-        loop {
-            self.fill();
-            if self.wire.is_idle() && self.handle.outbox.is_empty() {
-                return;
+        let patience = self.core.settings.server.drain_timeout / 4;
+        let _ = timeout(patience, async {
+            loop {
+                self.fill();
+                if self.wire.is_idle() && self.handle.outbox.is_empty() {
+                    return;
+                }
+                if self.wire.flush().await.is_err() {
+                    return;
+                }
             }
-            if self.wire.flush().await.is_err() {
-                return;
-            }
-        }
+        })
+        .await;
     }
 
     /// Hands what is unwritten to the newer session of the same key.
