@@ -149,15 +149,14 @@ impl Handle {
         &self,
         query: AgentQuery,
     ) -> impl Stream<Item = Result<FoundAgent, FindError>> + Send + use<> {
-        let state = Some((self.clone(), query, Vec::new().into_iter()));
+        let state = Some((self.clone(), query, Vec::new().into_iter(), false));
         stream::unfold(state, async |state| {
-            let (handle, mut query, mut page) = state?;
+            let (handle, mut query, mut page, mut is_last) = state?;
             loop {
                 if let Some(agent) = page.next() {
-                    return Some((Ok(agent), Some((handle, query, page))));
+                    return Some((Ok(agent), Some((handle, query, page, is_last))));
                 }
-                // The last page was read.
-                if query.limit == Some(0) {
+                if is_last {
                     return None;
                 }
                 match handle.find(&query).await {
@@ -169,7 +168,7 @@ impl Handle {
                         page = next.agents.into_iter();
                         match next.next {
                             Some(cursor) => query.cursor = Some(cursor),
-                            None => query.limit = Some(0),
+                            None => is_last = true,
                         }
                     }
                 }

@@ -55,7 +55,7 @@ impl Core {
 
     /// Goes on to the next phase, and wakes every session to it.
     pub(crate) fn enter(&self, phase: Phase) {
-        if phase != Phase::Running {
+        if phase >= Phase::Departing {
             // All agents go now, which each of them is told by its own close.
             self.router.presence.watches.fall_silent();
         }

@@ -61,7 +61,7 @@ pub(crate) struct Watches {
     hasher: RandomState,
     /// How many agents are watched. It is zero where nobody watches anybody.
     watched: AtomicUsize,
-    /// Nobody is told anything any more: the gateway stops.
+    /// Nobody is told of changes any more: the gateway stops.
     quiet: AtomicBool,
     last_change: AtomicU64,
     /// Whose watchers are to be told; each key is in here once at most.
@@ -104,7 +104,7 @@ impl Watches {
         self.watched.load(Relaxed)
     }
 
-    /// From now on nobody is told anything.
+    /// From now on nobody is told of a change; who asks for a state is answered all the same.
     pub(crate) fn fall_silent(&self) {
         self.quiet.store(true, SeqCst);
     }
@@ -112,13 +112,16 @@ impl Watches {
     /// An agent came or went. To be called under the lock of its key's slot in presence, which is
     /// also where watchers are [added](Self::add): so none of them misses a change.
     pub(crate) fn changed(&self, key: AgentKey, state: State) {
-        if self.watched.load(Relaxed) == 0 || self.quiet.load(Relaxed) {
+        if self.watched.load(Relaxed) == 0 {
             return;
         }
         let mut shard = self.shard(key);
         let Some(watched) = shard.get_mut(&key) else { return };
         let change = Arc::new(self.change(key, state));
         watched.latest = Arc::clone(&change);
+        if self.quiet.load(Relaxed) {
+            return;
+        }
         if watched.untold.len() == UNTOLD {
             self.telemetry.watches.coalesced(watched.untold.len() * watched.watchers.len());
             watched.untold.clear();

@@ -242,7 +242,7 @@ async fn an_agent_that_begins_again_and_again_while_it_is_owed_costs_one_place()
 }
 
 #[tokio::test]
-async fn once_silent_nobody_is_told_anything() {
+async fn once_silent_nobody_is_told_of_changes() {
     let world = World::new();
     let (me, watcher) = (Identity::generate(), session_of(&Identity::generate()));
     world.watch(&watcher, me.key(), Spelling::W3c);
@@ -251,4 +251,6 @@ async fn once_silent_nobody_is_told_anything() {
     world.comes(&me).await;
     world.tell_all();
     assert!(told(&watcher).is_empty());
+    world.watch(&watcher, me.key(), Spelling::W3c);
+    assert_eq!(told(&watcher), ["online"], "but who asks is told the truth");
 }
