@@ -19,6 +19,7 @@ mod load;
 mod mailbox;
 mod metrics;
 mod observers;
+mod packages;
 mod policy_cli;
 mod presence;
 mod process;
