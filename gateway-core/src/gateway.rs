@@ -23,6 +23,7 @@ use crate::{
     core::Core,
     hooks::{EmptyChain, Fixed, Policy, World},
     http::{self, App, serve::Serving},
+    ice::Ice,
     mailbox::MailboxLimits,
     phase::Phase,
     presence::Presence,
@@ -244,6 +245,7 @@ fn core(
         ),
         audiences: Audiences::new(&settings.server.public_urls, local_addr),
         bans: Bans::default(),
+        ice: Ice::new(&settings.ice),
         clock,
         router: Arc::new(router),
         node_id,
@@ -274,6 +276,11 @@ impl Watch {
     /// What became of copies so far.
     pub fn taps(&self) -> Taps {
         self.core.router.telemetry.messages.taps()
+    }
+
+    /// Takes over what a reload may change of the settings beside hooks.
+    pub fn follow(&self, settings: &Settings) {
+        self.core.ice.follow(&settings.ice);
     }
 
     /// How many agents are present.

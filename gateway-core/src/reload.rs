@@ -2,8 +2,8 @@
 //! changes.
 //!
 //! Asked for by a signal, by the admin API, or by [`watch()`] when a file changes that the policy was
-//! made from. Only what hooks are made of is taken over while the gateway runs; for other settings
-//! that differ it says that they need a restart.
+//! made from. Only what hooks are made of is taken over while the gateway runs, and what somebody
+//! [follows](Reloader::on_accepted); for other settings that differ it says that they need a restart.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,13 +39,19 @@ pub struct Reloader {
     started: Map<String, Value>,
     accepted: ArcSwap<Loaded>,
     changes: watch::Sender<()>,
+    /// Who takes over what is not hooks' own.
+    followers: Mutex<Vec<Follower>>,
     /// Whether an accepted configuration had tokens.
     tokens_required: AtomicBool,
     seen: Mutex<Seen>,
 }
 
+/// Is given each configuration that is accepted. Called one after the other.
+type Follower = Box<dyn Fn(&Settings) + Send>;
+
 struct Seen {
     config_files: Vec<PathBuf>,
+    secret_files: Vec<PathBuf>,
     /// The settings of the last attempt that came to hooks, whether it was refused or not.
     candidate: Settings,
     /// The hash of each file that mattered, as it was before it was read.
@@ -64,9 +70,12 @@ pub struct Reloaded {
 impl Reloader {
     /// Reloads for an engine that was built from these sources.
     pub fn new(sources: Sources, loaded: &Loaded, engine: Arc<Engine>) -> Self {
-        let config_files = loaded.files.clone();
-        let candidate = loaded.settings.clone();
-        let mut seen = Seen { config_files, candidate, hashes: BTreeMap::new() };
+        let mut seen = Seen {
+            config_files: loaded.files.clone(),
+            secret_files: loaded.secret_files.clone(),
+            candidate: loaded.settings.clone(),
+            hashes: BTreeMap::new(),
+        };
         seen.hashes = hashes(&sources, &seen, &engine);
         seen.note_what_was_read(&engine);
         let accepted = ArcSwap::from_pointee(loaded.clone());
@@ -77,6 +86,7 @@ impl Reloader {
             started: loaded.effective(),
             accepted,
             changes: watch::Sender::default(),
+            followers: Mutex::default(),
             tokens_required: AtomicBool::new(!loaded.settings.admin_tokens.is_empty()),
             seen: Mutex::new(seen),
         }
@@ -102,6 +112,12 @@ impl Reloader {
     /// Sees each time that another configuration is accepted from now on.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
+    }
+
+    /// Has each configuration that is accepted from now on handed to `follower`, which takes over what
+    /// of it can change while the gateway runs and is not hooks' own.
+    pub fn on_accepted(&self, follower: impl Fn(&Settings) + Send + 'static) {
+        self.followers.lock().push(Box::new(follower));
     }
 
     /// The settings in effect with where each was set, secrets hidden: what needs a restart as it was
@@ -174,6 +190,7 @@ impl Reloader {
             }
         };
         seen.config_files.clone_from(&loaded.files);
+        seen.secret_files.clone_from(&loaded.secret_files);
         seen.candidate.clone_from(&loaded.settings);
         for warning in &loaded.warnings {
             warn!("{warning}");
@@ -187,6 +204,9 @@ impl Reloader {
             warn!(keys = needs_restart.join(", "), "changed settings need a restart");
         }
         self.note_tokens(&loaded.settings);
+        for follow in self.followers.lock().iter() {
+            follow(&loaded.settings);
+        }
         self.accepted.store(Arc::new(loaded));
         self.changes.send_replace(());
         Ok(Reloaded { generation, needs_restart })
@@ -257,7 +277,7 @@ fn files_that_matter(sources: &Sources, seen: &Seen, engine: &Engine) -> BTreeSe
     let scripts = &seen.candidate.scripts.path;
     let mut files = BTreeSet::from([main_file(sources)]);
     files.extend(in_folder(&main_file(sources).with_file_name("conf.d"), "toml"));
-    files.extend(seen.config_files.iter().cloned());
+    files.extend(seen.config_files.iter().chain(&seen.secret_files).cloned());
     files.extend(in_folder(scripts, "rhai"));
     files.extend(in_folder(&scripts.join("lib"), "rhai"));
     let policies = &seen.candidate.policies;

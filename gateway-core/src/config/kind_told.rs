@@ -106,8 +106,12 @@ fn ice_server() -> Value {
             },
             "username": { "type": "string" },
             "credential": secret(),
+            "secret": secret(),
         },
         "required": ["urls"],
+        "dependentSchemas": {
+            "secret": { "properties": { "username": false, "credential": false } },
+        },
         "additionalProperties": false,
     })
 }

@@ -172,11 +172,21 @@ sections! {
         ], Kind::Relay;
     }
 
-    /// STUN and TURN servers that ioap.v1.1 agents are told of.
+    /// STUN and TURN servers that ioap.v1.1 agents are told of when they register, and registered
+    /// agents at GET /ice (docs/ice.md). A reload takes this section over.
     ice: IceSettings {
-        /// Each { urls = ["turn:turn.example:3478"], username = "…", credential = "…" }; urls may
-        /// be stun:, stuns:, turn: or turns:. Agents are told the credential.
+        /// Each { urls = ["turn:turn.example:3478"], secret = "…" }; urls may be stun:, stuns:,
+        /// turn: or turns:. The secret is what coturn calls static-auth-secret: each agent gets a
+        /// credential of its own that is made from it. In its place there may be
+        /// username = "…", credential = "…", which are then the same for all. Secret and credential
+        /// may also be { file = "…" } or { env = "…" }.
         servers: Vec<IceServerSettings> = Vec::new(), Kind::IceServers;
+        /// How long a credential is valid that was made from a secret. Agents with long sessions
+        /// get newer ones at GET /ice.
+        #[serde(with = "units::duration")]
+        credential_ttl: Duration = Duration::from_secs(3600), Kind::duration(Duration::from_secs(60));
+        /// Answers to one agent at GET /ice per minute; 0 means no limit.
+        requests_per_minute: u32 = 12, Kind::count(0, 60_000);
     }
 
     /// How hooks are asked, and what becomes of the ones that fail. The hooks themselves are at
@@ -297,12 +307,15 @@ sections! {
 pub struct IceServerSettings {
     /// At least one of `stun:`, `stuns:`, `turn:` or `turns:`.
     pub urls: Vec<String>,
-    /// For TURN.
+    /// For TURN, the same for all agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
-    /// For TURN. Agents are told it.
+    /// For TURN, the same for all agents, who are told it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<Secret>,
+    /// For TURN: what the server and this gateway know, and no agent is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Secret>,
 }
 
 impl Settings {

@@ -1,4 +1,4 @@
-//! The public routes: `/ws`, `/health`, `/ready`, `/agents`.
+//! The public routes: `/ws`, `/health`, `/ready`, `/agents`, `/ice`.
 //!
 //! [`serve`] accepts connections, each a [`socket`]; [`ws`] makes the ones that ask for it sessions, the
 //! others are answered from what the core knows.
@@ -6,6 +6,7 @@
 mod agents;
 pub(crate) mod deadline;
 mod health;
+mod ice;
 pub(crate) mod serve;
 mod socket;
 mod ws;
@@ -65,6 +66,7 @@ pub(crate) fn routes(app: App) -> Router {
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
         .route("/agents", get(agents::list))
+        .route("/ice", get(ice::servers))
         .fallback(async || fault(StatusCode::NOT_FOUND, "no such route"))
         .with_state(app)
 }
