@@ -97,11 +97,13 @@ async fn the_image_runs_as_nobody_and_writes_nothing_but_its_key() {
     let healthcheck: Vec<_> = settings["HEALTHCHECK"].as_array().unwrap().iter().collect();
     let asked: Vec<_> = healthcheck[1..].iter().map(|it| it.as_str().unwrap()).collect();
     let asked = [&asked[..], &["--set", &listen]].concat();
-    let healthy = in_image(healthcheck[0], &asked).status();
-    assert!(soon("the health check", healthy).await.unwrap().success());
+    let healthy =
+        soon("the health check", in_image(healthcheck[0], &asked).output()).await.unwrap();
+    assert!(healthy.status.success(), "{healthy:?}");
     gateway.last_words().await;
-    let unhealthy = in_image(healthcheck[0], &asked).status();
-    assert_eq!(soon("the health check", unhealthy).await.unwrap().code(), Some(1));
+    let unhealthy =
+        soon("the health check", in_image(healthcheck[0], &asked).output()).await.unwrap();
+    assert_eq!(unhealthy.status.code(), Some(1), "{unhealthy:?}");
     let written: Vec<_> = fs::read_dir(inside(volume)).unwrap().map(|it| it.unwrap()).collect();
     assert_eq!(written.len(), 1, "{written:?}");
     assert_eq!(written[0].path(), inside(key));
