@@ -29,6 +29,8 @@ mod reload;
 mod rulings;
 mod sdk;
 mod secrets;
+mod service;
 mod stopping;
 mod tracing;
+mod watching;
 mod world;

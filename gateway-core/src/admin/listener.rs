@@ -56,6 +56,7 @@ impl Admin {
             places: Some(Arc::new(Semaphore::new(CONNECTIONS))),
             refusals: Arc::new(Semaphore::new(REFUSALS)),
             handshake_timeout: HANDSHAKE_TIMEOUT,
+            pulse: Arc::default(),
             tasks: TaskTracker::new(),
             // Not among those of agents.
             sessions: Arc::default(),

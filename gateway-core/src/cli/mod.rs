@@ -17,6 +17,7 @@ mod new;
 mod replay;
 mod run;
 mod send;
+mod service;
 mod signals;
 mod terminal;
 mod test;

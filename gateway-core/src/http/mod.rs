@@ -7,6 +7,7 @@ mod agents;
 pub(crate) mod deadline;
 mod health;
 mod ice;
+pub(crate) mod pulse;
 pub(crate) mod serve;
 mod socket;
 mod ws;

@@ -23,7 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service as _;
 use tracing::{debug, warn};
 
-use super::{Peer, Permit, Place, deadline::Deadline, socket::Socket};
+use super::{Peer, Permit, Place, deadline::Deadline, pulse::Pulse, socket::Socket};
 use crate::telemetry::sessions::Sessions;
 
 /// How long to wait after the system refused a connection (no file descriptor left, say): the
@@ -52,6 +52,8 @@ pub(crate) struct Serving {
     /// How long it may take from a connection to its first request, and each request's head: a half
     /// handshake frees its socket.
     pub(crate) handshake_timeout: Duration,
+    /// Answered between two connections.
+    pub(crate) pulse: Arc<Pulse>,
     pub(crate) tasks: TaskTracker,
     /// Where connections are counted.
     pub(crate) sessions: Arc<Sessions>,
@@ -114,6 +116,10 @@ pub(crate) async fn serve(listener: TcpListener, serving: Serving) {
     loop {
         let accepted = tokio::select! {
             () = serving.stop.cancelled() => return,
+            () = serving.pulse.asked() => {
+                serving.pulse.beat();
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -245,6 +251,7 @@ mod tests {
             places: None,
             refusals: Arc::new(Semaphore::new(1)),
             handshake_timeout: Duration::from_secs(10),
+            pulse: Arc::default(),
             tasks: tasks.clone(),
             sessions: Arc::default(),
             stop: stop.clone(),
