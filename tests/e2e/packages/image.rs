@@ -5,16 +5,14 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::Path,
+    process::Stdio,
 };
 
 use serde_json::Value;
 use tokio::process::Command;
 
 use super::python::check;
-use crate::support::{
-    process::{Process, conexus},
-    soon,
-};
+use crate::support::{process::Process, soon};
 
 /// The user of the image.
 const NOBODY: u32 = 65_532;
@@ -69,17 +67,17 @@ async fn the_image_runs_as_nobody_and_writes_nothing_but_its_key() {
     assert_eq!(settings["USER"], format!("{NOBODY}:{NOBODY}"));
     assert_eq!(settings["STOPSIGNAL"], "SIGTERM");
 
-    // With the image's root for a root, but that it is found beside the test's own libraries.
     let in_image = |program: &Value, arguments: &[&str]| {
-        let program = inside(program.as_str().unwrap());
-        let workdir = inside(settings["WORKDIR"].as_str().unwrap());
-        let mut command = conexus(&workdir, arguments);
-        let quoted = command.as_std().get_args().map(ToOwned::to_owned).collect::<Vec<_>>();
-        command = Command::new(program);
-        command.args(quoted).current_dir(workdir).env_clear().kill_on_drop(true);
-        command.stdin(std::process::Stdio::null());
-        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-        command.env("CONEXUS_SERVER__IDENTITY", inside(key));
+        let mut command = Command::new(inside(program.as_str().unwrap()));
+        command
+            .args(arguments)
+            .current_dir(inside(settings["WORKDIR"].as_str().unwrap()))
+            .env_clear()
+            .env("CONEXUS_SERVER__IDENTITY", inside(key))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         if am_root {
             command.uid(NOBODY).gid(NOBODY);
         }
