@@ -20,6 +20,7 @@ mod load;
 mod mailbox;
 mod metrics;
 mod observers;
+mod packages;
 mod policy_cli;
 mod presence;
 mod process;

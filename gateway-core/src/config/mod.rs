@@ -34,8 +34,8 @@ pub use choices::{Activity, AgentsAccess, Compat, LogFormat, RoutedSignatures};
 pub use document::{reference, schema, template};
 pub use fault::{ConfigErrors, Fault, Origin, Position};
 pub(crate) use kind::{is_log_level, is_name};
-pub(crate) use load::admin_address;
 pub use load::{DEFAULT_FILE, Loaded, Sources, load};
+pub(crate) use load::{admin_address, public_listener};
 pub use policies::{
     Chain, ChainEntry, FailMode, HookSettings, HookSource, Mode, PluginSettings, Policies,
     RateClass,
