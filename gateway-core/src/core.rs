@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    audience::Audiences, bans::Bans, clock::Clock, config::Settings, phase::Phase,
+    audience::Audiences, bans::Bans, clock::Clock, config::Settings, limits::Limits, phase::Phase,
     replay::ReplayGuard, router::Router, session::handle::SessionId,
 };
 
@@ -22,6 +22,7 @@ pub(crate) struct Core {
     pub(crate) replay: ReplayGuard,
     pub(crate) audiences: Audiences,
     pub(crate) bans: Bans,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) node_id: String,
     pub(crate) phase: watch::Sender<Phase>,
     /// Every session that may still read holds a token of it.

@@ -16,7 +16,9 @@ mod handed;
 mod kind;
 mod load;
 mod named;
+mod origins;
 mod policies;
+mod proxy_networks;
 mod rules;
 mod secret;
 mod settings;
@@ -27,15 +29,17 @@ pub(crate) mod units;
 mod urls;
 mod walk;
 
-pub use choices::{Activity, AgentsAccess, Compat, LogFormat, RoutedSignatures};
+pub use choices::{Activity, AgentsAccess, Compat, ForwardedHeader, LogFormat, RoutedSignatures};
 pub use fault::{ConfigErrors, Fault, Origin, Position};
 pub(crate) use kind::{is_log_level, is_name};
 pub(crate) use load::admin_address;
 pub use load::{DEFAULT_FILE, Loaded, Sources, load};
+pub use origins::{AllowedOrigin, WebOrigin};
 pub use policies::{
     Chain, ChainEntry, FailMode, HookSettings, HookSource, Mode, PluginSettings, Policies,
     RateClass,
 };
+pub use proxy_networks::ProxyNetwork;
 pub use secret::Secret;
 pub use settings::*;
 pub use show::Row;

@@ -56,6 +56,8 @@ pub(super) const PLUGIN: &[Field] =
 pub(super) const RATE_CLASS: &[Field] = &[
     field("messages_per_second", Kind::count(0, u32::MAX as usize)),
     field("message_burst", Kind::count(0, u32::MAX as usize)),
+    field("bytes_per_second", Kind::size(0, 1 << 30)),
+    field("bytes_burst", Kind::size(0, 1 << 30)),
 ];
 
 pub(super) const ADMIN_TOKEN: &[Field] =
