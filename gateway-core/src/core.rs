@@ -5,13 +5,21 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use conexus_protocol::{IceServer, Registered, Timestamp};
+use conexus_protocol::{Registered, Timestamp};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    audience::Audiences, bans::Bans, clock::Clock, config::Settings, limits::Limits, phase::Phase,
-    replay::ReplayGuard, router::Router, session::handle::SessionId,
+    audience::Audiences,
+    bans::Bans,
+    clock::Clock,
+    config::Settings,
+    ice::Ice,
+    limits::Limits,
+    phase::Phase,
+    replay::ReplayGuard,
+    router::Router,
+    session::handle::{SessionHandle, SessionId},
 };
 
 /// See the [module](self).
@@ -23,6 +31,7 @@ pub(crate) struct Core {
     pub(crate) audiences: Audiences,
     pub(crate) bans: Bans,
     pub(crate) limits: Arc<Limits>,
+    pub(crate) ice: Ice,
     pub(crate) node_id: String,
     pub(crate) phase: watch::Sender<Phase>,
     /// Every session that may still read holds a token of it.
@@ -48,21 +57,16 @@ impl Core {
     }
 
     /// What an `ioap.v1.1` agent is told when it has registered.
-    pub(crate) fn welcome(&self, session: SessionId) -> Registered {
+    pub(crate) fn welcome(&self, session: &SessionHandle) -> Registered {
         let settings = &self.settings;
-        let ice_servers = settings.ice.servers.iter().map(|server| IceServer {
-            urls: server.urls.clone(),
-            username: server.username.clone(),
-            credential: server.credential.as_ref().map(|secret| secret.expose().to_owned()),
-        });
         Registered {
-            session_id: session.to_string(),
+            session_id: session.id.to_string(),
             node_id: self.node_id.clone(),
             presence_timeout_ms: millis(settings.presence.timeout),
             heartbeat_ms: millis(settings.heartbeat()),
             max_message_bytes: settings.limits.message_bytes as u64,
             relay: settings.routing.relay.clone(),
-            ice_servers: ice_servers.collect(),
+            ice_servers: self.ice.servers_for(session.agent.key()).servers,
             server_time: Timestamp::now().to_string(),
         }
     }

@@ -23,6 +23,7 @@ use crate::{
     core::Core,
     hooks::{EmptyChain, Fixed, Policy, World},
     http::{self, App, proxies::Proxies, serve::Serving},
+    ice::Ice,
     limits::Limits,
     mailbox::MailboxLimits,
     pace::OncePerSecond,
@@ -257,6 +258,7 @@ fn core(
         audiences: Audiences::new(&settings.server.public_urls, local_addr),
         bans: Bans::default(),
         limits: Arc::new(Limits::new(&settings.limits)),
+        ice: Ice::new(&settings.ice),
         clock,
         router: Arc::new(router),
         node_id,
@@ -287,6 +289,11 @@ impl Watch {
     /// What became of copies so far.
     pub fn taps(&self) -> Taps {
         self.core.router.telemetry.messages.taps()
+    }
+
+    /// Takes over what a reload may change of the settings beside hooks.
+    pub fn follow(&self, settings: &Settings) {
+        self.core.ice.follow(&settings.ice);
     }
 
     /// How many agents are present.

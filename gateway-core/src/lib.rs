@@ -48,6 +48,7 @@ pub mod gateway;
 pub mod hooks;
 mod http;
 mod http_client;
+pub mod ice;
 mod limits;
 mod load;
 mod log_level;

@@ -2,8 +2,8 @@
 //! changes.
 //!
 //! Asked for by a signal, by the admin API, or by [`watch()`] when a file changes that the policy was
-//! made from. Only what hooks are made of is taken over while the gateway runs; for other settings
-//! that differ it says that they need a restart.
+//! made from. Only what hooks are made of is taken over while the gateway runs, and what somebody
+//! [follows](Reloader::on_accepted); for other settings that differ it says that they need a restart.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,9 +30,6 @@ use crate::{
     hooks::{Engine, ReloadError, hash_file},
 };
 
-/// Settings that are taken over by a reload, beside the tables of hooks.
-const HOT: [&str; 3] = ["policy.budget", "policy.breaker_", "scripts."];
-
 /// See the [module](self).
 pub struct Reloader {
     sources: Sources,
@@ -42,13 +39,19 @@ pub struct Reloader {
     started: Map<String, Value>,
     accepted: ArcSwap<Loaded>,
     changes: watch::Sender<()>,
+    /// Who takes over what is not hooks' own.
+    followers: Mutex<Vec<Follower>>,
     /// Whether an accepted configuration had tokens.
     tokens_required: AtomicBool,
     seen: Mutex<Seen>,
 }
 
+/// Is given each configuration that is accepted. Called one after the other.
+type Follower = Box<dyn Fn(&Settings) + Send>;
+
 struct Seen {
     config_files: Vec<PathBuf>,
+    secret_files: Vec<PathBuf>,
     /// The settings of the last attempt that came to hooks, whether it was refused or not.
     candidate: Settings,
     /// The hash of each file that mattered, as it was before it was read.
@@ -67,9 +70,12 @@ pub struct Reloaded {
 impl Reloader {
     /// Reloads for an engine that was built from these sources.
     pub fn new(sources: Sources, loaded: &Loaded, engine: Arc<Engine>) -> Self {
-        let config_files = loaded.files.clone();
-        let candidate = loaded.settings.clone();
-        let mut seen = Seen { config_files, candidate, hashes: BTreeMap::new() };
+        let mut seen = Seen {
+            config_files: loaded.files.clone(),
+            secret_files: loaded.secret_files.clone(),
+            candidate: loaded.settings.clone(),
+            hashes: BTreeMap::new(),
+        };
         seen.hashes = hashes(&sources, &seen, &engine);
         seen.note_what_was_read(&engine);
         let accepted = ArcSwap::from_pointee(loaded.clone());
@@ -80,6 +86,7 @@ impl Reloader {
             started: loaded.effective(),
             accepted,
             changes: watch::Sender::default(),
+            followers: Mutex::default(),
             tokens_required: AtomicBool::new(!loaded.settings.admin_tokens.is_empty()),
             seen: Mutex::new(seen),
         }
@@ -107,12 +114,18 @@ impl Reloader {
         self.changes.subscribe()
     }
 
+    /// Has each configuration that is accepted from now on handed to `follower`, which takes over what
+    /// of it can change while the gateway runs and is not hooks' own.
+    pub fn on_accepted(&self, follower: impl Fn(&Settings) + Send + 'static) {
+        self.followers.lock().push(Box::new(follower));
+    }
+
     /// The settings in effect with where each was set, secrets hidden: what needs a restart as it was
     /// at the start, the rest as it was accepted last.
     pub fn effective(&self) -> Map<String, Value> {
         let mut keys = self.accepted().effective();
         for (path, started) in &self.started {
-            let needs_restart = KEYS.iter().any(|key| key.path == path) && !is_hot(path);
+            let needs_restart = KEYS.iter().any(|key| key.path == path && !key.is_hot());
             if needs_restart {
                 keys.insert(path.clone(), started.clone());
             }
@@ -177,6 +190,7 @@ impl Reloader {
             }
         };
         seen.config_files.clone_from(&loaded.files);
+        seen.secret_files.clone_from(&loaded.secret_files);
         seen.candidate.clone_from(&loaded.settings);
         for warning in &loaded.warnings {
             warn!("{warning}");
@@ -190,6 +204,9 @@ impl Reloader {
             warn!(keys = needs_restart.join(", "), "changed settings need a restart");
         }
         self.note_tokens(&loaded.settings);
+        for follow in self.followers.lock().iter() {
+            follow(&loaded.settings);
+        }
         self.accepted.store(Arc::new(loaded));
         self.changes.send_replace(());
         Ok(Reloaded { generation, needs_restart })
@@ -243,13 +260,9 @@ impl Seen {
     }
 }
 
-fn is_hot(path: &str) -> bool {
-    HOT.iter().any(|hot| path.starts_with(hot))
-}
-
 fn changed(running: &Settings, loaded: &Settings) -> Vec<&'static str> {
     KEYS.iter()
-        .filter(|key| !is_hot(key.path) && running.value(key) != loaded.value(key))
+        .filter(|key| !key.is_hot() && running.value(key) != loaded.value(key))
         .map(|key| key.path)
         .collect()
 }
@@ -264,7 +277,7 @@ fn files_that_matter(sources: &Sources, seen: &Seen, engine: &Engine) -> BTreeSe
     let scripts = &seen.candidate.scripts.path;
     let mut files = BTreeSet::from([main_file(sources)]);
     files.extend(in_folder(&main_file(sources).with_file_name("conf.d"), "toml"));
-    files.extend(seen.config_files.iter().cloned());
+    files.extend(seen.config_files.iter().chain(&seen.secret_files).cloned());
     files.extend(in_folder(scripts, "rhai"));
     files.extend(in_folder(&scripts.join("lib"), "rhai"));
     let policies = &seen.candidate.policies;

@@ -74,6 +74,10 @@ impl SignatureBytes {
         bytes.try_into().map(Self).map_err(|_| SignatureError::Encoding)
     }
 
+    pub(crate) const fn from_bytes(bytes: [u8; 64]) -> Self {
+        Self(bytes)
+    }
+
     /// The bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 64] {
@@ -172,7 +176,11 @@ impl Identity {
     /// Signs; the result is base64, as it goes on the wire.
     #[must_use]
     pub fn sign(&self, bytes: &[u8]) -> String {
-        STANDARD.encode(self.signing.sign(bytes).to_bytes())
+        STANDARD.encode(self.sign_raw(bytes).0)
+    }
+
+    pub(crate) fn sign_raw(&self, bytes: &[u8]) -> SignatureBytes {
+        SignatureBytes(self.signing.sign(bytes).to_bytes())
     }
 }
 

@@ -44,6 +44,7 @@ mod payload;
 mod properties;
 pub mod schema;
 mod timestamp;
+mod token;
 
 pub use codes::{CloseReason, ErrorCode, RefusalReason};
 pub use did::{AgentId, AgentKey, DidError, REFERENCE_GATEWAY_DID};
@@ -61,3 +62,4 @@ pub use payload::{
     Unregister, Unwatch, Watch,
 };
 pub use timestamp::Timestamp;
+pub use token::{AgentToken, TokenError};

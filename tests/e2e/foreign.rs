@@ -19,7 +19,7 @@ use crate::support::{agent::Agent, gateway::TestGateway, soon};
 
 /// The Python with what the agent needs: `CONEXUS_TEST_PYTHON`, else what `tests/run` made before.
 /// A test that cannot run has not passed, so there is no way to go without.
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     if let Some(python) = std::env::var_os("CONEXUS_TEST_PYTHON") {
         return python.into();
     }
@@ -28,7 +28,7 @@ fn python() -> PathBuf {
     made
 }
 
-fn repository(path: &str) -> PathBuf {
+pub(crate) fn repository(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 

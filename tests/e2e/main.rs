@@ -15,6 +15,7 @@ mod decisions;
 mod delivery;
 mod foreign;
 mod hooks;
+mod ice;
 mod limits;
 mod load;
 mod mailbox;

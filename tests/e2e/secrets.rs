@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use conexus_protocol::{Draft, Identity, Subprotocol};
+use conexus_protocol::{AgentToken, Draft, Identity, Subprotocol, Timestamp};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
@@ -28,6 +28,7 @@ const CREDENTIALS: &str = "planted-credentials-5b1d";
 const ADMIN_TOKEN: &str = "planted-admin-token-9c02";
 const AGENTS_TOKEN: &str = "planted-agents-token-77aa";
 const ICE: &str = "planted-ice-credential-13f5";
+const TURN: &str = "planted-turn-secret-b7c9";
 const HOOK_ENV: &str = "planted-hook-env-e801";
 const HOOK_FILE: &str = "planted-hook-file-4d4d";
 const AUTHORIZATION: &str = "planted-authorization-66b9";
@@ -36,11 +37,12 @@ const QUERY: &str = "planted-query-2be2";
 const WRONG_TOKEN: &str = "planted-wrong-token-3e3e";
 const MISTAKEN: &str = "planted-token-for-a-hash-8a8a";
 
-const PLANTED: [&str; 11] = [
+const PLANTED: [&str; 12] = [
     CREDENTIALS,
     ADMIN_TOKEN,
     AGENTS_TOKEN,
     ICE,
+    TURN,
     HOOK_ENV,
     HOOK_FILE,
     AUTHORIZATION,
@@ -64,7 +66,8 @@ agents = "token"
 agents_token = { env = "AGENTS_TOKEN" }
 
 [ice]
-servers = [{ urls = ["turn:turn.example:3478"], username = "conexus", credential = { file = "secret/ice" } }]
+servers = [{ urls = ["turn:turn.example:3478"], username = "conexus", credential = { file = "secret/ice" } },
+           { urls = ["turn:minted.example:3478"], secret = { file = "secret/turn" } }]
 
 [telemetry]
 decision_log = "decisions.jsonl"
@@ -143,6 +146,8 @@ struct Planted {
     folder: TempDir,
     gateway: Process,
     found: Vec<(String, String)>,
+    /// What agents alone were told: credentials that were made for them, and what they asked with.
+    minted: Vec<String>,
 }
 
 impl Planted {
@@ -150,13 +155,14 @@ impl Planted {
         let folder = folder_with(&[
             ("gateway.toml", &config()),
             ("secret/ice", ICE),
+            ("secret/turn", TURN),
             ("secret/hook", HOOK_FILE),
             ("scripts/clumsy.rhai", CLUMSY),
             ("scripts/blunt.rhai", BLUNT),
             ("scripts/herald.rhai", HERALD),
         ]);
         let gateway = Process::spawn(command(folder.path(), &["--set", LEVEL])).await;
-        Self { folder, gateway, found: Vec::new() }
+        Self { folder, gateway, found: Vec::new(), minted: Vec::new() }
     }
 
     fn keep(&mut self, from: impl Into<String>, text: impl Into<String>) {
@@ -262,7 +268,42 @@ impl Planted {
         let welcome = agent.text().await;
         // The one message that is meant to have one.
         assert!(welcome.contains(r#""type":"REGISTERED""#) && welcome.contains(ICE), "{welcome}");
-        self.keep("REGISTERED", welcome.replace(ICE, ""));
+        let said: Value = serde_json::from_str(&welcome).unwrap();
+        let rest = self.take_minted(&said["payload"]["ice_servers"], welcome.replace(ICE, ""));
+        self.keep("REGISTERED", rest);
+        self.ask_for_servers(agent).await;
+    }
+
+    /// Notes what was made for the agent; the text without it.
+    fn take_minted(&mut self, servers: &Value, text: String) -> String {
+        let credential = servers[1]["credential"].as_str().unwrap().to_owned();
+        let rest = text.replace(&credential, "");
+        self.minted.push(credential);
+        rest
+    }
+
+    /// `GET /ice`, by the agent and by somebody whose token is worth nothing.
+    async fn ask_for_servers(&mut self, agent: &Agent) {
+        let now = Timestamp::now();
+        let minute = std::time::Duration::from_secs(60);
+        for url in [agent.url.as_str(), "wss://other.example/ws"] {
+            let token = AgentToken::sign(&agent.identity, url, now, minute);
+            let bearer = format!("Bearer {token}");
+            let headers = [("Authorization", bearer.as_str())];
+            let (status, head, body) = http::get_raw(self.gateway.addr, "/ice", &headers).await;
+            let said: Value = serde_json::from_str(&body).unwrap();
+            let body = match status {
+                200 => self.take_minted(&said["ice_servers"], body.replace(ICE, "")),
+                _ => body,
+            };
+            self.keep("GET /ice", [head, body].concat());
+            self.minted.push(token);
+        }
+        let wrong = format!("Bearer {WRONG_TOKEN}");
+        let headers = [("Authorization", wrong.as_str())];
+        let (status, head, body) = http::get_raw(self.gateway.addr, "/ice", &headers).await;
+        assert_eq!(status, 401);
+        self.keep("GET /ice", [head, body].concat());
     }
 
     /// Whatever there is to read, with an agent's name where one is asked for.
@@ -323,6 +364,8 @@ impl Planted {
                 "agents_token = { env",
                 &format!("agents_token = {{ {AGENTS_TOKEN} = 1, env"),
             ),
+            good.replace("secret = {", &format!("secret = \"{TURN}\" {{")),
+            good.replace("secret = {", &format!("username = \"u\", secret = \"{TURN}\", x = {{")),
             good.replace(
                 "servers = [{",
                 &format!("servers = [{{ credential = 7, password = \"{ICE}\", "),
@@ -362,7 +405,8 @@ impl Planted {
         let hash = hash(ADMIN_TOKEN);
         let mut leaks = Vec::new();
         for (from, text) in &self.found {
-            for secret in PLANTED.into_iter().chain([hash.as_str()]) {
+            let minted = self.minted.iter().map(String::as_str);
+            for secret in PLANTED.into_iter().chain([hash.as_str()]).chain(minted) {
                 for line in text.lines().filter(|line| line.contains(secret)) {
                     leaks.push(format!("{secret} from {from}: {line}"));
                 }

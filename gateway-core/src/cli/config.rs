@@ -1,4 +1,4 @@
-//! `conexus config`: the settings in effect, and where each was set.
+//! `conexus config`: the settings in effect, and where each was set; or all that there are.
 
 use std::{
     io::{self, Write},
@@ -7,16 +7,45 @@ use std::{
 
 use serde_json::Value;
 
-use crate::config::{KEYS, Loaded, Row, Sources, load, toml};
+use crate::config::{KEYS, Loaded, Row, Sources, load, reference, schema, template, toml};
 
 #[derive(clap::Args)]
 pub(super) struct Options {
     /// Print a JSON object with value and origin of each key
     #[arg(long)]
     json: bool,
+
+    /// Print a gateway.toml with every key, its documentation and its default
+    #[arg(long, group = "made", conflicts_with = "json")]
+    template: bool,
+
+    /// Print the documentation of every key, as docs/configuration.md has it
+    #[arg(long, group = "made", conflicts_with = "json")]
+    reference: bool,
+
+    /// Print the JSON schema of the configuration, for editors
+    #[arg(long, group = "made", conflicts_with = "json")]
+    schema: bool,
+}
+
+impl Options {
+    /// What needs no configuration.
+    fn made(&self) -> Option<String> {
+        if self.template {
+            return Some(template());
+        }
+        if self.reference {
+            return Some(reference());
+        }
+        self.schema.then(schema)
+    }
 }
 
 pub(super) fn config(options: &Options, sources: &Sources) -> io::Result<ExitCode> {
+    if let Some(made) = options.made() {
+        io::stdout().lock().write_all(made.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let loaded = match load(sources) {
         Ok(loaded) => loaded,
         Err(errors) => {

@@ -72,6 +72,8 @@ pub(super) async fn run(sources: &Sources) -> Result<ExitCode, RunError> {
     let reloader = Arc::new(Reloader::new(sources.clone(), &loaded, Arc::clone(&engine)));
     let policy = Arc::clone(&engine) as Arc<dyn crate::hooks::Policy>;
     let gateway = Gateway::bind_with_policy(Arc::clone(&settings), identity, policy).await?;
+    let watch = gateway.watch();
+    reloader.on_accepted(move |settings| watch.follow(settings));
     let drain = DrainTrigger::new();
     let parts = admin::Parts {
         gateway: gateway.watch(),

@@ -20,7 +20,7 @@ const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What travels between agents. The rest of v1 and all that v1.1 adds is between an agent and
 /// its gateway.
-const RELAYABLE: [MessageType; 7] = [
+pub(super) const RELAYABLE: [MessageType; 7] = [
     MessageType::Offer,
     MessageType::Answer,
     MessageType::IceCandidate,
@@ -32,9 +32,8 @@ const RELAYABLE: [MessageType; 7] = [
 
 pub(super) const NAME_FORM: &str = r#"1 to 64 of a-z, 0-9, "_" and "-""#;
 const SECRET_FORM: &str = r#"a text, { file = "…" } or { env = "…" }"#;
-const ICE_SERVER_FORM: &str =
-    r#"{ urls = ["turn:turn.example:3478"], username = "…", credential = "…" }"#;
-const ICE_SCHEMES: [&str; 4] = ["stun:", "stuns:", "turn:", "turns:"];
+const ICE_SERVER_FORM: &str = r#"{ urls = ["turn:turn.example:3478"], secret = "…" }"#;
+pub(super) const ICE_SCHEMES: [&str; 4] = ["stun:", "stuns:", "turn:", "turns:"];
 
 /// What the value of a key may be.
 #[derive(Debug)]
@@ -96,7 +95,7 @@ impl Kind {
     }
 
     /// What is accepted, for error texts.
-    fn form(&self) -> String {
+    pub(super) fn form(&self) -> String {
         match self {
             Self::Flag => "true or false".into(),
             Self::Count { .. } => "a whole number".into(),
@@ -341,7 +340,32 @@ fn check_ice_server(server: &Value, table: &InlineTable) -> Vec<Wrong> {
     if !table.contains_key("urls") {
         wrong.push(Wrong::at(server, format!("urls is missing; expected {ICE_SERVER_FORM}")));
     }
+    // What ties its members together is only of interest where each is right in itself.
+    if wrong.is_empty()
+        && let Err(problem) = check_ice_access(table)
+    {
+        wrong.push(Wrong::at(server, problem));
+    }
     wrong
+}
+
+/// A TURN server is told a credential, and there is one way to come by it.
+fn check_ice_access(table: &InlineTable) -> Checked {
+    let urls = table.get("urls").and_then(Value::as_array).into_iter().flatten();
+    let turn = urls.filter_map(Value::as_str).find(|url| url.starts_with("turn"));
+    let has = |name| table.contains_key(name);
+    match (turn, has("secret")) {
+        (Some(_), true) if has("username") || has("credential") => {
+            Err("secret makes a credential for each agent, so there is neither a username nor a \
+             credential beside it"
+                .to_owned())
+        }
+        (Some(url), false) if !(has("username") && has("credential")) => Err(format!(
+            "{url} needs a secret, or a username and a credential: WebRTC refuses it without"
+        )),
+        (None, true) => Err("secret is for turn: and turns: servers".to_owned()),
+        _ => Ok(()),
+    }
 }
 
 fn check_ice_member(name: &str, value: &Value) -> Checked {
@@ -353,7 +377,7 @@ fn check_ice_member(name: &str, value: &Value) -> Checked {
             !urls.is_empty() && urls.iter().all(|url| url.as_str().is_some_and(valid))
         }),
         "username" => value.is_str(),
-        "credential" => secret_source(value).is_some(),
+        "credential" | "secret" => secret_source(value).is_some(),
         _ => return Err(format!("{name} is unknown; expected {ICE_SERVER_FORM}")),
     };
     let expected = match name {

@@ -16,6 +16,7 @@ use super::{
     handed::to_json,
     kind::{Kind, secret_source},
     rules::{RULES, Rule, TOKENS, warnings},
+    secret::{InFile, SecretSource},
     settings::{KEYS, Settings},
     walk::{Entry, Findings, Layer},
 };
@@ -24,6 +25,9 @@ use super::{
 pub const DEFAULT_FILE: &str = "gateway.toml";
 
 const ENV_PREFIX: &str = "CONEXUS_";
+
+/// The members of an ICE server that are secrets.
+const ICE_SECRETS: [&str; 2] = ["credential", "secret"];
 
 /// What the configuration is made from. Later layers win: defaults, the file, `conf.d/*.toml`
 /// beside it in the order of their names, the environment, `--set`. Not `Debug`, for the secrets.
@@ -68,6 +72,8 @@ pub struct Loaded {
     pub replaced_chains: BTreeMap<String, Origin>,
     /// The files that were read, in their order.
     pub files: Vec<PathBuf>,
+    /// The files of secrets that a reload takes over.
+    pub secret_files: Vec<PathBuf>,
     /// What an operator may have overlooked, a line each.
     pub warnings: Vec<String>,
 }
@@ -78,7 +84,8 @@ pub struct Loaded {
 /// All that is wrong with it, each fault with its place.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     let (Findings { entries, drafts, mut faults }, files) = read(sources);
-    let chosen = choose(entries, sources, &mut faults);
+    let mut secret_files = Vec::new();
+    let chosen = choose(entries, sources, &mut secret_files, &mut faults);
     let origin = |key: &str| chosen.get(key).map_or(Origin::Default, |entry| entry.origin.clone());
 
     let mut settings = assemble(&chosen, sources).unwrap_or_else(|errors| {
@@ -104,6 +111,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
         policy_origins,
         replaced_chains,
         files,
+        secret_files,
         warnings,
     })
 }
@@ -207,13 +215,23 @@ type Chosen = BTreeMap<&'static str, Entry>;
 
 /// The last entry of each key, with its secret fetched or its path made absolute. A secret that
 /// a later layer overrides is not fetched.
-fn choose(entries: Vec<Entry>, sources: &Sources, faults: &mut Vec<Fault>) -> Chosen {
+fn choose(
+    entries: Vec<Entry>,
+    sources: &Sources,
+    secret_files: &mut Vec<PathBuf>,
+    faults: &mut Vec<Fault>,
+) -> Chosen {
     let mut chosen: Chosen = entries.into_iter().map(|entry| (entry.key.path, entry)).collect();
-    chosen.retain(|_, entry| match settle(entry, sources) {
-        Ok(()) => true,
-        Err(fault) => {
-            faults.push(fault);
-            false
+    chosen.retain(|_, entry| {
+        if matches!(entry.key.kind, Kind::IceServers) {
+            secret_files.extend(credential_files(&entry.value, &sources.folder_of(&entry.origin)));
+        }
+        match settle(entry, sources) {
+            Ok(()) => true,
+            Err(fault) => {
+                faults.push(fault);
+                false
+            }
         }
     });
     chosen
@@ -240,9 +258,23 @@ fn fetch(value: &mut Value, folder: &Path, sources: &Sources) -> Result<(), Stri
 
 fn fetch_credentials(value: &mut Value, folder: &Path, sources: &Sources) -> Result<(), String> {
     let servers = value.as_array_mut().into_iter().flat_map(toml_edit::Array::iter_mut);
-    servers
-        .filter_map(|server| server.as_inline_table_mut()?.get_mut("credential"))
-        .try_for_each(|credential| fetch(credential, folder, sources))
+    for server in servers.filter_map(Value::as_inline_table_mut) {
+        for name in ICE_SECRETS {
+            server.get_mut(name).map_or(Ok(()), |secret| fetch(secret, folder, sources))?;
+        }
+    }
+    Ok(())
+}
+
+/// The files that secrets of ICE servers lie in.
+fn credential_files(value: &Value, folder: &Path) -> Vec<PathBuf> {
+    let servers = value.as_array().into_iter().flatten().filter_map(Value::as_inline_table);
+    let secrets = servers.flat_map(|server| ICE_SECRETS.iter().filter_map(|name| server.get(name)));
+    let files = secrets.filter_map(|secret| match secret_source(secret)? {
+        SecretSource::File(InFile { file }) => Some(folder.join(file)),
+        SecretSource::Text(_) | SecretSource::Env(_) => None,
+    });
+    files.collect()
 }
 
 fn make_absolute(value: &mut Value, folder: &Path) -> Result<(), String> {

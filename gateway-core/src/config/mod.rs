@@ -10,13 +10,16 @@
 
 mod choices;
 mod compose;
+mod document;
 mod effective;
 mod fault;
 mod handed;
 mod kind;
+mod kind_told;
 mod load;
 mod named;
 mod origins;
+mod own_tables;
 mod policies;
 mod proxy_networks;
 mod rules;
@@ -30,6 +33,7 @@ mod urls;
 mod walk;
 
 pub use choices::{Activity, AgentsAccess, Compat, ForwardedHeader, LogFormat, RoutedSignatures};
+pub use document::{reference, schema, template};
 pub use fault::{ConfigErrors, Fault, Origin, Position};
 pub(crate) use kind::{is_log_level, is_name};
 pub(crate) use load::admin_address;

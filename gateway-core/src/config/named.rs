@@ -5,7 +5,7 @@
 //! single keys, but chains whole. What ties the tables together is judged in `compose`, when all
 //! layers are known.
 
-use std::{collections::BTreeMap, rc::Rc, time::Duration};
+use std::{collections::BTreeMap, rc::Rc};
 
 use conexus_plugin_api::{Point, PointKind};
 use toml_edit::{Item, TableLike, Value};
@@ -13,65 +13,11 @@ use toml_edit::{Item, TableLike, Value};
 use super::{
     fault::{Fault, Origin},
     kind::{Kind, NAME_FORM, is_name},
-    policies::{FailMode, Mode},
-    tokens::Scope,
+    own_tables::{Field, OwnTable},
     walk::{Findings, Layer, Span, nearest, read_value},
 };
 
-/// The sections of such tables.
-pub(super) const TABLES: [&str; 5] = ["hook", "chain", "plugins", "rate_class", "admin_token"];
-
-const INSTANT: Duration = Duration::from_millis(1);
 const CHAIN_FORM: &str = r#"a list of tables such as [{ hook = "NAME" }]"#;
-
-/// A key of such a table.
-pub(super) struct Field {
-    pub(super) name: &'static str,
-    kind: Kind,
-}
-
-const fn field(name: &'static str, kind: Kind) -> Field {
-    Field { name, kind }
-}
-
-pub(super) const HOOK: &[Field] = &[
-    field("use", Kind::HookUse),
-    field("config", Kind::Table),
-    field("blocking", Kind::Flag),
-    field("tick", Kind::duration(Duration::from_millis(10))),
-    field("namespace", Kind::Name),
-];
-
-pub(super) const CHAIN: &[Field] = &[
-    field("hook", Kind::Text),
-    field("mode", Kind::Choice(Mode::WORDS)),
-    field("on_error", Kind::Choice(FailMode::WORDS)),
-    field("budget", Kind::duration(INSTANT)),
-    field("warn", Kind::duration(INSTANT)),
-];
-
-pub(super) const PLUGIN: &[Field] =
-    &[field("path", Kind::Path), field("sha256", Kind::Sha256), field("crate", Kind::Name)];
-
-pub(super) const RATE_CLASS: &[Field] = &[
-    field("messages_per_second", Kind::count(0, u32::MAX as usize)),
-    field("message_burst", Kind::count(0, u32::MAX as usize)),
-    field("bytes_per_second", Kind::size(0, 1 << 30)),
-    field("bytes_burst", Kind::size(0, 1 << 30)),
-];
-
-pub(super) const ADMIN_TOKEN: &[Field] =
-    &[field("sha256", Kind::Sha256), field("scope", Kind::Choice(Scope::WORDS))];
-
-fn fields_of(table: &str) -> &'static [Field] {
-    match table {
-        "hook" => HOOK,
-        "chain" => CHAIN,
-        "plugins" => PLUGIN,
-        "rate_class" => RATE_CLASS,
-        _ => ADMIN_TOKEN,
-    }
-}
 
 /// A valid value as it was written last.
 pub(super) struct Written {
@@ -129,41 +75,54 @@ impl Drafts {
 }
 
 impl Findings {
-    pub(super) fn walk_named(&mut self, table: &str, tables: &dyn TableLike, layer: &Rc<Layer>) {
+    pub(super) fn walk_named(
+        &mut self,
+        table: &'static OwnTable,
+        tables: &dyn TableLike,
+        layer: &Rc<Layer>,
+    ) {
         for (name, item) in tables.iter() {
-            let path = format!("{table}.{name}");
+            let path = format!("{}.{name}", table.name);
             let origin = layer.at(tables.key(name).and_then(toml_edit::Key::span));
-            if table == "chain" {
-                self.walk_chain(&path, name, item, origin, layer);
+            if table.name == "chain" {
+                self.walk_chain(table, (&path, name), item, origin, layer);
                 continue;
             }
             self.check_name(&path, name, &origin);
             let fields = match item.as_table_like() {
-                Some(fields) => self.walk_fields(&path, fields_of(table), fields, layer),
+                Some(fields) => self.walk_fields(&path, table.fields, fields, layer),
                 None => {
                     self.fault(&path, format!("is a table; expected [{path}]"), origin.clone());
                     BTreeMap::new()
                 }
             };
-            self.drafts.open(table, name, &origin).fields.extend(fields);
+            self.drafts.open(table.name, name, &origin).fields.extend(fields);
         }
     }
 
     /// Takes `hook.NAME.key` and the like, or a whole `chain.on_POINT`.
-    pub(super) fn assign_named(&mut self, path: &str, raw: &str, layer: &Rc<Layer>) {
+    pub(super) fn assign_named(
+        &mut self,
+        table: &'static OwnTable,
+        path: &str,
+        raw: &str,
+        layer: &Rc<Layer>,
+    ) {
         let origin = layer.at(None);
         let parts: Vec<_> = path.splitn(3, '.').collect();
-        match parts[..] {
-            ["chain", name] => match read_value(&Kind::Table, raw) {
-                Ok(list) => self.walk_chain(path, name, &Item::Value(list), origin, layer),
+        match parts[1..] {
+            [name] if table.name == "chain" => match read_value(&Kind::Table, raw) {
+                Ok(list) => {
+                    self.walk_chain(table, (path, name), &Item::Value(list), origin, layer);
+                }
                 Err(problem) => self.fault(path, problem, origin),
             },
-            [table, name, key] if table != "chain" => {
-                let Some(field) = fields_of(table).iter().find(|field| field.name == key) else {
-                    let base = format!("{table}.{name}");
-                    return self.unknown_field(&base, key, fields_of(table), origin);
+            [name, key] if table.name != "chain" => {
+                let base = format!("{}.{name}", table.name);
+                let Some(field) = table.fields.iter().find(|field| field.name == key) else {
+                    return self.unknown_field(&base, key, table.fields, origin);
                 };
-                self.check_name(&format!("{table}.{name}"), name, &origin);
+                self.check_name(&base, name, &origin);
                 let written = match read_value(&field.kind, raw) {
                     Ok(value) => self.check_field(path, field, value, |_| layer.at(None), layer),
                     Err(problem) => {
@@ -171,24 +130,24 @@ impl Findings {
                         None
                     }
                 };
-                let draft = self.drafts.open(table, name, &origin);
+                let draft = self.drafts.open(table.name, name, &origin);
                 draft.fields.extend(written.map(|written| (field.name, written)));
             }
-            ["chain", ..] => {
+            _ if table.name == "chain" => {
                 self.fault(
                     path,
                     format!("a chain is set whole: chain.on_POINT = {CHAIN_FORM}"),
                     origin,
                 );
             }
-            _ => self.fault(path, format!("expected {}.NAME.key", parts[0]), origin),
+            _ => self.fault(path, format!("expected {}.NAME.key", table.name), origin),
         }
     }
 
     fn walk_chain(
         &mut self,
-        path: &str,
-        name: &str,
+        table: &'static OwnTable,
+        (path, name): (&str, &str),
         item: &Item,
         origin: Origin,
         layer: &Rc<Layer>,
@@ -209,9 +168,9 @@ impl Findings {
                 return self.fault(path, problem, layer.at(item.span()));
             }
         };
-        let entries = tables.into_iter().enumerate().map(|(index, (table, span))| {
+        let entries = tables.into_iter().enumerate().map(|(index, (entry, span))| {
             let path = format!("{path}[{index}]");
-            let fields = self.walk_fields(&path, CHAIN, table, layer);
+            let fields = self.walk_fields(&path, table.fields, entry, layer);
             Draft { origin: layer.at(span), fields }
         });
         let entries = entries.collect();

@@ -118,7 +118,7 @@ fn at_least(large: (&str, usize), small: (&str, usize)) -> Option<String> {
 
 /// What an operator may have overlooked.
 pub(super) fn warnings(settings: &Settings) -> Vec<String> {
-    let Settings { server, http, limits, ice, .. } = settings;
+    let Settings { server, http, limits, .. } = settings;
     let mut warnings = Vec::new();
     if !server.listen.ip().is_loopback() && server.public_urls.is_empty() {
         warnings.push(format!(
@@ -160,16 +160,6 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
             "telemetry.otlp_endpoint has no effect: this binary was built without the feature otlp"
                 .to_owned(),
         );
-    }
-    for server in &ice.servers {
-        let turn = server.urls.iter().find(|url| url.starts_with("turn"));
-        if let Some(url) = turn
-            && (server.username.is_none() || server.credential.is_none())
-        {
-            warnings.push(format!(
-                "ice.servers: {url} has no username or no credential, and WebRTC refuses it so"
-            ));
-        }
     }
     warnings
 }

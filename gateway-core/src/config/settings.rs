@@ -1,7 +1,11 @@
 //! The typed settings and, by the same declaration, the table of keys.
 //!
 //! A line reads `key: type = default, kind`: the kind is what the walk over the files checks,
-//! with the bounds of a single value. What ties several keys together is in `rules`.
+//! with the bounds of a single value. A key that is unset by default has an `example`, too. What ties
+//! several keys together is in `rules`.
+//!
+//! What stands above a section or a key is the operator's documentation: `gateway.toml`,
+//! `docs/configuration.md` and the JSON schema are made from it (`docs/regenerate`).
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -33,20 +37,21 @@ sections! {
     server: ServerSettings {
         /// Address and port to listen on; port 0 takes a free one.
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)), Kind::Address;
-        /// The URLs that agents dial, "wss://gateway.example/ws". A registration on ioap.v1.1
-        /// names one of them. While empty, only loopback URLs with the listener's port count, and
-        /// a listener beyond loopback does not offer ioap.v1.1.
+        /// The URLs that agents dial, such as ["wss://gateway.example/ws"]. A registration on
+        /// ioap.v1.1 names one of them, so that no other gateway can pass it on. While the list is
+        /// empty, only loopback URLs with the listener's port count, and a listener beyond loopback
+        /// does not offer ioap.v1.1.
         #[serde(with = "urls")]
         public_urls: Vec<Url> = Vec::new(), Kind::PublicUrls;
         /// The gateway's private key, a PKCS#8 PEM file that is made on first start. A relative
-        /// path starts at the folder of the file that sets it.
+        /// path starts at the folder of the file that sets it; the default, at the working directory.
         identity: PathBuf = PathBuf::from("conexus.key"), Kind::Path;
         /// How this gateway calls itself to agents and in logs; "" makes a name from its identity.
         node_id: String = String::new(), Kind::Text;
         /// How long a stopping gateway waits for its sessions to end.
         #[serde(with = "units::duration")]
         drain_timeout: Duration = Duration::from_secs(10), Kind::duration(Duration::from_millis(100));
-        /// Agents told to reconnect come back at random moments over this span.
+        /// Agents told to reconnect come back at random moments over this span, not all at once.
         #[serde(with = "units::duration")]
         reconnect_spread: Duration = Duration::from_secs(5), Kind::duration(Duration::ZERO);
     }
@@ -55,13 +60,13 @@ sections! {
     http: HttpSettings {
         /// Who may read GET /agents: "public", "token" (as a bearer token) or "off".
         agents: AgentsAccess = AgentsAccess::Public, Kind::Choice(AgentsAccess::WORDS);
-        /// The token of agents = "token": a text, { file = "…" } or { env = "…" }.
-        agents_token: Option<Secret> = None, Kind::Secret;
+        /// The token of agents = "token". Unset unless given.
+        agents_token: Option<Secret> = None, Kind::Secret, example r#"{ env = "AGENTS_TOKEN" }"#;
         /// The most agents on one page of GET /agents.
         agents_page: usize = 1000, Kind::count(1, 10_000);
         /// Web pages that may connect: "https://app.example.com", "https://*.example.com". A browser
         /// names its page's origin; a WebSocket with one that is not listed is refused, one with
-        /// none (a program's) is not. Listed pages may also read GET /agents, /health and /ready.
+        /// none (a program's) is not. Listed pages may also read GET /agents, /health, /ice and /ready.
         /// While empty, no page is refused a WebSocket, and none may read the others.
         allowed_origins: Vec<AllowedOrigin> = Vec::new(), Kind::Origins;
         /// Addresses and networks of proxies in front of the gateway, ["10.0.0.0/8"]. What they say
@@ -87,7 +92,8 @@ sections! {
     /// Signatures and freshness.
     signatures: SignatureSettings {
         /// Signatures of routed messages: "required", "when_present" (one that is there must
-        /// verify) or "off" (left to the receiver; serves the reference client best).
+        /// verify) or "off" (left to the receiver; serves the reference client best, which changes
+        /// some messages after signing them).
         routed: RoutedSignatures = RoutedSignatures::WhenPresent, Kind::Choice(RoutedSignatures::WORDS);
         /// How far the timestamp of an ioap.v1 registration may be from the gateway's clock.
         #[serde(with = "units::duration")]
@@ -105,10 +111,12 @@ sections! {
         /// How often silent sockets are pinged, at most half of the timeout. Unset means a third
         /// of it.
         #[serde(with = "units::optional_duration")]
-        heartbeat: Option<Duration> = None, Kind::duration(Duration::from_millis(10));
+        heartbeat: Option<Duration> = None, Kind::duration(Duration::from_millis(10)),
+            example r#""100s""#;
         /// What counts as a sign of life: "frames" (any, WebSocket pongs included) or "messages".
         activity: Activity = Activity::Frames, Kind::Choice(Activity::WORDS);
-        /// How long after its lease ended an agent's connection is closed at the latest.
+        /// How long after its lease ended an agent's connection is closed at the latest. It is
+        /// neither listed nor routed to from the moment that the lease ends.
         #[serde(with = "units::duration")]
         cleanup_interval: Duration = Duration::from_secs(60), Kind::duration(Duration::from_millis(10));
         /// The longest that the on_expire hook may extend a lease at once.
@@ -142,7 +150,7 @@ sections! {
         /// Registrations per minute of one agent, all of whose proofs hold; 0 means no limit. Two
         /// programs with one key, which take it from each other all the time, are slowed by it.
         registrations_per_minute_per_did: u32 = 0, Kind::count(0, 1_000_000);
-        /// The largest message. The reference client takes at most 1 MiB.
+        /// The largest message, "1KiB" to "16MiB". The reference client takes at most 1 MiB.
         #[serde(with = "units::size")]
         message_bytes: usize = 64 * KIB, Kind::size(KIB, 16 * MIB);
         /// Malformed messages per minute after which a connection is closed.
@@ -203,15 +211,25 @@ sections! {
         ], Kind::Relay;
     }
 
-    /// STUN and TURN servers that ioap.v1.1 agents are told of.
+    /// STUN and TURN servers that ioap.v1.1 agents are told of when they register, and registered
+    /// agents at GET /ice (docs/ice.md). A reload takes this section over.
     ice: IceSettings {
-        /// Each { urls = ["turn:turn.example:3478"], username = "…", credential = "…" }; urls may
-        /// be stun:, stuns:, turn: or turns:, and a credential also { file = "…" } or
-        /// { env = "…" }.
+        /// Each { urls = ["turn:turn.example:3478"], secret = "…" }; urls may be stun:, stuns:,
+        /// turn: or turns:. The secret is what coturn calls static-auth-secret: each agent gets a
+        /// credential of its own that is made from it. In its place there may be
+        /// username = "…", credential = "…", which are then the same for all. Secret and credential
+        /// may also be { file = "…" } or { env = "…" }.
         servers: Vec<IceServerSettings> = Vec::new(), Kind::IceServers;
+        /// How long a credential is valid that was made from a secret. Agents with long sessions
+        /// get newer ones at GET /ice.
+        #[serde(with = "units::duration")]
+        credential_ttl: Duration = Duration::from_secs(3600), Kind::duration(Duration::from_secs(60));
+        /// Answers to one agent at GET /ice per minute; 0 means no limit.
+        requests_per_minute: u32 = 12, Kind::count(0, 60_000);
     }
 
-    /// How hooks are asked, and what becomes of the ones that fail.
+    /// How hooks are asked, and what becomes of the ones that fail. The hooks themselves are at
+    /// the end.
     policy: PolicySettings {
         /// Reload when a file that the policy was made from changes.
         watch: bool = true, Kind::Flag;
@@ -221,10 +239,10 @@ sections! {
         /// Failures of one hook within breaker_window that open its breaker: it is then not
         /// asked for breaker_cooldown, and its on_error decides.
         breaker_errors: u32 = 5, Kind::count(1, 1_000_000);
-        /// See breaker_errors.
+        /// The span over which breaker_errors counts.
         #[serde(with = "units::duration")]
         breaker_window: Duration = Duration::from_secs(30), Kind::duration(Duration::from_millis(1));
-        /// See breaker_errors.
+        /// How long a hook whose breaker opened is not asked.
         #[serde(with = "units::duration")]
         breaker_cooldown: Duration = Duration::from_secs(30), Kind::duration(Duration::from_millis(1));
         /// Threads for hooks with blocking = true and for ones that turned out slow.
@@ -247,7 +265,7 @@ sections! {
     /// Rhai scripts, and what one call of a script may use.
     scripts: ScriptSettings {
         /// The folder of the scripts; helper modules are in its folder lib. A relative path starts
-        /// at the folder of the file that sets it.
+        /// at the folder of the file that sets it; the default, at the working directory.
         path: PathBuf = PathBuf::from("scripts"), Kind::Path;
         /// Operations of one call.
         max_operations: usize = 1_000_000, Kind::count(1000, 10_000_000);
@@ -266,9 +284,11 @@ sections! {
         max_variables: usize = 256, Kind::count(16, 100_000);
     }
 
-    /// The state that hooks keep in the gateway: key-value entries, counters, rate limits.
+    /// The state that hooks keep in the gateway: key-value entries, counters, rate limits. It is in
+    /// memory and outlives reloads. At a bound nothing is evicted: what does not fit is refused, and
+    /// what is there can still be changed unless it grows.
     state: StateSettings {
-        /// Entries in all.
+        /// Entries in all. One costs about 120 bytes beside its key and value.
         max_entries: usize = 1_000_000, Kind::count(1, 1_000_000_000);
         /// Bytes of keys and values in all.
         #[serde(with = "units::size")]
@@ -292,9 +312,9 @@ sections! {
 
     /// What is recorded.
     telemetry: TelemetrySettings {
-        /// A file to which every decision of a hook is appended as a line of JSON; unset records
-        /// none.
-        decision_log: Option<PathBuf> = None, Kind::Path;
+        /// A file to which every decision of a hook is appended as a line of JSON. A relative path
+        /// starts at the folder of the file that sets it. Unset records none.
+        decision_log: Option<PathBuf> = None, Kind::Path, example r#""decisions.jsonl""#;
         /// At this size the file is renamed to end in ".1", replacing an older one, and begun anew.
         #[serde(with = "units::size")]
         decision_log_bytes: usize = 256 * MIB, Kind::size(64 * KIB, 1024 * 1024 * MIB);
@@ -303,7 +323,8 @@ sections! {
         history: usize = 10_000, Kind::count(0, 10_000_000);
         /// Where spans of messages are sent by OpenTelemetry's protocol, OTLP over HTTP, such as
         /// "http://127.0.0.1:4318". Takes a binary built with --features otlp. Unset sends none.
-        otlp_endpoint: Option<String> = None, Kind::HttpUrl;
+        otlp_endpoint: Option<String> = None, Kind::HttpUrl,
+            example r#""http://127.0.0.1:4318""#;
         /// Of a thousand messages, how many have a span sent. Those whose sender traces them go by
         /// the sender's own choice.
         otlp_per_thousand: u32 = 1000, Kind::count(0, 1000);
@@ -325,12 +346,15 @@ sections! {
 pub struct IceServerSettings {
     /// At least one of `stun:`, `stuns:`, `turn:` or `turns:`.
     pub urls: Vec<String>,
-    /// For TURN.
+    /// For TURN, the same for all agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
-    /// For TURN. Agents are told it.
+    /// For TURN, the same for all agents, who are told it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<Secret>,
+    /// For TURN: what the server and this gateway know, and no agent is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Secret>,
 }
 
 impl Settings {

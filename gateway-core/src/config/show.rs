@@ -166,6 +166,7 @@ mod tests {
             urls: vec!["turn:turn.example".into()],
             username: Some("conexus".into()),
             credential: Some(Secret::new("hunter2")),
+            secret: Some(Secret::new("hunter2")),
         }];
         assert_eq!(toml_of(&settings, "http.agents_token").unwrap(), r#""<secret>""#);
         let servers = toml_of(&settings, "ice.servers").unwrap();

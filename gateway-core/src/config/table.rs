@@ -1,10 +1,14 @@
 //! The table of known keys: what a setting is called, what it may be, and what it is for.
 //!
 //! [`sections!`] declares the typed sections and this table in one go, so that neither can
-//! know a key that the other does not. The walk over files, `conexus config` and the test that
-//! `gateway.toml` leaves nothing out all read it.
+//! know a key that the other does not. The walk over files, `conexus config` and whatever explains
+//! the configuration to people and editors (`document`) all read it.
 
 use super::kind::Kind;
+
+/// Keys that a reload takes over, beside the operator's own tables: whole, or as the beginning of
+/// several. All others need a restart.
+const HOT: [&str; 4] = ["ice.", "policy.budget", "policy.breaker_", "scripts."];
 
 /// One known key.
 #[derive(Debug)]
@@ -13,6 +17,8 @@ pub struct Key {
     pub path: &'static str,
     /// Its documentation, line by line, as in [`Settings`](super::Settings).
     pub doc: &'static [&'static str],
+    /// A value in TOML, where the key is unset by default.
+    pub example: Option<&'static str>,
     pub(super) kind: Kind,
 }
 
@@ -26,6 +32,16 @@ impl Key {
     pub fn name(&self) -> &'static str {
         self.path.split_once('.').map_or(self.path, |(_, name)| name)
     }
+
+    /// `CONEXUS_PRESENCE__TIMEOUT`: the environment variable that sets it.
+    pub fn variable(&self) -> String {
+        format!("CONEXUS_{}", self.path.replace('.', "__").to_ascii_uppercase())
+    }
+
+    /// Whether a reload takes a change of it over.
+    pub fn is_hot(&self) -> bool {
+        HOT.iter().any(|hot| self.path.starts_with(hot))
+    }
 }
 
 /// Declares one struct per section, [`Settings`](super::Settings) that holds them all, their
@@ -36,7 +52,7 @@ macro_rules! sections {
         $section:ident: $Section:ident { $(
             $(#[doc = $doc:literal])+
             $(#[serde($($serde:tt)+)])?
-            $key:ident: $Type:ty = $default:expr, $kind:expr;
+            $key:ident: $Type:ty = $default:expr, $kind:expr $(, example $example:literal)?;
         )+ }
     )+) => {
         /// All that the gateway lets its operator decide. Share it in an `Arc`.
@@ -79,6 +95,7 @@ macro_rules! sections {
         pub const KEYS: &[Key] = &[$($( Key {
             path: concat!(stringify!($section), ".", stringify!($key)),
             doc: &[$($doc),+],
+            example: [$(Some($example),)? None][0],
             kind: $kind,
         }, )+)+];
     };

@@ -258,7 +258,19 @@ fn ice_servers_are_read_in_either_spelling() {
         assert_eq!(servers[0].urls, ["stun:a"]);
         assert_eq!(servers[1].credential.as_ref().unwrap().expose(), "s3cret");
         assert!(!format!("{loaded:?}").contains("s3cret"));
+        assert!(loaded.secret_files.is_empty());
     }
+}
+
+#[test]
+fn a_secret_of_ice_servers_is_read_from_a_file_that_is_known_afterwards() {
+    let text = "[[ice.servers]]\nurls = [\"stun:s\", \"turns:b\"]\nsecret = { file = \"turn\" }";
+    let desk = Desk::new(&[("gateway.toml", text), ("turn", "s3cret\n")]);
+    let loaded = desk.load();
+    let servers = &loaded.settings.ice.servers;
+    assert_eq!(servers[0].secret.as_ref().unwrap().expose(), "s3cret");
+    assert!(loaded.secret_files[0].ends_with("turn") && loaded.secret_files[0].is_absolute());
+    assert!(!format!("{loaded:?}").contains("s3cret"));
 }
 
 #[test]
@@ -360,6 +372,22 @@ fn each_fault_names_its_place_and_what_is_accepted() {
             "2:8: ice.servers: urls: expected a list of stun:, stuns:, turn: or turns: URLs",
         ),
         (
+            "[ice]\nservers = [{ urls = [\"stun:s\"] }, { urls = [\"turn:x\"], username = \"u\" }]",
+            "2:35: ice.servers: turn:x needs a secret, or a username and a credential: WebRTC refuses it without",
+        ),
+        (
+            "[ice]\nservers = [{ urls = [\"turn:x\"], secret = \"s\", username = \"u\" }]",
+            "2:12: ice.servers: secret makes a credential for each agent, so there is neither a username nor a credential beside it",
+        ),
+        (
+            "[ice]\nservers = [{ urls = [\"stun:x\"], secret = \"s\" }]",
+            "2:12: ice.servers: secret is for turn: and turns: servers",
+        ),
+        (
+            "[ice]\ncredential_ttl = \"59s\"",
+            "2:18: ice.credential_ttl: \"59s\" is too short; expected at least \"1m\"",
+        ),
+        (
             "[presence]\nheartbeat = \"151s\"",
             "2:13: presence.heartbeat: presence.heartbeat (151s) must be at most half of presence.timeout (5m)",
         ),
@@ -440,6 +468,8 @@ fn secrets_stay_out_of_faults() {
         "[server]\npublic_urls = [\"wss://me:hunter2@gateway.example\"]",
         "[[ice.servers]]\nurls = [\"turn:x\"]\ncredential = [\"hunter2\"]",
         "[[ice.servers]]\nurls = [\"turn:x\"]\npassword = \"hunter2\"",
+        "[[ice.servers]]\nurls = [\"turn:x\"]\nsecret = [\"hunter2\"]",
+        "[[ice.servers]]\nurls = [\"turn:x\"]\nsecret = \"hunter2\"\nusername = \"u\"",
     ] {
         let faults = Desk::new(&[("gateway.toml", text)]).faults();
         assert!(!faults.concat().contains("hunter2"), "{faults:?}");
@@ -473,7 +503,6 @@ fn oddities_are_warned_of() {
     );
     assert_eq!(warned(&["http.agents_token=x"]).len(), 1);
     assert_eq!(warned(&["limits.message_burst=5"]).len(), 1);
-    assert_eq!(warned(&[r#"ice.servers=[{ urls = ["turn:x"] }]"#]).len(), 1);
     assert!(warned(&[r#"ice.servers=[{ urls = ["stun:x"] }]"#]).is_empty());
 }
 

@@ -8,7 +8,8 @@ use toml_edit::{ImDocument, Item, TableLike, Value};
 use super::{
     fault::{Fault, Origin, Position},
     kind::Kind,
-    named::{Drafts, TABLES},
+    named::Drafts,
+    own_tables::{OWN_TABLES, OwnTable},
     settings::{KEYS, SECTIONS},
     table::Key,
 };
@@ -73,8 +74,8 @@ impl Findings {
 
     /// Takes one assignment of the environment or the command line.
     pub(super) fn assign(&mut self, path: &str, raw: &str, layer: Layer) {
-        if path.split('.').next().is_some_and(|table| TABLES.contains(&table)) {
-            return self.assign_named(path, raw, &Rc::new(layer));
+        if let Some(table) = path.split('.').next().and_then(OwnTable::of) {
+            return self.assign_named(table, path, raw, &Rc::new(layer));
         }
         let Some(key) = find(path) else { return self.unknown_key(path, layer.at(None)) };
         match read_value(&key.kind, raw) {
@@ -86,21 +87,21 @@ impl Findings {
     fn walk_root(&mut self, root: &dyn TableLike, layer: &Rc<Layer>) {
         for (name, item) in root.iter() {
             let origin = layer.at(root.key(name).and_then(toml_edit::Key::span));
-            let named = TABLES.contains(&name);
-            let known = named || SECTIONS.iter().any(|(section, _)| *section == name);
-            match item.as_table_like() {
-                Some(tables) if named => self.walk_named(name, tables, layer),
-                Some(section) if known => self.walk_section(name, section, layer),
-                Some(_) => self
+            let named = OwnTable::of(name);
+            let known = SECTIONS.iter().any(|(section, _)| *section == name);
+            match (item.as_table_like(), named) {
+                (Some(tables), Some(named)) => self.walk_named(named, tables, layer),
+                (Some(section), None) if known => self.walk_section(name, section, layer),
+                (Some(_), None) => self
                     .faults
                     .push(Fault::of(name, "unknown section", origin).near(nearest_section(name))),
-                None if named => {
+                (None, Some(_)) => {
                     self.fault(name, format!("is a section; expected [{name}.NAME]"), origin);
                 }
-                None if known => {
+                (None, None) if known => {
                     self.fault(name, format!("is a section; expected [{name}]"), origin);
                 }
-                None => self.unknown_key(name, origin),
+                (None, None) => self.unknown_key(name, origin),
             }
         }
     }
@@ -177,7 +178,7 @@ fn nearest_key(path: &str) -> Option<&'static str> {
 
 fn nearest_section(name: &str) -> Option<&'static str> {
     let sections = SECTIONS.iter().map(|(section, _)| *section);
-    nearest(name, name.len(), sections.chain(TABLES))
+    nearest(name, name.len(), sections.chain(OWN_TABLES.iter().map(|table| table.name)))
 }
 
 /// The known name that was probably meant: of `len` letters, one in three may be wrong, but not

@@ -1,4 +1,4 @@
-//! The public routes: `/ws`, `/health`, `/ready`, `/agents`.
+//! The public routes: `/ws`, `/health`, `/ready`, `/agents`, `/ice`.
 //!
 //! [`serve`] accepts connections, each a [`socket`]; [`ws`] makes the ones that ask for it sessions, the
 //! others are answered from what the core knows.
@@ -7,6 +7,7 @@ mod agents;
 mod cors;
 pub(crate) mod deadline;
 mod health;
+mod ice;
 pub(crate) mod proxies;
 mod proxy_header;
 mod refusal;
@@ -86,7 +87,8 @@ pub(crate) fn routes(app: App) -> Router {
     let readable = Router::new()
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
-        .route("/agents", get(agents::list));
+        .route("/agents", get(agents::list))
+        .route("/ice", get(ice::servers));
     let readable = match cors::layer(&app.core.settings.http.allowed_origins) {
         Some(layer) => readable.layer(layer),
         None => readable,

@@ -25,6 +25,7 @@ use super::outbox::Outbox;
 use crate::{
     clock::Moment,
     config::RateClass,
+    ice::Pace,
     telemetry::{Telemetry, trace::TraceSeed},
 };
 
@@ -61,6 +62,8 @@ pub(crate) struct SessionHandle {
     pub(crate) trace: TraceSeed,
     /// How many of its messages wait in mailboxes.
     pub(crate) held: AtomicUsize,
+    /// How often it may ask for ICE servers.
+    pub(crate) ice: Pace,
     facts: ArcSwap<Agent>,
     rates: Mutex<Option<RateClass>>,
     lease_until: AtomicU64,
@@ -98,6 +101,7 @@ impl SessionHandle {
             telemetry,
             trace: TraceSeed::generate(),
             held: AtomicUsize::new(0),
+            ice: Pace::default(),
             facts: ArcSwap::new(facts),
             rates: Mutex::new(None),
             lease_until: AtomicU64::new(lease_until.as_millis()),

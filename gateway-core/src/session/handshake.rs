@@ -121,7 +121,7 @@ pub(crate) async fn register<S: AsyncRead + AsyncWrite + Unpin>(
         Event::Registered(Arc::new(host::Registered { agent, renewal: false, connection }))
     });
     if connection.subprotocol == Subprotocol::V1_1 {
-        let welcome = core.welcome(handle.id);
+        let welcome = core.welcome(&handle);
         wire.feed(Parcel::Reply(core.router.voice.say(handle.agent.as_str(), Some(&id), welcome)));
     }
     Ok(Registered { handle, nonce })

@@ -347,7 +347,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                         Event::Registered(Arc::new(renewed))
                     });
                     if subprotocol == Subprotocol::V1_1 {
-                        let welcome = core.welcome(handle.id);
+                        let welcome = core.welcome(&handle);
                         handle.outbox.reply(voice.say(to, Some(&id), welcome));
                     }
                 }

@@ -18,7 +18,7 @@ pub(crate) struct Named<const N: usize> {
 }
 
 impl<const N: usize> Named<N> {
-    const fn new(names: &'static [&'static str; N]) -> Self {
+    pub(crate) const fn new(names: &'static [&'static str; N]) -> Self {
         Self { names, counts: [const { AtomicU64::new(0) }; N] }
     }
 

@@ -1,6 +1,8 @@
 //! Agents: found, dismissed, banned and written to.
 
-use conexus_protocol::{Draft, Envelope, ErrorCode, Metadata, Rules, Subprotocol};
+use conexus_protocol::{
+    AgentToken, Draft, Envelope, ErrorCode, Metadata, Rules, Subprotocol, Timestamp,
+};
 
 use super::*;
 
@@ -121,6 +123,17 @@ async fn a_banned_agent_is_sent_away_and_refused_until_the_ban_is_lifted() {
     assert_eq!(refusal.code, ErrorCode::ConnectionRefused);
     assert_eq!((refusal.reason.as_deref(), &*words), (Some("denied"), "spam"));
     assert_eq!(again.close().await.0, 4007);
+
+    let token = AgentToken::sign(
+        &again.identity,
+        &again.url,
+        Timestamp::now(),
+        std::time::Duration::from_secs(60),
+    );
+    let bearer = format!("Bearer {token}");
+    let headers = [("Authorization", bearer.as_str())];
+    let (status, told) = crate::support::http::get(desk.gateway.addr, "/ice", &headers).await;
+    assert_eq!((status, &told["error"]), (403, &json!("the agent is banned")));
 
     let bans = client.get("/api/v1/bans").await.is(200);
     assert_eq!(bans["bans"], json!([made]));

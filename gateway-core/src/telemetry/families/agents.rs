@@ -106,6 +106,20 @@ pub(super) fn connections(core: &Core, page: &mut Page<'_>) -> fmt::Result {
     )
 }
 
+/// ICE servers that agents were told of.
+pub(super) fn ice(core: &Core, page: &mut Page<'_>) -> fmt::Result {
+    page.counter(
+        "conexus_ice_credentials_minted",
+        "TURN credentials made from the secret of a server in ice.servers",
+        core.ice.minted(),
+    )?;
+    page.counters(
+        "conexus_ice_requests",
+        "Requests for GET /ice, by outcome",
+        labelled("outcome", core.ice.answers.all()),
+    )
+}
+
 /// What became of messages, and how long it took.
 pub(super) fn messages(core: &Core, page: &mut Page<'_>) -> fmt::Result {
     let telemetry = &core.router.telemetry;

@@ -1,0 +1,121 @@
+//! `GET /ice`: STUN and TURN servers for an agent that is registered here, with fresh credentials.
+//!
+//! Who asks proves by a token of its own key ([`AgentToken`]) which agent it is; that the agent is
+//! registered at this moment carries over all that decided about it: policy, bans, expiry.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use conexus_protocol::{AgentKey, AgentToken, IceServer, Timestamp};
+use serde::Serialize;
+
+use super::{App, fault};
+use crate::{core::Core, ice::Told};
+
+#[derive(Serialize)]
+struct Answer {
+    ice_servers: Vec<IceServer>,
+    /// Null where nothing expires.
+    ttl_seconds: Option<u64>,
+    expires_at: Option<String>,
+}
+
+/// Why there is no answer, and how that is counted.
+#[derive(Debug)]
+enum Refusal {
+    /// Nobody knows who asks.
+    Unauthenticated(String),
+    NotRegistered,
+    Banned,
+    /// Ask again after so many seconds.
+    TooOften(u64),
+}
+
+pub(super) async fn servers(State(app): State<App>, headers: HeaderMap) -> Response {
+    let core = &app.core;
+    let (word, mut response) = match admit(core, &headers) {
+        Ok(agent) => ("ok", answer(core, agent)),
+        Err(refusal) => (refusal.word(), refusal.into_response()),
+    };
+    core.ice.answers.count(word);
+    // Whatever it says is for this agent, now.
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn answer(core: &Core, agent: AgentKey) -> Response {
+    let Told { servers, expires } = core.ice.servers_for(agent);
+    let at = |seconds: i64| Timestamp::from_unix_millis(seconds.saturating_mul(1000));
+    let ttl = core.ice.settings().credential_ttl.as_secs();
+    Json(Answer {
+        ice_servers: servers,
+        ttl_seconds: expires.map(|_| ttl),
+        expires_at: expires.map(|expires| at(expires).to_string()),
+    })
+    .into_response()
+}
+
+/// The agent that asks, if it may.
+fn admit(core: &Core, headers: &HeaderMap) -> Result<AgentKey, Refusal> {
+    let refused = |why: String| Refusal::Unauthenticated(why);
+    let token = bearer(headers)
+        .ok_or_else(|| refused("a bearer token is needed that the agent's key signs".into()))?;
+    let token = AgentToken::verify(token).map_err(|error| refused(error.to_string()))?;
+    token
+        .is_in_time(Timestamp::now(), core.settings.signatures.max_clock_skew)
+        .map_err(|error| refused(error.to_string()))?;
+    if !token.audiences().iter().any(|audience| core.audiences.accept(audience)) {
+        return Err(refused("token's aud is not this gateway's URL".into()));
+    }
+    let (key, now) = (token.agent().key(), core.clock.now());
+    if core.bans.of(key, now).is_some() {
+        return Err(Refusal::Banned);
+    }
+    let session = core.router.presence.live(key, now).ok_or(Refusal::NotRegistered)?;
+    let per_minute = core.ice.settings().requests_per_minute;
+    session.ice.take(now, per_minute).map_err(|wait| Refusal::TooOften(wait.as_secs() + 1))?;
+    Ok(key)
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim())
+}
+
+impl Refusal {
+    /// How it is counted.
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::Unauthenticated(_) => "unauthenticated",
+            Self::NotRegistered => "not_registered",
+            Self::Banned => "banned",
+            Self::TooOften(_) => "rate_limited",
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Unauthenticated(why) => {
+                let mut response = fault(StatusCode::UNAUTHORIZED, why);
+                let scheme = HeaderValue::from_static("Bearer error=\"invalid_token\"");
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+                response
+            }
+            Self::NotRegistered => {
+                fault(StatusCode::FORBIDDEN, "the agent is not registered at this gateway now")
+            }
+            Self::Banned => fault(StatusCode::FORBIDDEN, "the agent is banned"),
+            Self::TooOften(wait) => {
+                let text = "too many requests of this agent (ice.requests_per_minute)";
+                let mut response = fault(StatusCode::TOO_MANY_REQUESTS, text);
+                response.headers_mut().insert(header::RETRY_AFTER, wait.into());
+                response
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! STUN and TURN servers for agents: credentials minted for each, at REGISTERED and at `GET /ice`, that
+//! a real TURN server takes.
+
+mod coturn;
+
+use std::time::Duration;
+
+use conexus_gateway::{
+    config::{IceServerSettings, Secret, Settings},
+    ice::TurnCredential,
+};
+use conexus_protocol::{AgentToken, IceServer, Identity, Subprotocol, Timestamp};
+use serde_json::Value;
+
+use self::coturn::Coturn;
+use crate::support::{
+    agent::Agent,
+    gateway::TestGateway,
+    http,
+    process::{Process, folder_with, post, write},
+    scrape::Scrape,
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn turn(urls: &[&str], secret: &str) -> IceServerSettings {
+    let urls = urls.iter().map(|&url| url.into()).collect();
+    let secret = Some(Secret::new(secret));
+    IceServerSettings { urls, username: None, credential: None, secret }
+}
+
+/// With one TURN server, which shares a secret.
+fn shared(settings: &mut Settings) {
+    settings.ice.servers = vec![turn(&["turn:turn.example:3478"], "north")];
+}
+
+/// A token of an agent's own for the gateway that it has dialed.
+fn token(agent: &Agent) -> String {
+    AgentToken::sign(&agent.identity, &agent.url, Timestamp::now(), MINUTE)
+}
+
+/// `GET /ice` with a token: status, head, body.
+async fn ask(addr: std::net::SocketAddr, token: &str) -> (u16, String, Value) {
+    let bearer = format!("Bearer {token}");
+    let (status, head, body) =
+        http::get_raw(addr, "/ice", &[("Authorization", bearer.as_str())]).await;
+    assert!(head.to_ascii_lowercase().contains("cache-control: no-store"), "{head}");
+    (status, head, serde_json::from_str(&body).unwrap())
+}
+
+/// Whether a server's entry is what the secret makes for this agent; when that expires.
+fn expiry(server: &IceServer, secret: &str, agent: &Agent) -> i64 {
+    let username = server.username.as_deref().unwrap();
+    let (expires, user) = username.split_once(':').unwrap();
+    assert_eq!(user, agent.identity.key().did());
+    let expires = expires.parse().unwrap();
+    let minted = TurnCredential::mint(&Secret::new(secret), user, expires);
+    assert_eq!(server.credential.as_deref(), Some(minted.password.as_str()));
+    expires
+}
+
+fn seconds() -> i64 {
+    Timestamp::now().as_unix_millis() / 1000
+}
+
+#[tokio::test]
+async fn relay_only_ice_goes_through_a_real_turn_server_with_minted_credentials() {
+    let turn_server = Coturn::start("north").await;
+    let url = turn_server.url();
+    let gateway = TestGateway::start_with(|s| s.ice.servers = vec![turn(&[&url], "north")]).await;
+    // One agent has it from REGISTERED, the other one by asking.
+    let mut first = Agent::connect(&gateway, Subprotocol::V1_1).await;
+    let told = first.register().await.unwrap().ice_servers;
+    let second = Agent::v1(&gateway).await;
+    let (status, _, body) = ask(gateway.addr, &token(&second)).await;
+    assert_eq!(status, 200, "{body}");
+    let asked: Vec<IceServer> = serde_json::from_value(body["ice_servers"].clone()).unwrap();
+    assert_eq!((&*told[0].urls, &*asked[0].urls), (&[url.clone()][..], &[url][..]));
+
+    let credential = |server: &IceServer| {
+        let (username, password) = (server.username.clone(), server.credential.clone());
+        (username.unwrap(), password.unwrap())
+    };
+    let relayed = turn_server.relay([credential(&told[0]), credential(&asked[0])]).await;
+    assert_eq!(relayed["pair"], "relay relay", "{relayed}");
+    assert_eq!(relayed["heard"], serde_json::json!(["from a", "from b"]), "{relayed}");
+}
+
+#[tokio::test]
+async fn a_turn_server_refuses_what_has_expired_or_another_secret_made() {
+    let turn_server = Coturn::start("north").await;
+    let user = Identity::generate().did().to_owned();
+    let mint = |secret: &str, expires| {
+        let TurnCredential { username, password } =
+            TurnCredential::mint(&Secret::new(secret), &user, expires);
+        (username, password)
+    };
+    let soon = seconds() + 60;
+    for (what, credential) in
+        [("expired", mint("north", seconds() - 1)), ("of another secret", mint("south", soon))]
+    {
+        let answer = turn_server.relay([credential.clone(), credential]).await;
+        assert_eq!(answer, serde_json::json!({ "refused": 401 }), "{what}");
+    }
+    let good = mint("north", soon);
+    assert_eq!(turn_server.relay([good.clone(), good]).await["pair"], "relay relay");
+}
+
+#[tokio::test]
+async fn registered_and_each_renewal_carry_credentials_of_the_agents_own() {
+    let gateway = TestGateway::start_with(|s| {
+        shared(s);
+        s.ice.credential_ttl = 10 * MINUTE;
+        let plain = |url: &str| IceServerSettings { secret: None, ..turn(&[url], "") };
+        s.ice.servers.push(plain("stun:stun.example"));
+    })
+    .await;
+    let mut agent = Agent::connect(&gateway, Subprotocol::V1_1).await;
+    let began = seconds();
+    for _ in 0..2 {
+        let servers = agent.register().await.unwrap().ice_servers;
+        let expires = expiry(&servers[0], "north", &agent);
+        assert!((began + 600..=seconds() + 600).contains(&expires), "{expires}");
+        assert_eq!((&servers[1].username, &servers[1].credential), (&None, &None));
+    }
+}
+
+#[tokio::test]
+async fn a_registered_agent_is_told_the_servers_over_http_and_until_when() {
+    let gateway = TestGateway::start_with(shared).await;
+    for subprotocol in [Subprotocol::V1, Subprotocol::V1_1] {
+        let agent = Agent::registered(&gateway, subprotocol).await;
+        let (status, _, body) = ask(gateway.addr, &token(&agent)).await;
+        assert_eq!((status, body["ttl_seconds"].as_u64()), (200, Some(3600)), "{body}");
+        let servers: Vec<IceServer> = serde_json::from_value(body["ice_servers"].clone()).unwrap();
+        let expires = expiry(&servers[0], "north", &agent);
+        let at = Timestamp::parse(body["expires_at"].as_str().unwrap()).unwrap();
+        assert_eq!(at.as_unix_millis(), expires * 1000);
+    }
+    let plain = TestGateway::start().await;
+    let agent = Agent::v1_1(&plain).await;
+    let (status, _, body) = ask(plain.addr, &token(&agent)).await;
+    let nothing = serde_json::json!({ "ice_servers": [], "ttl_seconds": null, "expires_at": null });
+    assert_eq!((status, body), (200, nothing), "there are none");
+}
+
+#[tokio::test]
+async fn nobody_but_a_registered_agent_is_told_anything() {
+    let gateway = TestGateway::start_with(shared).await;
+    let agent = Agent::v1_1(&gateway).await;
+    let (me, url, now) = (&agent.identity, agent.url.as_str(), Timestamp::now());
+    let at = |seconds: i64| Timestamp::from_unix_millis(now.as_unix_millis() + seconds * 1000);
+    let sign = AgentToken::sign;
+    let good = sign(me, url, now, MINUTE);
+    let stranger = Identity::generate();
+    let (head, rest) = good.split_once('.').unwrap();
+    let (claims, _) = rest.split_once('.').unwrap();
+    let unsigned = "eyJhbGciOiJub25lIn0"; // {"alg":"none"}
+    for (what, token, expected) in [
+        ("for another gateway", sign(me, "wss://other.example/ws", now, MINUTE), 401),
+        ("for another port", sign(me, "ws://127.0.0.1:1/ws", now, MINUTE), 401),
+        ("too old", sign(me, url, at(-130), MINUTE), 401),
+        ("of the future", sign(me, url, at(70), MINUTE), 401),
+        ("for too long", sign(me, url, now, 6 * MINUTE), 401),
+        ("without a signature", format!("{head}.{claims}."), 401),
+        ("with no algorithm", format!("{unsigned}.{claims}."), 401),
+        ("no token", "planted".to_owned(), 401),
+        ("too long", "x".repeat(5000), 401),
+        ("of somebody who is not here", sign(&stranger, url, now, MINUTE), 403),
+    ] {
+        let (status, head, body) = ask(gateway.addr, &token).await;
+        assert_eq!(status, expected, "{what}: {body}");
+        assert!(body["error"].as_str().is_some_and(|error| !error.contains(&token)), "{what}");
+        assert_eq!(head.to_ascii_lowercase().contains("www-authenticate"), status == 401, "{head}");
+    }
+    let bare = gateway.get("/ice").await;
+    assert_eq!(bare.0, 401);
+    let basic = [("Authorization", "Basic Zm9vOmJhcg==")];
+    assert_eq!(http::get(gateway.addr, "/ice", &basic).await.0, 401);
+
+    assert_eq!(ask(gateway.addr, &good).await.0, 200);
+    drop(agent);
+    gateway.has_agents(0).await;
+    assert_eq!(ask(gateway.addr, &good).await.0, 403, "it has left");
+}
+
+#[tokio::test]
+async fn an_agent_that_asks_too_often_is_told_when_to_ask_again() {
+    let gateway = TestGateway::start_with(|s| {
+        shared(s);
+        s.ice.requests_per_minute = 2;
+    })
+    .await;
+    let (agent, other) = (Agent::v1_1(&gateway).await, Agent::v1_1(&gateway).await);
+    let token = token(&agent);
+    assert_eq!(ask(gateway.addr, &token).await.0, 200);
+    assert_eq!(ask(gateway.addr, &token).await.0, 200);
+    let (status, head, body) = ask(gateway.addr, &token).await;
+    assert_eq!(status, 429, "{body}");
+    let head = head.to_ascii_lowercase();
+    let wait = head.split("retry-after: ").nth(1).unwrap().split("\r\n").next().unwrap();
+    assert!((1..=31).contains(&wait.parse::<u32>().unwrap()), "{head}");
+    assert_eq!(ask(gateway.addr, &self::token(&other)).await.0, 200, "others may");
+}
+
+const CONFIG: &str = r#"
+[[ice.servers]]
+urls = ["turn:turn.example:3478"]
+secret = { file = "turn" }
+"#;
+
+#[tokio::test]
+async fn a_secret_is_rotated_and_a_server_added_without_a_restart() {
+    let folder = folder_with(&[("gateway.toml", CONFIG), ("turn", "north\n")]);
+    let gateway = Process::start(folder.path(), &[]).await;
+    let mut agent = gateway.connect(Subprotocol::V1_1, Identity::generate()).await;
+    let servers = agent.register().await.unwrap().ice_servers;
+    expiry(&servers[0], "north", &agent);
+
+    // The file of the secret alone has changed, and is watched.
+    write(&folder.path().join("turn"), "south\n");
+    gateway.logged("generation=2").await;
+    let headers = [("Host", "localhost")];
+    assert_eq!(post(gateway.admin, "/api/v1/reload", &headers).await.0, 200);
+    let servers = agent.register().await.unwrap().ice_servers;
+    expiry(&servers[0], "south", &agent);
+
+    write(
+        &folder.path().join("gateway.toml"),
+        &format!("{CONFIG}\n[[ice.servers]]\nurls=[\"stun:s\"]\n"),
+    );
+    // A reload that was begun before has ended when this one has.
+    assert_eq!(post(gateway.admin, "/api/v1/reload", &headers).await.0, 200);
+    let (status, _, body) = ask(gateway.addr, &token(&agent)).await;
+    assert_eq!((status, body["ice_servers"][1]["urls"][0].as_str()), (200, Some("stun:s")));
+
+    // A reload that is refused leaves the servers alone.
+    write(&folder.path().join("gateway.toml"), "[[ice.servers]]\nurls = [\"turn:x\"]\n");
+    assert_eq!(post(gateway.admin, "/api/v1/reload", &headers).await.0, 409);
+    let (_, _, body) = ask(gateway.addr, &token(&agent)).await;
+    assert_eq!(body["ice_servers"].as_array().unwrap().len(), 2);
+
+    let bearer = "Bearer planted";
+    let (status, _, _) = http::get_raw(gateway.addr, "/ice", &[("Authorization", bearer)]).await;
+    assert_eq!(status, 401);
+    let scrape = Scrape::of(&gateway).await;
+    assert_eq!(scrape.count("conexus_ice_credentials_minted_total", &[]), 4);
+    for (outcome, count) in [("ok", 2), ("unauthenticated", 1), ("banned", 0)] {
+        let labels = [("outcome", outcome)];
+        assert_eq!(scrape.count("conexus_ice_requests_total", &labels), count, "{outcome}");
+    }
+}
