@@ -55,6 +55,10 @@ impl Core {
 
     /// Goes on to the next phase, and wakes every session to it.
     pub(crate) fn enter(&self, phase: Phase) {
+        if phase != Phase::Running {
+            // All agents go now, which each of them is told by its own close.
+            self.router.presence.watches.fall_silent();
+        }
         self.phase.send_replace(phase);
         self.router.presence.nudge_all();
     }

@@ -31,6 +31,7 @@ use crate::{
     router::Router,
     telemetry::Telemetry,
     voice::Voice,
+    watching::telling,
 };
 
 /// Why a gateway could not start.
@@ -150,6 +151,8 @@ impl Gateway {
             shutdown.await;
             drain::drain(&core, &sessions, &abort).await;
         };
+        let _telling =
+            AbortOnDropHandle::new(tokio::spawn(telling::serve(Arc::clone(&core.router))));
         let served = tokio::select! {
             served = &mut serving => Some(served),
             () = stopping => None,
@@ -192,7 +195,7 @@ fn core(
         total_bytes: mailbox.total_bytes,
         messages_per_sender: mailbox.messages_per_sender,
     };
-    let presence = Presence::new(limits, Arc::clone(&telemetry));
+    let presence = Presence::new(limits, clock, Arc::clone(&telemetry));
     let (phase, phase_seen) = watch::channel(Phase::Running);
     let node_id = match settings.server.node_id.as_str() {
         "" => identity.key().base58().chars().take(8).collect(),
@@ -275,6 +278,11 @@ impl Watch {
     /// How long a stop may take altogether: `server.drain_delay` and `server.drain_timeout`.
     pub fn drain_limit(&self) -> Duration {
         drain::limit(&self.core.settings)
+    }
+
+    /// How many watches there are: agents that are watched, each as often as somebody does.
+    pub fn watches(&self) -> u64 {
+        self.core.router.telemetry.watches.count()
     }
 
     /// How many agents are present.

@@ -32,4 +32,5 @@ mod secrets;
 mod service;
 mod stopping;
 mod tracing;
+mod watching;
 mod world;

@@ -147,6 +147,8 @@ sections! {
         /// What an agent may publish about itself, as JSON; at most limits.message_bytes.
         #[serde(with = "units::size")]
         metadata_bytes: usize = 4 * KIB, Kind::size(0, 16 * MIB);
+        /// Agents that one agent may watch: be told of when they come and go.
+        watches: usize = 256, Kind::count(1, 4096);
         /// Messages per second from one agent; 0 means no limit.
         messages_per_second: u32 = 0, Kind::count(0, u32::MAX as usize);
         /// Messages at once before the rate counts; 0 means as many as messages_per_second.

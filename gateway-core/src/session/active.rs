@@ -101,11 +101,12 @@ impl KeyGuard {
 impl Drop for KeyGuard {
     fn drop(&mut self) {
         self.announce_end();
+        let router = &self.core.router;
+        router.presence.unwatch_all(&self.handle);
         if self.yielded {
             return;
         }
-        let router = &self.core.router;
-        for parcel in router.presence.abandon(&self.handle) {
+        for parcel in router.presence.abandon(&self.handle, Ending::BROKEN.word) {
             if let Parcel::Routed(routed) = parcel {
                 router.refuse(routed, RefusalReason::UnknownAgent);
             }
@@ -211,6 +212,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             }
             if self.handle.take_mail_waits() && self.handle.is_live(self.core.clock.now()) {
                 self.core.router.presence.collect(&self.handle);
+                continue;
+            }
+            if self.handle.watcher.is_owed() && self.settle_presence() {
                 continue;
             }
             let had_capacity = self.wire.has_capacity();

@@ -34,6 +34,9 @@ use crate::{core::Core, phase::Phase, telemetry::history::HistoryKind, voice::Co
 /// How long a frame that was begun may take to be finished before the socket is given up.
 const FRAME_PATIENCE: Duration = Duration::from_millis(250);
 
+/// How observers and watchers are told that a newer session took over.
+const REPLACED: &str = "replaced";
+
 /// The reason text of a close with 1012: when to come back, spread over a span so that not all
 /// agents come at once.
 pub(crate) fn reconnect_hint(core: &Core) -> String {
@@ -74,7 +77,7 @@ impl Ended {
         let (word, before) = match self {
             Self::PeerClosed(_) => ("closed", None),
             Self::Unregistered => ("unregistered", Some(Point::Unregister)),
-            Self::Replaced(_) => ("replaced", Some(Point::Replaced)),
+            Self::Replaced(_) => (REPLACED, Some(Point::Replaced)),
             Self::Expired => ("expired", None),
             Self::TooManyBadMessages => ("bad_messages", None),
             Self::RateLimited => ("rate_limited", None),
@@ -96,7 +99,7 @@ impl Ended {
 /// What observers learn about the end of a session.
 #[derive(Debug)]
 pub(super) struct Ending {
-    word: &'static str,
+    pub(super) word: &'static str,
     code: Option<u16>,
     /// What they are told ahead of it.
     before: Option<Point>,
@@ -151,7 +154,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             code = close.map(|close| close.code()),
             "agent disconnected"
         );
-        self.key.untold = Some(ended.ending());
+        // Its agent is another session's to tell, or nobody's.
+        self.core.router.presence.unwatch_all(&self.handle);
+        let ending = ended.ending();
+        let word = ending.word;
+        self.key.untold = Some(ending);
         match ended {
             Ended::Replaced(to) => self.yield_to(to).await,
             Ended::Stopping => {
@@ -160,12 +167,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                     self.write_out().await;
                 }
                 let hint = reconnect_hint(&self.core);
-                self.depart(close, &hint, Vec::new()).await;
+                self.depart(close, word, &hint, Vec::new()).await;
             }
             // The gateway stops, and this is the agent's turn: it takes along what waits for it.
             Ended::Dismissed(CloseReason::Restarting, hint) => {
                 self.write_out().await;
-                self.depart(close, &hint, Vec::new()).await;
+                self.depart(close, word, &hint, Vec::new()).await;
             }
             ended => {
                 let mut last_words = Vec::new();
@@ -179,7 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                     Ended::Dismissed(_, text) => text,
                     _ => close.map_or("", |close| close.reason()),
                 };
-                self.depart(close, text, last_words).await;
+                self.depart(close, word, text, last_words).await;
             }
         }
     }
@@ -218,15 +225,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             }
             // The newer one is gone already: this is an end like any other.
             Err(unwritten) => {
-                self.core.router.presence.begin_leaving(&self.handle);
+                self.core.router.presence.begin_leaving(&self.handle, REPLACED);
                 self.give_up_key(unwritten).await;
             }
         }
     }
 
-    async fn depart(mut self, close: Option<CloseReason>, text: &str, last_words: Vec<Parcel>) {
+    /// `word` is why, for those who watch the agent; `text` goes into the close frame.
+    async fn depart(
+        mut self,
+        close: Option<CloseReason>,
+        word: &'static str,
+        text: &str,
+        last_words: Vec<Parcel>,
+    ) {
         let presence = &self.core.router.presence;
-        presence.begin_leaving(&self.handle);
+        presence.begin_leaving(&self.handle, word);
         let patience = match close {
             None => Duration::ZERO,
             // It can only be told once the frame that it is stuck in has been taken.
