@@ -8,6 +8,7 @@ mod check;
 mod completions;
 mod config;
 mod control;
+mod health;
 mod keyfile;
 mod keygen;
 mod listen;
@@ -67,6 +68,15 @@ enum Command {
         overrides: Overrides,
         #[command(flatten)]
         options: config::Options,
+    },
+    /// Ask the gateway of this configuration whether it lives
+    ///
+    /// Exits with status 0 if it does, and 1 otherwise: for health checks. It takes any certificate.
+    Health {
+        #[command(flatten)]
+        overrides: Overrides,
+        #[command(flatten)]
+        options: health::Options,
     },
     /// Let a running gateway read its policy again
     Reload {
@@ -170,6 +180,9 @@ pub enum CliError {
     /// `reload`, `rollback`, `hooks`: the running gateway did not do it.
     #[error(transparent)]
     Control(#[from] control::ControlError),
+    /// `health`: the gateway did not answer.
+    #[error(transparent)]
+    Health(#[from] health::HealthError),
     /// `replay`: nothing could be replayed.
     #[error(transparent)]
     Replay(#[from] replay::ReplayCommandError),
@@ -203,6 +216,9 @@ impl Cli {
             Command::Check(more) => Ok(check::check(&overrides.then(more).sources()?)?),
             Command::Config { overrides: more, options } => {
                 Ok(config::config(&options, &overrides.then(more).sources()?)?)
+            }
+            Command::Health { overrides: more, options } => {
+                Ok(health::health(&options, &overrides.then(more).sources()?).await?)
             }
             Command::Reload { overrides: more, options } => {
                 let sources = overrides.then(more).sources()?;
