@@ -28,6 +28,7 @@ mod registration;
 mod reload;
 mod rulings;
 mod sdk;
+mod searching;
 mod secrets;
 mod service;
 mod stopping;

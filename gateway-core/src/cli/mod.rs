@@ -5,6 +5,7 @@
 mod agent;
 mod agents;
 mod check;
+mod completions;
 mod config;
 mod control;
 mod health;
@@ -23,6 +24,7 @@ mod terminal;
 mod test;
 mod token;
 mod trace;
+mod watch;
 
 use std::{io, path::PathBuf, process::ExitCode};
 
@@ -134,6 +136,15 @@ enum Command {
     Send(send::Options),
     /// Register as an agent and print what arrives, until Ctrl-C
     Listen(listen::Options),
+    /// Register as an agent and print when others come and go, until Ctrl-C
+    ///
+    /// A line for each: since when, its DID, online or offline, why. Exits with status 1 when the
+    /// gateway lets us follow none of them.
+    Watch(watch::Options),
+    /// Print the completions of this command line for a shell
+    ///
+    /// For bash, say: conexus completions bash > /usr/share/bash-completion/completions/conexus
+    Completions(completions::Options),
     /// Follow one agent of a running gateway, or draw what was recorded of it
     ///
     /// Prints a line for each message that the agent sends or is sent, and how it fared, until
@@ -163,7 +174,7 @@ pub enum CliError {
     /// `agents`: the list could not be had.
     #[error(transparent)]
     Agents(#[from] agents::AgentsError),
-    /// `send`, `listen`: the little agent did not get through.
+    /// `send`, `listen`, `watch`: the little agent did not get through.
     #[error(transparent)]
     Agent(#[from] agent::AgentError),
     /// `reload`, `rollback`, `hooks`: the running gateway did not do it.
@@ -239,6 +250,8 @@ impl Cli {
             Command::Agents(options) => Ok(agents::agents(&options).await?),
             Command::Send(options) => Ok(send::send(&options).await?),
             Command::Listen(options) => Ok(listen::listen(&options).await?),
+            Command::Watch(options) => Ok(watch::watch(&options).await?),
+            Command::Completions(options) => Ok(completions::completions(&options)?),
             Command::Load(options) => Ok(load::load(*options).await?),
         }
     }

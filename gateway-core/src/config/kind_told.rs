@@ -50,6 +50,7 @@ impl Kind {
             Self::PublicUrls => list(&text(r"^\s*[Ww][Ss][Ss]?:[^?#@]+$")),
             Self::HttpUrl => text(r"^\s*[Hh][Tt][Tt][Pp][Ss]?:[^#]+$"),
             Self::Relay => list(&json!({ "enum": RELAYABLE.map(|kind| kind.as_str()) })),
+            Self::Labels => list(&text("^[^:]+$")),
             Self::Secret => secret(),
             Self::IceServers => list(&ice_server()),
             Self::Name => text(NAME_PATTERN),

@@ -74,6 +74,10 @@ sections! {
         agents_token: Option<Secret> = None, Kind::Secret, example r#"{ env = "AGENTS_TOKEN" }"#;
         /// The most agents on one page of GET /agents.
         agents_page: usize = 1000, Kind::count(1, 10_000);
+        /// The labels by which GET /agents may be searched, as in ?label=team:red. Labels are what
+        /// policy says of agents, and are not shown there; whoever may read the list can find out
+        /// who has which value of the ones named here.
+        agents_labels: Vec<String> = Vec::new(), Kind::Labels;
     }
 
     /// How strictly the protocol is taken.

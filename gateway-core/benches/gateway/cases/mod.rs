@@ -7,6 +7,7 @@ mod hooks;
 mod listing;
 mod memory;
 mod pace;
+mod presence;
 mod registration;
 mod routing;
 mod start;
@@ -22,7 +23,7 @@ pub(crate) struct Case {
     pub(crate) measure: fn(&Bench) -> Vec<Row>,
 }
 
-pub(crate) const ALL: [Case; 12] = [
+pub(crate) const ALL: [Case; 13] = [
     Case { numbers: &[1], essential: true, measure: routing::one_by_one },
     Case { numbers: &[2, 6], essential: true, measure: routing::window },
     Case { numbers: &[3], essential: false, measure: routing::crowds },
@@ -35,4 +36,5 @@ pub(crate) const ALL: [Case; 12] = [
     Case { numbers: &[11], essential: true, measure: start::measure },
     Case { numbers: &[12], essential: false, measure: watched::cost },
     Case { numbers: &[13], essential: false, measure: watched::latency },
+    Case { numbers: &[14], essential: false, measure: presence::measure },
 ];
