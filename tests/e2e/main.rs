@@ -16,6 +16,7 @@ mod delivery;
 mod foreign;
 mod hooks;
 mod ice;
+mod limits;
 mod load;
 mod mailbox;
 mod metrics;

@@ -8,7 +8,9 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use url::Url;
 
 use super::{
+    origins::{AllowedOrigin, ORIGIN_FORM},
     policies::HookSource,
+    proxy_networks::{NETWORK_FORM, ProxyNetwork},
     secret::{InEnv, InFile, SecretSource},
     units::{self, DURATION_FORM, SIZE_FORM},
 };
@@ -54,6 +56,8 @@ pub(super) enum Kind {
     Text,
     LogLevel,
     PublicUrls,
+    Origins,
+    Networks,
     HttpUrl,
     Relay,
     /// Names of labels, as GET /agents takes them.
@@ -116,6 +120,8 @@ impl Kind {
                     .into()
             }
             Self::HttpUrl => r#"a URL such as "http://127.0.0.1:4318""#.into(),
+            Self::Origins => format!("a list of which each is {ORIGIN_FORM}"),
+            Self::Networks => format!("a list of which each is {NETWORK_FORM}"),
             Self::PublicUrls => r#"a list of URLs such as ["wss://gateway.example/ws"]"#.into(),
             Self::Relay => r#"a list of message types such as ["OFFER", "ANSWER"]"#.into(),
             Self::Labels => r#"a list of names of labels such as ["team", "region"]"#.into(),
@@ -135,6 +141,8 @@ impl Kind {
             Self::PublicUrls => each(check_public_url),
             Self::Relay => each(check_relayed),
             Self::Labels => each(check_label),
+            Self::Origins => each(|text| AllowedOrigin::try_from(text.to_owned()).map(drop)),
+            Self::Networks => each(|text| ProxyNetwork::try_from(text.to_owned()).map(drop)),
             Self::IceServers => self.check_ice_servers(value),
             Self::Secret => self.check_secret(value),
             Self::Table => match value {

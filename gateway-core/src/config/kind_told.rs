@@ -48,6 +48,8 @@ impl Kind {
                 ]
             }),
             Self::PublicUrls => list(&text(r"^\s*[Ww][Ss][Ss]?:[^?#@]+$")),
+            Self::Origins => list(&text(r"^[A-Za-z][A-Za-z0-9+.-]*://(\*\.)?[^/?#@*]+/?$")),
+            Self::Networks => list(&text(r"^[0-9A-Fa-f:.]+(/\d{1,3})?$")),
             Self::HttpUrl => text(r"^\s*[Hh][Tt][Tt][Pp][Ss]?:[^#]+$"),
             Self::Relay => list(&json!({ "enum": RELAYABLE.map(|kind| kind.as_str()) })),
             Self::Labels => list(&text("^[^:]+$")),
