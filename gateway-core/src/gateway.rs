@@ -265,11 +265,6 @@ impl Watch {
         self.core.ice.follow(&settings.ice);
     }
 
-    /// How many watches there are: agents that are watched, each as often as somebody does.
-    pub fn watches(&self) -> u64 {
-        self.core.router.telemetry.watches.count()
-    }
-
     /// Resolves if the gateway does its work: the runtime runs tasks, the accept loop takes turns, and
     /// no lock of the directory of agents is held for good. Else it does not resolve.
     pub async fn is_alive(&self) {
@@ -296,6 +291,11 @@ impl Watch {
     /// How long a stop may take altogether: `server.drain_delay` and `server.drain_timeout`.
     pub fn drain_limit(&self) -> Duration {
         drain::limit(&self.core.settings)
+    }
+
+    /// How many watches there are: agents that are watched, each as often as somebody does.
+    pub fn watches(&self) -> u64 {
+        self.core.router.telemetry.watches.count()
     }
 
     /// How many agents are present.
