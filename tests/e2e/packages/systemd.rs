@@ -47,6 +47,7 @@ fn there_is_time_enough_to_stop() {
         let line = unit.lines().find_map(|line| line.strip_prefix(key)).unwrap();
         line.trim_start_matches('=').parse::<u64>().unwrap()
     };
-    let drain = conexus_gateway::config::Settings::default().server.drain_timeout.as_secs();
-    assert!(seconds("TimeoutStopSec") >= drain + 15 + 10);
+    let server = conexus_gateway::config::Settings::default().server;
+    let drain = server.drain_delay + server.drain_timeout;
+    assert!(seconds("TimeoutStopSec") >= drain.as_secs() + 15 + 10);
 }
