@@ -7,6 +7,7 @@ mod agents;
 mod check;
 mod config;
 mod control;
+mod ice;
 mod keyfile;
 mod keygen;
 mod listen;
@@ -124,6 +125,11 @@ enum Command {
     Send(send::Options),
     /// Register as an agent and print what arrives, until Ctrl-C
     Listen(listen::Options),
+    /// Register as an agent and print the STUN and TURN servers that the gateway tells it
+    ///
+    /// With credentials, where a server has some: TURN servers let in whoever knows them until they
+    /// expire.
+    Ice(ice::Options),
     /// Follow one agent of a running gateway, or draw what was recorded of it
     ///
     /// Prints a line for each message that the agent sends or is sent, and how it fared, until
@@ -153,7 +159,7 @@ pub enum CliError {
     /// `agents`: the list could not be had.
     #[error(transparent)]
     Agents(#[from] agents::AgentsError),
-    /// `send`, `listen`: the little agent did not get through.
+    /// `send`, `listen`, `ice`: the little agent did not get through.
     #[error(transparent)]
     Agent(#[from] agent::AgentError),
     /// `reload`, `rollback`, `hooks`: the running gateway did not do it.
@@ -222,6 +228,7 @@ impl Cli {
             Command::Token(options) => Ok(token::token(&options)?),
             Command::Agents(options) => Ok(agents::agents(&options).await?),
             Command::Send(options) => Ok(send::send(&options).await?),
+            Command::Ice(options) => Ok(ice::ice(&options).await?),
             Command::Listen(options) => Ok(listen::listen(&options).await?),
             Command::Load(options) => Ok(load::load(*options).await?),
         }
