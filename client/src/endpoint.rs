@@ -3,6 +3,8 @@
 //! The audience is the user's text to the letter, only without user info and fragment,
 //! which a gateway refuses there.
 
+#[cfg(feature = "http")]
+use rustls::pki_types::ServerName;
 use url::{Host, Url};
 
 /// Why a text is no gateway URL.
@@ -53,15 +55,21 @@ impl Endpoint {
         self.target.as_str()
     }
 
-    /// The URL of another route in the same place: of `ice`, `/a/ice` where this is `/a/ws`.
-    pub(crate) fn beside(&self, route: &str) -> Result<Url, UrlError> {
-        Ok(self.target.join(route)?)
+    #[cfg(feature = "http")]
+    pub(crate) fn target_url(&self) -> &Url {
+        &self.target
     }
 
-    /// Host and port as an HTTP request names them.
-    pub(crate) fn authority(&self) -> String {
-        let port = self.target.port().map(|port| format!(":{port}")).unwrap_or_default();
-        format!("{}{port}", self.host)
+    /// Whose certificate the gateway has to have.
+    #[cfg(feature = "http")]
+    pub(crate) fn server_name(
+        &self,
+    ) -> Result<ServerName<'static>, rustls::pki_types::InvalidDnsNameError> {
+        match &self.host {
+            Host::Domain(name) => ServerName::try_from(name.clone()),
+            Host::Ipv4(address) => Ok(ServerName::IpAddress((*address).into())),
+            Host::Ipv6(address) => Ok(ServerName::IpAddress((*address).into())),
+        }
     }
 
     pub(crate) fn host(&self) -> &Host<String> {
@@ -111,19 +119,6 @@ mod tests {
             ("ws://[::1]:9/ws#", "ws://[::1]:9/ws"),
         ] {
             assert_eq!(Endpoint::parse(url).unwrap().audience(), audience, "{url}");
-        }
-    }
-
-    #[test]
-    fn other_routes_are_beside_the_websockets() {
-        for (url, authority, beside) in [
-            ("ws://a/ws", "a", "ws://a/ice?x=1"),
-            ("wss://A.Example:8443/gw/ws?a=b", "a.example:8443", "wss://a.example:8443/gw/ice?x=1"),
-            ("ws://[::1]:9", "[::1]:9", "ws://[::1]:9/ice?x=1"),
-        ] {
-            let endpoint = Endpoint::parse(url).unwrap();
-            assert_eq!(endpoint.authority(), authority);
-            assert_eq!(endpoint.beside("ice?x=1").unwrap().as_str(), beside);
         }
     }
 

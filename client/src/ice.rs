@@ -5,13 +5,15 @@
 
 use std::{fmt, time::Duration};
 
-use conexus_protocol::{AgentToken, IceServer, Timestamp};
-use serde::Deserialize;
+use conexus_protocol::{IceServer, Timestamp};
 use tokio::time::Instant;
 
-use crate::{Handle, HttpError};
+use crate::Handle;
+#[cfg(feature = "ice")]
+use crate::HttpError;
 
 /// The life of a token: long enough for one request.
+#[cfg(feature = "ice")]
 const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 
 /// What is known at the moment. `Debug` tells no credential.
@@ -19,6 +21,7 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 pub(crate) struct Known {
     servers: Vec<IceServer>,
     /// When they came, and for how long their credentials are good; none where none of them expires.
+    #[cfg_attr(not(feature = "ice"), expect(dead_code, reason = "who does not ask does not look"))]
     good: Option<(Instant, Duration)>,
 }
 
@@ -41,6 +44,7 @@ impl Known {
     }
 
     /// Whether half of their time is over.
+    #[cfg(feature = "ice")]
     fn is_old(&self) -> bool {
         self.good.is_some_and(|(since, lifetime)| since.elapsed() >= lifetime / 2)
     }
@@ -55,7 +59,8 @@ fn expiry(server: &IceServer) -> Option<i64> {
     expiry.parse().ok().filter(|expiry| *expiry >= THE_YEAR_2001)
 }
 
-#[derive(Deserialize)]
+#[cfg(feature = "ice")]
+#[derive(serde::Deserialize)]
 struct Answer {
     ice_servers: Vec<IceServer>,
     ttl_seconds: Option<u64>,
@@ -76,6 +81,7 @@ impl Handle {
     ///
     /// [`HttpError`]; 403 where this agent is not registered at the moment, 404 where the gateway
     /// knows no such route. What [`ice_servers`](Self::ice_servers) tells stays as it was.
+    #[cfg(feature = "ice")]
     pub async fn refresh_ice_servers(&self) -> Result<Vec<IceServer>, HttpError> {
         let session = self.session();
         if let Some(session) = &session {
@@ -85,11 +91,15 @@ impl Handle {
             }
         }
         let config = &self.shared.config;
-        let audience = config.dialer.endpoint.audience();
-        let token = AgentToken::sign(self.identity(), audience, Timestamp::now(), TOKEN_LIFETIME);
+        let dialer = &config.dialer;
+        let audience = dialer.endpoint.audience();
+        let now = Timestamp::now();
+        let token =
+            conexus_protocol::AgentToken::sign(self.identity(), audience, now, TOKEN_LIFETIME);
         // What it takes to arrive is no part of how long it is good.
         let asked = Instant::now();
-        let answer: Answer = config.dialer.get("ice", Some(&token), config.request_timeout).await?;
+        let answer: Answer =
+            dialer.get(&dialer.beside("ice"), Some(&token), config.request_timeout).await?;
         let good = answer.ttl_seconds.map(|seconds| (asked, Duration::from_secs(seconds)));
         let known = Known { servers: answer.ice_servers, good };
         let servers = known.servers.clone();
@@ -100,7 +110,7 @@ impl Handle {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "ice"))]
 mod tests {
     use super::*;
 

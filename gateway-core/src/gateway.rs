@@ -22,9 +22,11 @@ use crate::{
     core::{Core, millis},
     drain,
     hooks::{EmptyChain, Fixed, Policy, World},
-    http::{self, App, serve::Serving},
+    http::{self, App, proxies::Proxies, serve::Serving},
     ice::Ice,
+    limits::Limits,
     mailbox::MailboxLimits,
+    pace::OncePerSecond,
     phase::Phase,
     presence::Presence,
     replay::ReplayGuard,
@@ -117,7 +119,14 @@ impl Gateway {
         let (sessions, connections) = (TaskTracker::new(), TaskTracker::new());
 
         let limit = core.settings.limits.connections;
-        let app = App { core: Arc::clone(&core), sessions: sessions.clone(), abort: abort.clone() };
+        let proxies = Arc::new(Proxies::new(&core.settings.http));
+        let app = App {
+            core: Arc::clone(&core),
+            proxies: Arc::clone(&proxies),
+            unreadable: Arc::default(),
+            sessions: sessions.clone(),
+            abort: abort.clone(),
+        };
         // On the runtime's own threads, where the connections are: whoever called this may be on
         // another one, which would have to be woken for each.
         let mut serving = AbortOnDropHandle::new(tokio::spawn(http::serve::serve(
@@ -126,12 +135,15 @@ impl Gateway {
                 routes: http::routes(app),
                 places: (limit > 0)
                     .then(|| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)))),
+                limits: Arc::clone(&core.limits),
+                proxies,
                 refusals: Arc::new(Semaphore::new(http::serve::REFUSALS)),
                 handshake_timeout: core.settings.limits.handshake_timeout,
                 pulse: Arc::clone(&core.pulse),
                 tasks: connections.clone(),
                 sessions: Arc::clone(&core.router.telemetry.sessions),
                 stop: stop_serving.clone(),
+                refused: OncePerSecond::new(),
             },
         )));
         #[cfg(feature = "otlp")]
@@ -212,6 +224,7 @@ fn core(
         ),
         audiences: Audiences::new(&settings.server.public_urls, local_addr),
         bans: Bans::default(),
+        limits: Arc::new(Limits::new(&settings.limits)),
         ice: Ice::new(&settings.ice),
         clock,
         router: Arc::new(router),

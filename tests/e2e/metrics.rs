@@ -4,7 +4,7 @@
 mod accounts;
 mod bounds;
 mod counters;
-mod deployed;
+pub(crate) mod deployed;
 mod exposition;
 mod hooks;
 mod problems;
@@ -21,7 +21,7 @@ async fn overview(gateway: &Process) -> Value {
 }
 
 /// Waits for a problem of that kind.
-async fn problem(gateway: &Process, kind: &str) -> Value {
+pub(crate) async fn problem(gateway: &Process, kind: &str) -> Value {
     soon(kind, async {
         loop {
             let now = overview(gateway).await;

@@ -93,7 +93,7 @@ async fn labels_decide_about_routes_of_both_ends_and_are_replaced_at_a_renewal()
 #[tokio::test]
 async fn a_rate_class_holds_from_the_registration_that_gives_it() {
     let policy = Changing::new(registering(|event| {
-        let slow = RateClass { messages_per_second: 1, message_burst: 2 };
+        let slow = RateClass { messages_per_second: 1, message_burst: 2, ..RateClass::default() };
         let class = event.agent.metadata.name.clone().filter(|name| name == "slow");
         Ok(Admission { rate_class: class.map(|name| (name, slow)), ..Admission::default() })
     }));

@@ -1,9 +1,11 @@
 //! WATCH, UNWATCH and PRESENCE: who is told that an agent comes or goes, when, and who is not.
 
 mod changes;
+mod command;
 mod lists;
 mod policy;
 mod pressure;
+mod sdk;
 
 use conexus_protocol::{
     Envelope, MessageType, Presence, PresenceState, Rules, Timestamp, Unwatch, Watch,

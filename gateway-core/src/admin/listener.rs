@@ -10,7 +10,10 @@ use super::{
     routes,
     state::{AdminState, Parts},
 };
-use crate::http::serve::{REFUSALS, Serving, serve};
+use crate::{
+    http::serve::{REFUSALS, Serving, serve},
+    pace::OncePerSecond,
+};
 
 /// Connections at once: operators, their scrapers and their open pages.
 const CONNECTIONS: usize = 256;
@@ -54,6 +57,8 @@ impl Admin {
         let serving = Serving {
             routes: self.routes,
             places: Some(Arc::new(Semaphore::new(CONNECTIONS))),
+            limits: Arc::default(),
+            proxies: Arc::default(),
             refusals: Arc::new(Semaphore::new(REFUSALS)),
             handshake_timeout: HANDSHAKE_TIMEOUT,
             pulse: Arc::default(),
@@ -61,6 +66,7 @@ impl Admin {
             // Not among those of agents.
             sessions: Arc::default(),
             stop,
+            refused: OncePerSecond::new(),
         };
         let monitor = Arc::clone(&self.state.monitor);
         tokio::join!(serve(self.listener, serving), monitor.run());

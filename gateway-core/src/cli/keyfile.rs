@@ -1,8 +1,8 @@
 //! The file that holds a private key: readable by its owner alone from the moment it exists.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write},
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -24,7 +24,7 @@ pub enum KeyFileError {
 
 /// Reads the identity, or makes one if the file does not exist.
 pub(super) fn open(path: &Path) -> Result<Identity, KeyFileError> {
-    let pem = match fs::read_to_string(path) {
+    let pem = match read(path) {
         Ok(pem) => pem,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return make(path),
         Err(source) => return Err(KeyFileError::Read { path: path.to_owned(), source }),
@@ -32,6 +32,14 @@ pub(super) fn open(path: &Path) -> Result<Identity, KeyFileError> {
     warn_if_open_to_others(path);
     Identity::from_pem(&pem)
         .map_err(|source| KeyFileError::Content { path: path.to_owned(), source })
+}
+
+/// A key file is a few lines; anything longer is another file, which need not have an end.
+fn read(path: &Path) -> io::Result<String> {
+    const MOST: u64 = 64 * 1024;
+    let mut pem = String::new();
+    File::open(path)?.take(MOST).read_to_string(&mut pem)?;
+    Ok(pem)
 }
 
 fn make(path: &Path) -> Result<Identity, KeyFileError> {

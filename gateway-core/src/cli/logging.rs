@@ -2,11 +2,15 @@
 //!
 //! A thread of its own writes it, as many lines at once as have come up, so that no session waits for
 //! whoever reads the log, and a line costs no call of the system. It keeps a bounded number of lines
-//! for a reader that stands still; what is too much then is dropped and counted.
+//! for a reader that stands still; what is too much then is dropped and counted, and so is what a
+//! full disk does not take.
 
 use std::{
-    io::{self, BufWriter, IsTerminal},
-    sync::Arc,
+    io::{self, BufWriter, IsTerminal, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
@@ -39,20 +43,21 @@ pub(super) struct Log {
     /// Changes what is written.
     pub(super) level: LogLevel,
     dropped: ErrorCounter,
+    unwritten: Arc<AtomicU64>,
     _writer: WorkerGuard,
 }
 
 impl Log {
     /// Tells how many lines were dropped so far.
     pub(super) fn lines_dropped(&self) -> Arc<dyn Fn() -> u64 + Send + Sync> {
-        let dropped = self.dropped.clone();
-        Arc::new(move || dropped.dropped_lines() as u64)
+        let (dropped, unwritten) = (self.dropped.clone(), Arc::clone(&self.unwritten));
+        Arc::new(move || dropped.dropped_lines() as u64 + unwritten.load(Relaxed))
     }
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
-        let lines = self.dropped.dropped_lines();
+        let lines = self.lines_dropped()();
         if lines > 0 {
             tracing::warn!(lines, "lines of this log were dropped: nobody took them");
         }
@@ -62,10 +67,11 @@ impl Drop for Log {
 /// Sets the log of the process up; once.
 pub(super) fn start(settings: &LogSettings) -> Result<Log, LoggingError> {
     let filter = log_level::filter(&settings.level)?;
+    let unwritten = Arc::new(AtomicU64::new(0));
     let (writer, guard) = NonBlockingBuilder::default()
         .thread_name("log")
         .buffered_lines_limit(WAITING_LINES)
-        .finish(BufWriter::new(io::stderr()));
+        .finish(Counted { out: BufWriter::new(io::stderr()), unwritten: Arc::clone(&unwritten) });
     let dropped = writer.error_counter();
     let lines = fmt::fmt().with_env_filter(filter).with_writer(writer);
     let level = &settings.level;
@@ -74,7 +80,31 @@ pub(super) fn start(settings: &LogSettings) -> Result<Log, LoggingError> {
         LogFormat::Human => start_with(level, lines.with_ansi(false))?,
         LogFormat::Json => start_with(level, lines.json())?,
     };
-    Ok(Log { level, dropped, _writer: guard })
+    Ok(Log { level, dropped, unwritten, _writer: guard })
+}
+
+/// Counts what cannot be written, as on a full disk: the thread that writes goes on with the next
+/// line, and says nothing, having nowhere to say it.
+struct Counted<W> {
+    out: W,
+    unwritten: Arc<AtomicU64>,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write(bytes)
+    }
+
+    /// A line.
+    fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
+        self.out.write_all(line).inspect_err(|_| {
+            self.unwritten.fetch_add(1, Relaxed);
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 fn start_with<N, E, W>(

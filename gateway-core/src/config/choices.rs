@@ -27,6 +27,16 @@ choices! {
         Off = "off",
     }
 
+    /// Which header of a trusted proxy tells whom it speaks for.
+    ForwardedHeader {
+        /// The usual one.
+        XForwardedFor = "x-forwarded-for",
+        /// RFC 7239's.
+        Forwarded = "forwarded",
+        /// None: a proxy that adds no header leaves standing what its clients send.
+        Off = "off",
+    }
+
     /// Whether the quirks of the reference client are tolerated (PROTOCOL part 1).
     Compat {
         /// Tolerated on `ioap.v1`.

@@ -17,9 +17,10 @@ use super::{
         Chain, ChainEntry, FailMode, HookSettings, HookSource, Mode, PluginSettings, Policies,
         RateClass, linked_plugins,
     },
+    rules::small_burst,
     settings::Settings,
     tokens::{AdminToken, AdminTokens, Scope, taken_by_nobody},
-    units::{format_duration, parse_duration},
+    units::{format_duration, parse_duration, parse_size},
     walk::nearest,
 };
 
@@ -91,7 +92,19 @@ impl Composer<'_> {
         let class = RateClass {
             messages_per_second: count(draft.fields.get("messages_per_second")),
             message_burst: count(draft.fields.get("message_burst")),
+            bytes_per_second: size(draft.fields.get("bytes_per_second")),
+            bytes_burst: size(draft.fields.get("bytes_burst")),
         };
+        if let Some(problem) =
+            small_burst(("bytes_burst", class.bytes_burst), self.settings.limits.message_bytes)
+        {
+            let origin = draft.fields.get("bytes_burst").map_or(&draft.origin, |set| &set.origin);
+            self.faults.push(Fault::of(format!("{key}.bytes_burst"), problem, origin.clone()));
+        }
+        if class.bytes_burst != 0 && class.bytes_per_second == 0 {
+            let oddity = "bytes_burst has no effect while bytes_per_second is \"0B\"";
+            self.warn(&draft.origin, &key, oddity);
+        }
         if class.message_burst != 0 && class.messages_per_second == 0 {
             self.warn(
                 &draft.origin,
@@ -294,6 +307,11 @@ fn text(written: &Written) -> &str {
 /// What the walk has checked: a duration.
 fn duration(written: &Written) -> Option<Duration> {
     parse_duration(text(written)).ok()
+}
+
+/// What the walk has checked: a size; absent is 0.
+fn size(written: Option<&Written>) -> usize {
+    written.and_then(|written| parse_size(text(written)).ok()).unwrap_or(0)
 }
 
 /// What the walk has checked: a whole number of 32 bits; absent is 0.

@@ -18,8 +18,10 @@ mod kind;
 mod kind_told;
 mod load;
 mod named;
+mod origins;
 mod own_tables;
 mod policies;
+mod proxy_networks;
 mod rules;
 mod secret;
 mod settings;
@@ -30,16 +32,18 @@ pub(crate) mod units;
 mod urls;
 mod walk;
 
-pub use choices::{Activity, AgentsAccess, Compat, LogFormat, RoutedSignatures};
+pub use choices::{Activity, AgentsAccess, Compat, ForwardedHeader, LogFormat, RoutedSignatures};
 pub use document::{reference, schema, template};
 pub use fault::{ConfigErrors, Fault, Origin, Position};
 pub(crate) use kind::{is_log_level, is_name};
-pub(crate) use load::admin_address;
 pub use load::{DEFAULT_FILE, Loaded, Sources, load};
+pub(crate) use load::{admin_address, public_listener};
+pub use origins::{AllowedOrigin, WebOrigin};
 pub use policies::{
     Chain, ChainEntry, FailMode, HookSettings, HookSource, Mode, PluginSettings, Policies,
     RateClass,
 };
+pub use proxy_networks::ProxyNetwork;
 pub use secret::Secret;
 pub use settings::*;
 pub use show::Row;

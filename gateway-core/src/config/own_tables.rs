@@ -55,6 +55,7 @@ impl OwnTable {
 
 const INSTANT: Duration = Duration::from_millis(1);
 const ANY_COUNT: Kind = Kind::count(0, u32::MAX as usize);
+const ANY_RATE_OF_BYTES: Kind = Kind::size(0, 1 << 30);
 
 /// In the order of `gateway.toml`.
 pub(super) const OWN_TABLES: &[OwnTable] = &[HOOK, CHAIN, PLUGINS, RATE_CLASS, ADMIN_TOKEN];
@@ -207,6 +208,20 @@ const RATE_CLASS: OwnTable = OwnTable {
             default: Default::Value("0"),
             example: "500",
             doc: "0: as many as messages_per_second",
+        },
+        Field {
+            name: "bytes_per_second",
+            kind: ANY_RATE_OF_BYTES,
+            default: Default::Value(r#""0B""#),
+            example: r#""1MiB""#,
+            doc: r#""0B": no limit"#,
+        },
+        Field {
+            name: "bytes_burst",
+            kind: ANY_RATE_OF_BYTES,
+            default: Default::Value(r#""0B""#),
+            example: r#""4MiB""#,
+            doc: r#""0B": as many as bytes_per_second, or limits.message_bytes where that is more"#,
         },
     ],
     notes: &[],

@@ -202,4 +202,8 @@ pub struct RateClass {
     pub messages_per_second: u32,
     /// As `limits.message_burst`.
     pub message_burst: u32,
+    /// As `limits.bytes_per_second`; 0 means no limit.
+    pub bytes_per_second: usize,
+    /// As `limits.bytes_burst`.
+    pub bytes_burst: usize,
 }

@@ -22,6 +22,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule { keys: &["http.agents", "http.agents_token"], breach: missing_token },
     Rule { keys: &["limits.outbox_bytes", "limits.message_bytes"], breach: small_outbox },
     Rule { keys: &["limits.metadata_bytes", "limits.message_bytes"], breach: large_metadata },
+    Rule { keys: &["limits.bytes_burst", "limits.message_bytes"], breach: small_bytes_burst },
+    Rule { keys: &["http.proxy_protocol", "http.trusted_proxies"], breach: proxies_of_nobody },
     Rule {
         keys: &["mailbox.bytes_per_agent", "limits.message_bytes", "mailbox.hold"],
         breach: small_share,
@@ -71,6 +73,23 @@ fn large_metadata(Settings { limits, .. }: &Settings) -> Option<String> {
         ("limits.message_bytes", limits.message_bytes),
         ("limits.metadata_bytes", limits.metadata_bytes),
     )
+}
+
+fn small_bytes_burst(Settings { limits, .. }: &Settings) -> Option<String> {
+    small_burst(("limits.bytes_burst", limits.bytes_burst), limits.message_bytes)
+}
+
+/// A message that is larger than the burst could never be sent.
+pub(super) fn small_burst(burst: (&str, usize), message_bytes: usize) -> Option<String> {
+    (burst.1 != 0).then(|| at_least(burst, ("limits.message_bytes", message_bytes))).flatten()
+}
+
+fn proxies_of_nobody(Settings { http, .. }: &Settings) -> Option<String> {
+    let of_nobody = http.proxy_protocol && http.trusted_proxies.is_empty();
+    of_nobody.then(|| {
+        "http.proxy_protocol needs http.trusted_proxies: a PROXY header is taken from those alone"
+            .to_owned()
+    })
 }
 
 fn small_share(Settings { limits, mailbox, .. }: &Settings) -> Option<String> {
@@ -128,6 +147,25 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
         warnings.push(
             "limits.message_burst has no effect while limits.messages_per_second is 0".to_owned(),
         );
+    }
+    for (burst, is_set, rate, rate_is_set) in [
+        ("bytes_burst", limits.bytes_burst != 0, "bytes_per_second", limits.bytes_per_second != 0),
+        (
+            "connect_burst_per_address",
+            limits.connect_burst_per_address != 0,
+            "connects_per_second_per_address",
+            limits.connects_per_second_per_address != 0,
+        ),
+        (
+            "registration_burst_per_address",
+            limits.registration_burst_per_address != 0,
+            "registrations_per_second_per_address",
+            limits.registrations_per_second_per_address != 0,
+        ),
+    ] {
+        if is_set && !rate_is_set {
+            warnings.push(format!("limits.{burst} has no effect while limits.{rate} is 0"));
+        }
     }
     if settings.telemetry.otlp_endpoint.is_some() && !cfg!(feature = "otlp") {
         warnings.push(

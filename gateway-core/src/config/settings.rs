@@ -18,9 +18,11 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::{
-    choices::{Activity, AgentsAccess, Compat, LogFormat, RoutedSignatures},
+    choices::{Activity, AgentsAccess, Compat, ForwardedHeader, LogFormat, RoutedSignatures},
     kind::Kind,
+    origins::AllowedOrigin,
     policies::Policies,
+    proxy_networks::ProxyNetwork,
     secret::Secret,
     table::{Key, sections},
     tokens::AdminTokens,
@@ -74,6 +76,25 @@ sections! {
         agents_token: Option<Secret> = None, Kind::Secret, example r#"{ env = "AGENTS_TOKEN" }"#;
         /// The most agents on one page of GET /agents.
         agents_page: usize = 1000, Kind::count(1, 10_000);
+        /// The labels by which GET /agents may be searched, as in ?label=team:red. Labels are what
+        /// policy says of agents, and are not shown there; whoever may read the list can find out
+        /// who has which value of the ones named here.
+        agents_labels: Vec<String> = Vec::new(), Kind::Labels;
+        /// Web pages that may connect: "https://app.example.com", "https://*.example.com". A browser
+        /// names its page's origin; a WebSocket with one that is not listed is refused, one with
+        /// none (a program's) is not. Listed pages may also read GET /agents, /health, /ice and /ready.
+        /// While empty, no page is refused a WebSocket, and none may read the others.
+        allowed_origins: Vec<AllowedOrigin> = Vec::new(), Kind::Origins;
+        /// Addresses and networks of proxies in front of the gateway, ["10.0.0.0/8"]. What they say
+        /// of their clients' addresses counts in logs, hooks and limits; nobody else's word does.
+        trusted_proxies: Vec<ProxyNetwork> = Vec::new(), Kind::Networks;
+        /// Which header trusted proxies tell it by: "x-forwarded-for", "forwarded" (RFC 7239) or
+        /// "off". They must set it, or add to it: what stands furthest to the right and is no
+        /// trusted proxy's address counts.
+        forwarded: ForwardedHeader = ForwardedHeader::XForwardedFor, Kind::Choice(ForwardedHeader::WORDS);
+        /// Whether connections from trusted proxies begin with a PROXY header, of version 1 or 2.
+        /// One that does not is closed.
+        proxy_protocol: bool = false, Kind::Flag;
     }
 
     /// How strictly the protocol is taken.
@@ -119,7 +140,7 @@ sections! {
         max_extension: Duration = Duration::from_secs(3600), Kind::duration(Duration::ZERO);
     }
 
-    /// What one agent may cost.
+    /// What one agent, one address and all of them may cost.
     limits: LimitSettings {
         /// A connection whose first request has not come this long after it was accepted is closed:
         /// PROXY header, TLS handshake and request head altogether.
@@ -130,6 +151,21 @@ sections! {
         register_timeout: Duration = Duration::from_secs(10), Kind::duration(Duration::from_millis(10));
         /// Connections at once; 0 means no limit.
         connections: usize = 10_000, Kind::count(0, 100_000_000);
+        /// Connections at once from one address, or from one /64 of IPv6; 0 means no limit.
+        connections_per_address: usize = 0, Kind::count(0, 100_000_000);
+        /// Attempts to connect per second from one address, or from one /64 of IPv6; 0 means no
+        /// limit. Looked at before anything else, TLS included.
+        connects_per_second_per_address: u32 = 0, Kind::count(0, 1_000_000);
+        /// Attempts to connect at once before that rate counts; 0 means as many as the rate.
+        connect_burst_per_address: u32 = 0, Kind::count(0, 1_000_000);
+        /// Registrations per second from one address, or from one /64 of IPv6, failed ones
+        /// included; 0 means no limit. Looked at before a signature is verified.
+        registrations_per_second_per_address: u32 = 0, Kind::count(0, 1_000_000);
+        /// Registrations at once before that rate counts; 0 means as many as the rate.
+        registration_burst_per_address: u32 = 0, Kind::count(0, 1_000_000);
+        /// Registrations per minute of one agent, all of whose proofs hold; 0 means no limit. Two
+        /// programs with one key, which take it from each other all the time, are slowed by it.
+        registrations_per_minute_per_did: u32 = 0, Kind::count(0, 1_000_000);
         /// The largest message, "1KiB" to "16MiB". The reference client takes at most 1 MiB.
         #[serde(with = "units::size")]
         message_bytes: usize = 64 * KIB, Kind::size(KIB, 16 * MIB);
@@ -153,6 +189,13 @@ sections! {
         messages_per_second: u32 = 0, Kind::count(0, u32::MAX as usize);
         /// Messages at once before the rate counts; 0 means as many as messages_per_second.
         message_burst: u32 = 0, Kind::count(0, u32::MAX as usize);
+        /// Bytes of messages per second from one agent, "64KiB"; "0B" means no limit.
+        #[serde(with = "units::size")]
+        bytes_per_second: usize = 0, Kind::size(0, 1024 * MIB);
+        /// Bytes at once before that rate counts, at least limits.message_bytes; "0B" means as many
+        /// as bytes_per_second, or limits.message_bytes where that is more.
+        #[serde(with = "units::size")]
+        bytes_burst: usize = 0, Kind::size(0, 1024 * MIB);
         /// Messages refused for their rate, per minute, after which a connection is closed.
         rate_strikes: u32 = 100, Kind::count(1, u32::MAX as usize);
     }
@@ -342,6 +385,14 @@ impl Settings {
     pub fn message_burst(&self) -> u32 {
         match self.limits.message_burst {
             0 => self.limits.messages_per_second,
+            burst => burst,
+        }
+    }
+
+    /// How many bytes an agent may send at once at this rate: one message at least.
+    pub fn bytes_burst(&self, bytes_per_second: usize, burst: usize) -> usize {
+        match burst {
+            0 => bytes_per_second.max(self.limits.message_bytes),
             burst => burst,
         }
     }

@@ -7,7 +7,7 @@ use super::{
     settings::Settings,
     table::Key,
     tokens::AdminToken,
-    units::format_duration,
+    units::{format_duration, format_size},
 };
 
 /// A key of a table with a name of the operator's own, and its value; `null` where it is unset.
@@ -111,6 +111,8 @@ impl RateClass {
         vec![
             ("messages_per_second", self.messages_per_second.into()),
             ("message_burst", self.message_burst.into()),
+            ("bytes_per_second", format_size(self.bytes_per_second).into()),
+            ("bytes_burst", format_size(self.bytes_burst).into()),
         ]
     }
 }

@@ -14,7 +14,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use conexus_plugin_api::{
@@ -22,7 +22,7 @@ use conexus_plugin_api::{
     host::{Connect, Event},
 };
 use serde::{Deserialize, Serialize};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::tape::Read;
 use crate::{
@@ -126,9 +126,10 @@ impl Recorder {
         let file = LogFile::open(path, settings.decision_log_bytes as u64)?;
         let (queue, records) = sync_channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
+        let lost = Arc::clone(&dropped);
         let writer = thread::Builder::new()
             .name("conexus-decisions".into())
-            .spawn(move || write(file, &records))?;
+            .spawn(move || write(file, &records, &lost))?;
         Ok(Some(Self { queue, dropped, writer: Some(writer) }))
     }
 
@@ -140,7 +141,7 @@ impl Recorder {
         }
     }
 
-    /// Decisions that were not recorded, for want of room.
+    /// Decisions that were not recorded, for want of room: in the queue, or on the disk.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Relaxed)
     }
@@ -157,25 +158,78 @@ impl Drop for Recorder {
     }
 }
 
-fn write(mut file: LogFile, records: &Receiver<DecisionRecord>) {
-    let mut broken = false;
+fn write(mut file: LogFile, records: &Receiver<DecisionRecord>, dropped: &AtomicU64) {
+    let mut outage = Outage::default();
     loop {
         let done = match records.recv_timeout(FLUSH_AFTER) {
-            Ok(record) => file.append(&record),
+            Ok(record) => file.append(&record).inspect_err(|_| {
+                dropped.fetch_add(1, Relaxed);
+            }),
             Err(RecvTimeoutError::Timeout) => file.flush(),
             Err(RecvTimeoutError::Disconnected) => {
-                let _ = file.flush();
+                if let Err(error) = file.flush() {
+                    let file = file.path.display();
+                    warn!(%file, %error, "the last decisions are not recorded");
+                }
                 return;
             }
         };
-        match done {
-            Err(error) if !broken => {
-                broken = true;
-                warn!(file = %file.path.display(), %error, "decisions are not recorded");
+        outage.follow(&file, done, dropped.load(Relaxed));
+    }
+}
+
+/// While the file takes nothing, as when the disk is full: said when it begins and when it is over,
+/// however often it is tried.
+#[derive(Default)]
+struct Outage(Option<Failing>);
+
+struct Failing {
+    failed: Instant,
+    /// What the file had taken by then.
+    taken: u64,
+    /// What had not been recorded before.
+    dropped: u64,
+}
+
+impl Outage {
+    /// It is over when something was written and nothing has failed for this long.
+    const QUIET: Duration = Duration::from_secs(1);
+
+    fn follow(&mut self, file: &LogFile, done: io::Result<()>, dropped: u64) {
+        let (path, taken, now) = (file.path.display(), file.taken(), Instant::now());
+        match (done, &mut self.0) {
+            (Err(error), None) => {
+                self.0 = Some(Failing { failed: now, taken, dropped });
+                warn!(file = %path, %error, "decisions are not recorded");
             }
-            Err(_) => {}
-            Ok(()) => broken = false,
+            (Err(_), Some(failing)) => (failing.failed, failing.taken) = (now, taken),
+            (Ok(()), Some(failing)) => {
+                if taken > failing.taken && now - failing.failed >= Self::QUIET {
+                    let lost = dropped - failing.dropped;
+                    info!(file = %path, lost, "decisions are recorded again");
+                    self.0 = None;
+                }
+            }
+            (Ok(()), None) => {}
         }
+    }
+}
+
+/// Where lines go; it knows what was taken of them.
+struct Sink {
+    out: Box<dyn io::Write + Send>,
+    taken: u64,
+}
+
+impl io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.taken += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 
@@ -184,19 +238,25 @@ struct LogFile {
     max_bytes: u64,
     bytes: u64,
     dirty: bool,
-    out: BufWriter<File>,
+    /// The last line may have been cut short, by a crash or a full disk.
+    cut: bool,
+    out: BufWriter<Sink>,
 }
 
 impl LogFile {
     fn open(path: &Path, max_bytes: u64) -> io::Result<Self> {
-        let mut file = append_to(path)?;
+        let file = append_to(path)?;
         let bytes = file.metadata()?.len();
-        // The last line may have been cut short, by a crash or a full disk.
-        if bytes > 0 {
-            file.write_all(b"\n")?;
-        }
-        let (path, out) = (path.to_owned(), BufWriter::new(file));
-        Ok(Self { path, max_bytes, bytes, dirty: false, out })
+        Ok(Self::over(path, max_bytes, bytes, Box::new(file)))
+    }
+
+    fn over(path: &Path, max_bytes: u64, bytes: u64, out: Box<dyn io::Write + Send>) -> Self {
+        let out = BufWriter::new(Sink { out, taken: 0 });
+        Self { path: path.to_owned(), max_bytes, bytes, dirty: false, cut: bytes > 0, out }
+    }
+
+    fn taken(&self) -> u64 {
+        self.out.get_ref().taken
     }
 
     fn append(&mut self, record: &DecisionRecord) -> io::Result<()> {
@@ -205,7 +265,13 @@ impl LogFile {
         if self.bytes > 0 && self.bytes + line.len() as u64 > self.max_bytes {
             self.rotate()?;
         }
-        self.out.write_all(&line)?;
+        if self.cut {
+            self.out.write_all(b"\n")?;
+            self.cut = false;
+        }
+        // A line that does not fit the buffer goes past it, and may be taken in part.
+        let may_be_cut = line.len() >= self.out.capacity();
+        self.out.write_all(&line).inspect_err(|_| self.cut = may_be_cut)?;
         self.bytes += line.len() as u64;
         self.dirty = true;
         Ok(())
@@ -215,15 +281,23 @@ impl LogFile {
         self.flush()?;
         let mut older = self.path.clone().into_os_string();
         older.push(".1");
-        std::fs::rename(&self.path, older)?;
-        self.out = BufWriter::new(append_to(&self.path)?);
-        self.bytes = 0;
+        match std::fs::rename(&self.path, older) {
+            // Put aside the last time, when no new one could be opened; or by somebody else.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            renamed => renamed?,
+        }
+        let taken = self.taken();
+        let out = Box::new(append_to(&self.path)?);
+        self.out = BufWriter::new(Sink { out, taken });
+        (self.bytes, self.cut) = (0, false);
         Ok(())
     }
 
+    /// What could not be written stays to be written.
     fn flush(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.dirty) {
+        if self.dirty {
             self.out.flush()?;
+            self.dirty = false;
         }
         Ok(())
     }
@@ -274,6 +348,71 @@ mod tests {
         let newer = read(&path);
         assert!(!newer.is_empty() && !older.is_empty());
         assert_eq!(newer.last(), Some(&3));
+    }
+
+    /// Takes so many bytes and no more, until it is given more room.
+    #[derive(Clone, Default)]
+    struct Disk(Arc<parking_lot::Mutex<(Vec<u8>, usize)>>);
+
+    impl io::Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let (taken, room) = &mut *self.0.lock();
+            if *room == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let count = bytes.len().min(*room);
+            *room -= count;
+            taken.extend(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_loses_whole_records_and_what_comes_after_it_is_whole() {
+        // Small lines go through the buffer, large ones past it.
+        for large in [false, true] {
+            let ruling = if large { "x".repeat(20_000) } else { String::new() };
+            let record = |n| DecisionRecord { ruling: ruling.clone(), ..record(n) };
+            let disk = Disk::default();
+            disk.0.lock().1 = 50_001;
+            let mut file =
+                LogFile::over(Path::new("decisions"), u64::MAX, 0, Box::new(disk.clone()));
+            let mut lost = 0;
+            for n in 0..1000 {
+                lost += u32::from(file.append(&record(n)).is_err());
+            }
+            assert!(lost > 0 && file.flush().is_err() && file.flush().is_err(), "it is still full");
+            disk.0.lock().1 = usize::MAX;
+            file.append(&record(1000)).unwrap();
+            file.flush().unwrap();
+            let text = String::from_utf8(disk.0.lock().0.clone()).unwrap();
+            let whole: Vec<_> = text
+                .lines()
+                .filter_map(|line| serde_json::from_str::<DecisionRecord>(line).ok())
+                .map(|record| record.time_ms)
+                .collect();
+            assert_eq!(whole.len(), 1001 - lost as usize);
+            assert_eq!(whole.last(), Some(&1000));
+            assert!(whole.is_sorted());
+        }
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_opened_anew_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("decisions.jsonl");
+        let mut file = LogFile::open(&path, 1).unwrap();
+        file.append(&record(0)).unwrap();
+        file.flush().unwrap();
+        // As far as it comes while no file descriptor is left.
+        std::fs::rename(&path, folder.path().join("decisions.jsonl.1")).unwrap();
+        file.append(&record(1)).unwrap();
+        file.flush().unwrap();
+        assert!(std::fs::read_to_string(&path).unwrap().contains("\"time_ms\":1"));
     }
 
     #[test]

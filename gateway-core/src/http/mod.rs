@@ -4,12 +4,17 @@
 //! others are answered from what the core knows.
 
 mod agents;
+mod cors;
 pub(crate) mod deadline;
 mod health;
 mod ice;
+pub(crate) mod proxies;
+mod proxy_header;
 pub(crate) mod pulse;
+mod refusal;
 pub(crate) mod serve;
 mod socket;
+mod trouble;
 mod ws;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -24,16 +29,27 @@ use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::deadline::Deadline;
-use crate::{core::Core, telemetry::sessions::OpenConnection};
+use self::{deadline::Deadline, proxies::Proxies};
+use crate::{
+    core::Core, limits::AddressPlace, pace::OncePerSecond, telemetry::sessions::OpenConnection,
+};
 
 /// Where agents connect.
 pub(crate) const WS_PATH: &str = "/ws";
 
-/// A connection's place among all that are open, kept for as long as its socket is.
+/// A connection's places, among all that are open and among those of its address, kept for as long
+/// as its socket is.
 #[derive(Clone, Debug)]
 pub(crate) struct Permit {
     _place: Arc<Place>,
+    _of_address: Option<Arc<AddressPlace>>,
+}
+
+impl Permit {
+    /// The same with a place among those of an address.
+    fn of_address(self, place: Option<AddressPlace>) -> Self {
+        Self { _of_address: place.map(Arc::new).or(self._of_address), ..self }
+    }
 }
 
 #[derive(Debug)]
@@ -46,7 +62,10 @@ struct Place {
 /// Who is at the other end of a connection: what every request on it carries.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
+    /// Where it is, as far as its connection tells: by its PROXY header, if it has one.
     pub(crate) address: SocketAddr,
+    /// The proxy that told of it.
+    pub(crate) via: Option<SocketAddr>,
     pub(crate) permit: Permit,
     pub(crate) deadline: Deadline,
 }
@@ -55,6 +74,10 @@ pub(crate) struct Peer {
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) core: Arc<Core>,
+    /// Whose word about their clients' addresses counts.
+    pub(crate) proxies: Arc<Proxies>,
+    /// How often it is said that a proxy's header cannot be read.
+    pub(crate) unreadable: Arc<OncePerSecond>,
     /// Where sessions run.
     pub(crate) sessions: TaskTracker,
     /// Ends every session at once, whatever it does.
@@ -62,14 +85,24 @@ pub(crate) struct App {
 }
 
 pub(crate) fn routes(app: App) -> Router {
-    Router::new()
-        .route(WS_PATH, get(ws::upgrade))
+    let readable = Router::new()
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
         .route("/agents", get(agents::list))
-        .route("/ice", get(ice::servers))
+        .route("/ice", get(ice::servers));
+    let readable = match cors::layer(&app.core.settings.http.allowed_origins) {
+        Some(layer) => readable.layer(layer),
+        None => readable,
+    };
+    readable
+        .route(WS_PATH, get(ws::upgrade))
         .fallback(async || fault(StatusCode::NOT_FOUND, "no such route"))
         .with_state(app)
+}
+
+/// An IPv4 address as one, though it may come as an IPv6 one: on a listener for both, all do.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// An error as JSON: `{"error": …}`.

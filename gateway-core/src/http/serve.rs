@@ -1,4 +1,8 @@
 //! The accept loop: one task per connection, bounded in number and in patience.
+//!
+//! The order is what makes a flood cheap: an address that is over its limits is turned away before
+//! there is a task. Where a proxy speaks for its clients, that is known from its PROXY header, or
+//! later yet from a request's ([`ws`](super::ws)).
 
 use std::{
     io,
@@ -14,17 +18,25 @@ use axum::Router;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service as _;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
-use super::{Peer, Permit, Place, deadline::Deadline, pulse::Pulse, socket::Socket};
-use crate::telemetry::sessions::Sessions;
+use super::{
+    Peer, Permit, Place, canonical,
+    deadline::Deadline,
+    proxies::Proxies,
+    proxy_header::{self, HeaderFault},
+    pulse::Pulse,
+    refusal::Refusal,
+    socket::Socket,
+    trouble::Trouble,
+};
+use crate::{limits::Limits, pace::OncePerSecond, telemetry::sessions::Sessions};
 
 /// How long to wait after the system refused a connection (no file descriptor left, say): the
 /// refusal would come back at once, so without a pause the loop would spin.
@@ -34,12 +46,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// the writing of a response that nobody reads.
 pub(crate) const HTTP_LIFETIME: Duration = Duration::from_secs(60);
 
-/// The answer to a connection over the limit.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 32\r\nRetry-After: 5\r\n\r\n{\"error\":\"too many connections\"}";
-
-/// How long somebody is listened to who has been refused, how much of it, and how many at once.
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
-const REFUSED_REQUEST: u64 = 64 * 1024;
+/// How many are told at once that they are refused. Under a flood the others are just dropped: an
+/// answer would cost more than it is worth.
 pub(crate) const REFUSALS: usize = 64;
 
 /// How connections are served.
@@ -47,6 +55,10 @@ pub(crate) struct Serving {
     pub(crate) routes: Router,
     /// `limits.connections`; none where there is no limit.
     pub(crate) places: Option<Arc<Semaphore>>,
+    /// What an address may have of connections.
+    pub(crate) limits: Arc<Limits>,
+    /// Who may speak for other addresses.
+    pub(crate) proxies: Arc<Proxies>,
     /// Places for refusals that are being told.
     pub(crate) refusals: Arc<Semaphore>,
     /// How long it may take from a connection to its first request, and each request's head: a half
@@ -59,6 +71,8 @@ pub(crate) struct Serving {
     pub(crate) sessions: Arc<Sessions>,
     /// Stops accepting and ends all connections that are not sessions.
     pub(crate) stop: CancellationToken,
+    /// How often it is said that connections are refused.
+    pub(crate) refused: OncePerSecond,
 }
 
 /// Why a connection ended before its peer was done with it.
@@ -66,6 +80,8 @@ pub(crate) struct Serving {
 enum Unserved {
     #[error(transparent)]
     Http(hyper::Error),
+    #[error(transparent)]
+    Proxy(#[from] HeaderFault),
     #[error("no request in time (limits.handshake_timeout)")]
     NoRequest,
     #[error("open for too long")]
@@ -101,7 +117,13 @@ impl Patience {
         served: impl Future<Output = Result<(), Unserved>>,
     ) -> Result<(), Unserved> {
         tokio::select! {
-            served = served => served,
+            served = served => match served {
+                // hyper has been as patient, to the millisecond.
+                Err(Unserved::Http(error)) if error.is_timeout() && !self.has_asked.load(Relaxed) => {
+                    Err(Unserved::NoRequest)
+                }
+                served => served,
+            },
             () = self.deadline.passed() => Err(match self.has_asked.load(Relaxed) {
                 false => Unserved::NoRequest,
                 true => Unserved::TooLong,
@@ -112,7 +134,8 @@ impl Patience {
 
 /// Accepts until stopped.
 pub(crate) async fn serve(listener: TcpListener, serving: Serving) {
-    let mut refused_before = false;
+    let serving = Arc::new(serving);
+    let mut trouble = Trouble::default();
     loop {
         let accepted = tokio::select! {
             () = serving.stop.cancelled() => return,
@@ -120,22 +143,24 @@ pub(crate) async fn serve(listener: TcpListener, serving: Serving) {
                 serving.pulse.beat();
                 continue;
             }
+            () = trouble.over() => {
+                trouble.end();
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
-                refused_before = false;
-                serving.connection(stream, peer);
+                trouble.accepted();
+                serving.connection(stream, canonical(peer));
             }
             Err(error) if is_the_peers(&error) => {
                 debug!(%error, "connection failed while accepted")
             }
             Err(error) => {
-                // Once per episode: at ten lines a second the log would fill the disk next.
-                if !refused_before {
-                    warn!(%error, "cannot accept connections, still trying");
-                }
-                refused_before = true;
+                serving.sessions.accept_failed();
+                trouble.failed(&error);
+                // Whoever waits in the listener's backlog is accepted as soon as it can be.
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -152,31 +177,64 @@ fn is_the_peers(error: &io::Error) -> bool {
 }
 
 impl Serving {
-    fn connection(&self, stream: TcpStream, address: SocketAddr) {
+    fn connection(self: &Arc<Self>, stream: TcpStream, address: SocketAddr) {
+        let is_proxy = self.proxies.trusts(address.ip());
+        // A proxy's address stands for many.
+        let of_address = if is_proxy { Ok(None) } else { self.limits.connect(address.ip()) };
+        let of_address = match of_address {
+            Ok(place) => place,
+            Err(excess) => return self.refuse(stream, address, Refusal::Address(excess)),
+        };
         let place = match &self.places {
             None => None,
             Some(places) => match Arc::clone(places).try_acquire_owned() {
                 Ok(place) => Some(place),
-                Err(_) => return self.refuse(stream, address),
+                Err(_) => return self.refuse(stream, address, Refusal::Full),
             },
         };
         let place = Arc::new(Place { _permit: place, _open: self.sessions.connection_opened() });
         // Signaling is small messages that somebody waits for.
         let _ = stream.set_nodelay(true);
-        let permit = Permit { _place: place };
+        let permit = Permit { _place: place, _of_address: of_address.map(Arc::new) };
         let patience = Patience::begun(self.handshake_timeout);
-        let peer = Peer { address, permit, deadline: patience.deadline.clone() };
-        let served = self.serve_http(Socket::Plain(stream), peer, patience.clone());
-        let (stop, sessions) = (self.stop.clone(), Arc::clone(&self.sessions));
+        let peer = Peer { address, via: None, permit, deadline: patience.deadline.clone() };
+        let serving = Arc::clone(self);
         // Boxed here, since a task is moved several times before it runs.
         self.tasks.spawn(Box::pin(async move {
-            let served = stop.run_until_cancelled(patience.bounds(served)).await;
-            let Some(Err(error)) = served else { return };
-            if matches!(error, Unserved::NoRequest) {
-                sessions.connections_refused.count("timeout");
+            let served = serving.begin(stream, peer, is_proxy, patience.clone());
+            let served = serving.stop.run_until_cancelled(patience.bounds(served)).await;
+            if let Some(Err(error)) = served {
+                serving.note(address, &error);
             }
-            debug!(peer = %address, %error, "connection ended");
         }));
+    }
+
+    /// All that a connection is before it is a session, in order.
+    async fn begin(
+        &self,
+        mut stream: TcpStream,
+        mut peer: Peer,
+        is_proxy: bool,
+        patience: Patience,
+    ) -> Result<(), Unserved> {
+        if is_proxy
+            && self.proxies.speak_first()
+            && let Some(client) = proxy_header::read(&mut stream).await?
+        {
+            if !self.proxies.trusts(client.ip()) {
+                match self.limits.connect(client.ip()) {
+                    Ok(place) => peer.permit = peer.permit.of_address(place),
+                    Err(excess) => {
+                        let refusal = Refusal::Address(excess);
+                        self.count(client, refusal);
+                        refusal.tell(stream).await;
+                        return Ok(());
+                    }
+                }
+            }
+            (peer.address, peer.via) = (client, Some(peer.address));
+        }
+        self.serve_http(Socket::Plain(stream), peer, patience).await
     }
 
     /// Answers the requests on a connection, until it becomes a session, which is no part of this:
@@ -202,21 +260,38 @@ impl Serving {
         async move { served.await.map_err(Unserved::Http) }
     }
 
-    fn refuse(&self, mut stream: TcpStream, peer: SocketAddr) {
-        self.sessions.connections_refused.count("connections_full");
-        debug!(%peer, "connection refused: limits.connections are open");
-        // Under a flood most are just dropped: an answer would cost more than it is worth.
+    fn refuse(&self, stream: TcpStream, peer: SocketAddr, refusal: Refusal) {
+        self.count(peer, refusal);
         let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
         self.tasks.spawn(async move {
             let _place = place;
-            let _ = timeout(REFUSAL_TIMEOUT, async {
-                stream.write_all(FULL).await?;
-                stream.shutdown().await?;
-                // The request, left unread, would make the kernel cut the answer off.
-                tokio::io::copy(&mut stream.take(REFUSED_REQUEST), &mut tokio::io::sink()).await
-            })
-            .await;
+            refusal.tell(stream).await;
         });
+    }
+
+    fn count(&self, peer: SocketAddr, refusal: Refusal) {
+        self.sessions.connections_refused.count(refusal.reason());
+        if let Some(kept_back) = self.refused.due() {
+            info!(%peer, limit = refusal.key(), kept_back, "connection refused");
+        }
+    }
+
+    /// Why a connection did not come to an end of its own.
+    fn note(&self, peer: SocketAddr, error: &Unserved) {
+        let refused_for = &self.sessions.connections_refused;
+        match error {
+            Unserved::NoRequest => refused_for.count("timeout"),
+            Unserved::Proxy(fault) => {
+                refused_for.count("proxy_header");
+                // A proxy that is trusted and does not do as it is expected to is its operator's matter.
+                if let Some(kept_back) = self.refused.due() {
+                    warn!(proxy = %peer, %fault, kept_back, "connection refused");
+                }
+                return;
+            }
+            Unserved::Http(_) | Unserved::TooLong => {}
+        }
+        debug!(%peer, %error, "connection ended");
     }
 }
 
@@ -224,7 +299,7 @@ impl Serving {
 mod tests {
     use axum::{body::Body, extract::Extension, routing::get};
     use futures_util::stream;
-    use tokio::net::TcpSocket;
+    use tokio::{io::AsyncWriteExt as _, net::TcpSocket};
 
     use super::*;
 
@@ -254,8 +329,12 @@ mod tests {
             pulse: Arc::default(),
             tasks: tasks.clone(),
             sessions: Arc::default(),
+            limits: Arc::default(),
+            proxies: Arc::default(),
             stop: stop.clone(),
+            refused: OncePerSecond::new(),
         };
+        let serving = Arc::new(serving);
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         let mut stream = socket.connect(address).await.unwrap();

@@ -17,9 +17,9 @@ use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
-use super::{App, Peer, fault, socket::Socket};
+use super::{App, Peer, cors, fault, refusal, socket::Socket};
 use crate::{
     core::Core,
     hooks::{Denial, Ruling},
@@ -39,6 +39,15 @@ pub(super) async fn upgrade(
         refused_for.count("stopping");
         return fault(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping");
     }
+    if !cors::admits(&core.settings.http.allowed_origins, request.headers()) {
+        refused_for.count("origin");
+        debug!(peer = %peer.address, "connection refused: http.allowed_origins lacks its page's origin");
+        return fault(StatusCode::FORBIDDEN, "pages of this origin may not connect");
+    }
+    let peer = match behind_proxy(&app, peer, request.headers()) {
+        Ok(peer) => peer,
+        Err(refusal) => return *refusal,
+    };
     let mut response = match create_response_with_body(&request, axum::body::Body::empty) {
         Ok(response) => response,
         Err(error) => {
@@ -67,6 +76,7 @@ pub(super) async fn upgrade(
     }
     let connection = Connection {
         peer: peer.address,
+        via: peer.via,
         subprotocol: subprotocol.subprotocol(),
         values,
         _permit: peer.permit,
@@ -84,6 +94,37 @@ pub(super) async fn upgrade(
             .await
     });
     response
+}
+
+/// Who asks, where a proxy asks on somebody's behalf: with a place among the connections of that
+/// address, which could not be told before.
+fn behind_proxy(app: &App, peer: Peer, headers: &HeaderMap) -> Result<Peer, Box<Response>> {
+    let core = &app.core;
+    let refused_for = &core.router.telemetry.sessions.connections_refused;
+    let client = match app.proxies.client(peer.address, headers) {
+        Ok(Some(client)) => client,
+        Ok(None) => return Ok(peer),
+        Err(unreadable) => {
+            refused_for.count("forwarded");
+            if let Some(kept_back) = app.unreadable.due() {
+                warn!(proxy = %peer.address, %unreadable, kept_back, "connection refused");
+            }
+            return Err(Box::new(fault(StatusCode::BAD_REQUEST, unreadable.to_string())));
+        }
+    };
+    match core.limits.connect(client.ip()) {
+        Ok(place) => Ok(Peer {
+            address: client,
+            via: Some(peer.address),
+            permit: peer.permit.of_address(place),
+            ..peer
+        }),
+        Err(excess) => {
+            refused_for.count(excess.reason());
+            debug!(peer = %client, limit = excess.key(), "connection refused");
+            Err(Box::new(refusal::too_many()))
+        }
+    }
 }
 
 /// The session on an upgraded connection: on the socket itself, without what the HTTP server had

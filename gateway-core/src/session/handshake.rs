@@ -58,6 +58,8 @@ pub(crate) enum Unregistered {
     Superseded,
     #[error("refused: {}", .rejection.complaint.message)]
     Rejected { rejection: Rejection, in_reply_to: Option<String> },
+    #[error("refused: too many registrations ({rate})")]
+    OverTheRate { rate: &'static str, rejection: Rejection, in_reply_to: Option<String> },
     #[error(transparent)]
     Socket(#[from] SocketFault),
 }
@@ -75,9 +77,17 @@ pub(crate) async fn register<S: AsyncRead + AsyncWrite + Unpin>(
     let text = timeout_at(deadline, first_text(core, wire))
         .await
         .map_err(|_| Unregistered::TimedOut)??;
+    if !core.limits.may_register_from(connection.peer.ip()) {
+        return Err(Unregistered::over_the_rate(core, connection, "address_rate", &text));
+    }
     let (proven, id) = judge(core, &text, connection, nonce.as_ref())?;
     if let Some(denial) = banned(core, proven.agent.key()) {
         return Err(noted(core, connection, proven.agent.as_str(), denied(&denial, id)));
+    }
+    // Only now: before the proof anybody could use up an agent's registrations in its name.
+    if !core.limits.may_register(proven.agent.key()) {
+        let refused = Unregistered::over_the_rate(core, connection, "did_rate", &text);
+        return Err(noted(core, connection, proven.agent.as_str(), refused));
     }
     // Now, since a policy may take its time: the newest proof wins, not the fastest decision.
     let session = core.next_session_id();
@@ -215,7 +225,8 @@ fn noted(
     did: &str,
     unregistered: Unregistered,
 ) -> Unregistered {
-    if let Unregistered::Rejected { rejection, .. } = &unregistered
+    if let Unregistered::Rejected { rejection, .. } | Unregistered::OverTheRate { rejection, .. } =
+        &unregistered
         && let Ok(key) = AgentKey::parse_did(did)
     {
         core.router.telemetry.note(HistoryEntry {
@@ -271,6 +282,21 @@ async fn claim(
 }
 
 impl Unregistered {
+    /// Read as far as its id, which the answer names, and no further.
+    fn over_the_rate(core: &Core, connection: &Connection, rate: &'static str, text: &str) -> Self {
+        let mut complaint = Complaint::refusal(RefusalReason::RateLimited);
+        complaint.message = "too many registrations".into();
+        let rejection = Rejection { complaint, close: CloseReason::RateLimited };
+        let rules = core.router.rules(connection.subprotocol);
+        let id = Envelope::parse(text, rules).ok().map(|envelope| envelope.id.into_owned());
+        Self::OverTheRate { rate, rejection, in_reply_to: id }
+    }
+
+    /// Whether it was refused for a rate, which may happen very often.
+    pub(crate) const fn is_for_a_rate(&self) -> bool {
+        matches!(self, Self::OverTheRate { .. })
+    }
+
     /// Says what is to be said and closes.
     pub(crate) async fn farewell<S: AsyncRead + AsyncWrite + Unpin>(
         self,
@@ -290,7 +316,8 @@ impl Unregistered {
                 };
                 wire.close(reason, reason.reason()).await;
             }
-            Self::Rejected { rejection, in_reply_to } => {
+            Self::Rejected { rejection, in_reply_to }
+            | Self::OverTheRate { rejection, in_reply_to, .. } => {
                 let voice = &core.router.voice;
                 // Nobody is known here, so the answer is addressed as the CHALLENGE is.
                 let error = voice.error(voice.did(), in_reply_to.as_deref(), &rejection.complaint);
@@ -315,8 +342,10 @@ impl Unregistered {
             Self::Rejected { rejection, .. } => match rejection.close {
                 CloseReason::NotAuthenticated => "not_authenticated",
                 CloseReason::Denied => "denied",
+                CloseReason::RateLimited => "rate_limited",
                 _ => "malformed",
             },
+            Self::OverTheRate { rate, .. } => rate,
             Self::Socket(_) => "broken",
         }
     }
@@ -324,7 +353,9 @@ impl Unregistered {
     /// The protocol code that the peer was told, for the log.
     pub(crate) fn code(&self) -> Option<ErrorCode> {
         match self {
-            Self::Rejected { rejection, .. } => Some(rejection.complaint.code),
+            Self::Rejected { rejection, .. } | Self::OverTheRate { rejection, .. } => {
+                Some(rejection.complaint.code)
+            }
             _ => None,
         }
     }

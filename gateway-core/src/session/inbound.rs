@@ -36,11 +36,28 @@ use crate::{
 pub(crate) struct Inbound {
     bad_messages: DefaultDirectRateLimiter,
     rate: Option<DefaultDirectRateLimiter>,
+    bytes: Option<DefaultDirectRateLimiter>,
     /// What policy gave in place of the usual rate.
     rates: Option<RateClass>,
     strikes: DefaultDirectRateLimiter,
     renewals: DefaultDirectRateLimiter,
     last_target: LastTarget,
+}
+
+/// What an agent sends too much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Excess {
+    Messages,
+    Bytes,
+}
+
+impl Excess {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Messages => "messages",
+            Self::Bytes => "bytes",
+        }
+    }
 }
 
 /// Renewals of a registration per minute: each has a proof to verify, and on v1 takes a place in
@@ -53,6 +70,7 @@ impl Inbound {
         Self {
             bad_messages: per_minute(limits.bad_messages_per_minute),
             rate: rate(settings, rates),
+            bytes: bytes_rate(settings, rates),
             rates,
             strikes: per_minute(limits.rate_strikes),
             renewals: per_minute(RENEWALS_PER_MINUTE),
@@ -64,8 +82,20 @@ impl Inbound {
     pub(super) fn follow(&mut self, settings: &Settings, rates: Option<RateClass>) {
         if self.rates != rates {
             self.rate = rate(settings, rates);
+            self.bytes = bytes_rate(settings, rates);
             self.rates = rates;
         }
+    }
+
+    /// Which rate one more message is over, if any. What is over the rate of messages does not
+    /// count against that of bytes.
+    fn excess(&self, bytes: usize) -> Option<Excess> {
+        if self.rate.as_ref().is_some_and(|rate| rate.check().is_err()) {
+            return Some(Excess::Messages);
+        }
+        let size = u32::try_from(bytes).ok().and_then(NonZeroU32::new)?;
+        let over = |rate: &DefaultDirectRateLimiter| !matches!(rate.check_n(size), Ok(Ok(())));
+        self.bytes.as_ref().is_some_and(over).then_some(Excess::Bytes)
     }
 }
 
@@ -77,6 +107,20 @@ fn rate(settings: &Settings, rates: Option<RateClass>) -> Option<DefaultDirectRa
     let per_second = NonZeroU32::new(per_second)?;
     let burst = NonZeroU32::new(burst).unwrap_or(per_second);
     Some(RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst)))
+}
+
+fn bytes_rate(settings: &Settings, rates: Option<RateClass>) -> Option<DefaultDirectRateLimiter> {
+    let (per_second, burst) = match rates {
+        Some(class) => (class.bytes_per_second, class.bytes_burst),
+        None => (settings.limits.bytes_per_second, settings.limits.bytes_burst),
+    };
+    // The configuration has no larger ones.
+    let number = |bytes| NonZeroU32::new(u32::try_from(bytes).unwrap_or(u32::MAX));
+    let burst = number(settings.bytes_burst(per_second, burst));
+    let per_second = number(per_second)?;
+    Some(RateLimiter::direct(
+        Quota::per_second(per_second).allow_burst(burst.unwrap_or(per_second)),
+    ))
 }
 
 /// The types that agents send each other; the others are between an agent and the gateway.
@@ -115,9 +159,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         };
         // Who wants to leave is not kept.
         if envelope.kind != MessageType::Unregister
-            && self.inbound.rate.as_ref().is_some_and(|rate| rate.check().is_err())
+            && let Some(excess) = self.inbound.excess(text.len())
         {
-            return self.over_the_rate(&envelope, &text);
+            return self.over_the_rate(&envelope, &text, excess);
         }
         if envelope.from != self.handle.agent.as_str() {
             self.answer(&envelope, &self.foreign_sender(&envelope));
@@ -208,9 +252,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
 
     /// Refused before anything of it is verified: that would be the work the rate is to save. One
     /// that is for another agent is counted like any other.
-    fn over_the_rate(&self, envelope: &Envelope<'_>, text: &str) -> Option<Ended> {
+    fn over_the_rate(&self, envelope: &Envelope<'_>, text: &str, excess: Excess) -> Option<Ended> {
         let telemetry = &self.core.router.telemetry;
-        telemetry.sessions.over_the_rate();
+        telemetry.sessions.rate_limited.count(excess.name());
         let own = envelope.from == self.handle.agent.as_str();
         if own && is_between_agents(envelope.kind) {
             telemetry.messages.received(envelope.kind);

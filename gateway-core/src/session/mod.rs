@@ -26,7 +26,7 @@ use std::{net::SocketAddr, sync::Arc};
 use conexus_plugin_api::host;
 use conexus_protocol::Subprotocol;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tracing::{Instrument as _, debug_span, info};
+use tracing::{Instrument as _, debug, debug_span, info};
 
 use self::{active::Active, wire::Wire};
 use crate::{core::Core, http::Permit};
@@ -35,10 +35,12 @@ use crate::{core::Core, http::Permit};
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
+    /// The proxy that told of it, where one did.
+    pub(crate) via: Option<SocketAddr>,
     pub(crate) subprotocol: Subprotocol,
     /// What hooks keep for its length.
     pub(crate) values: Arc<host::Connection>,
-    /// Its place among `limits.connections`.
+    /// Its places among `limits.connections` and `limits.connections_per_address`.
     pub(crate) _permit: Permit,
 }
 
@@ -74,6 +76,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             info!(
                 session = %registered.handle.id,
                 peer = %connection.peer,
+                via = connection.via.map(tracing::field::display),
                 agent = %registered.handle.agent,
                 subprotocol = %connection.subprotocol,
                 "agent connected"
@@ -86,6 +89,11 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             sessions.registrations_refused.count(unregistered.word());
             let code = unregistered.code().map(conexus_protocol::ErrorCode::as_str);
             let peer = connection.peer;
+            if unregistered.is_for_a_rate() {
+                // There are as many as whoever sends them likes.
+                debug!(%peer, reason = ?unregistered.to_string(), "connection not registered");
+                return Box::pin(unregistered.farewell(&core, *wire)).await;
+            }
             info!(%peer, reason = ?unregistered.to_string(), code, "connection not registered");
             Box::pin(unregistered.farewell(&core, *wire)).await;
         }

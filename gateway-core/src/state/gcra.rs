@@ -2,7 +2,7 @@
 //!
 //! One number per key: when its burst is whole again. The crate `governor` does the same for the
 //! limits of connections, but its clocks are read, not told: it has no way to be asked about a given
-//! moment, which virtual time needs.
+//! moment, which virtual time needs. `limits` keeps to it, too, for its tables.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ const NS_PER_MS: i64 = 1_000_000;
 
 /// When a key's burst is whole again, in nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct WholeAt(i64);
+pub(crate) struct WholeAt(i64);
 
 impl WholeAt {
     /// The first millisecond at which it is so.
-    pub(super) const fn as_millis(self) -> i64 {
+    pub(crate) const fn as_millis(self) -> i64 {
         let (millis, rest) = (self.0.div_euclid(NS_PER_MS), self.0.rem_euclid(NS_PER_MS));
         if rest == 0 { millis } else { millis + 1 }
     }
@@ -26,7 +26,7 @@ impl WholeAt {
 
 /// So many per time, at least one of them.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rate {
+pub(crate) struct Rate {
     /// What one costs, in time. Rounded down, so that a burst is whole again after `per` at last.
     interval: i64,
     /// What a whole burst costs.
@@ -34,17 +34,22 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    pub(super) fn new(count: u32, per: Duration) -> Option<Self> {
+    pub(crate) fn new(count: u32, per: Duration) -> Option<Self> {
+        Self::with_burst(count, per, count)
+    }
+
+    /// The same with a burst of its own.
+    pub(crate) fn with_burst(count: u32, per: Duration, burst: u32) -> Option<Self> {
         let per = i64::try_from(per.as_nanos()).unwrap_or(i64::MAX);
-        if count == 0 || per == 0 {
+        if count == 0 || per == 0 || burst == 0 {
             return None;
         }
         let interval = (per / i64::from(count)).max(1);
-        Some(Self { interval, burst: interval.saturating_mul(i64::from(count)) })
+        Some(Self { interval, burst: interval.saturating_mul(i64::from(burst)) })
     }
 
     /// Whether there is one left, and when the burst is whole again after that.
-    pub(super) fn admit(self, taken: Option<WholeAt>, now_ms: i64) -> (bool, WholeAt) {
+    pub(crate) fn admit(self, taken: Option<WholeAt>, now_ms: i64) -> (bool, WholeAt) {
         let now = now_ms.saturating_mul(NS_PER_MS);
         let debt = taken.map_or(0, |WholeAt(whole)| whole.saturating_sub(now).max(0));
         // The clock went back, or the rate was another: never more than a whole burst is owed.

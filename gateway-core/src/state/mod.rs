@@ -7,7 +7,7 @@
 //! does not fit is refused, and what is there can still be changed unless it grows.
 //! `hooks` gives each instance a [`Namespace`] of one [`Store`], which outlives generations.
 
-mod gcra;
+pub(crate) mod gcra;
 mod metrics;
 mod room;
 mod shard;

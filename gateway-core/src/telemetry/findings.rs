@@ -125,13 +125,13 @@ impl Findings {
                 ProblemKind::DecisionsDropped,
                 "telemetry.decision_log",
                 status.decisions_dropped,
-                "decisions that were not recorded: the disk does not keep up",
+                "decisions that were not recorded: the disk is full or does not keep up",
             ),
             (
                 ProblemKind::LogDropped,
                 "log",
                 evidence.lines_dropped,
-                "lines of the log that were dropped: nobody took them",
+                "lines of the log that were dropped: nobody took them, or the disk is full",
             ),
             (
                 ProblemKind::StateFull,
@@ -164,6 +164,13 @@ impl Findings {
         if nearly(open, most) {
             let text = format!("{open} of {most} files are open; raise the limit (ulimit -n)");
             found.push(Finding::new(ProblemKind::FilesLow, "open files", text));
+        }
+        let failures = sessions.accept_failures();
+        if let Some(since) = self.growth.of("accept_failures", 0, failures, evidence.now) {
+            let text =
+                format!("{failures} times a connection could not be accepted; the log says why");
+            let finding = Finding::new(ProblemKind::FilesLow, "new connections", text);
+            found.push(finding.since(since));
         }
     }
 }

@@ -53,7 +53,10 @@ const ENDS: [&str; 11] = [
 ];
 
 /// Why an upgraded connection did not become a session.
-const REGISTRATION_REFUSALS: [&str; 8] = [
+const REGISTRATION_REFUSALS: [&str; 11] = [
+    "address_rate",
+    "did_rate",
+    "rate_limited",
     "malformed",
     "not_authenticated",
     "denied",
@@ -65,8 +68,22 @@ const REGISTRATION_REFUSALS: [&str; 8] = [
 ];
 
 /// Why a connection did not become a WebSocket.
-const CONNECTION_REFUSALS: [&str; 6] =
-    ["connections_full", "timeout", "subprotocol", "denied", "handshake", "stopping"];
+const CONNECTION_REFUSALS: [&str; 11] = [
+    "connections_full",
+    "address_full",
+    "address_rate",
+    "timeout",
+    "proxy_header",
+    "forwarded",
+    "origin",
+    "subprotocol",
+    "denied",
+    "handshake",
+    "stopping",
+];
+
+/// Which rate of its agent a message was over.
+const RATES: [&str; 2] = ["messages", "bytes"];
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -86,7 +103,8 @@ pub(crate) struct Sessions {
     lapses: AtomicU64,
     leases_extended: AtomicU64,
     bad_messages: AtomicU64,
-    rate_limited: AtomicU64,
+    pub(crate) rate_limited: Named<{ RATES.len() }>,
+    accept_failures: AtomicU64,
 }
 
 impl Default for Sessions {
@@ -106,7 +124,8 @@ impl Default for Sessions {
             lapses: AtomicU64::default(),
             leases_extended: AtomicU64::default(),
             bad_messages: AtomicU64::default(),
-            rate_limited: AtomicU64::default(),
+            rate_limited: Named::new(&RATES),
+            accept_failures: AtomicU64::default(),
         }
     }
 }
@@ -205,8 +224,9 @@ impl Sessions {
         self.bad_messages.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn over_the_rate(&self) {
-        self.rate_limited.fetch_add(1, Relaxed);
+    /// The system gave no connection, though there was one.
+    pub(crate) fn accept_failed(&self) {
+        self.accept_failures.fetch_add(1, Relaxed);
     }
 
     fn of(&self, state: State) -> &[AtomicU64; Subprotocol::COUNT] {
@@ -256,8 +276,8 @@ impl Sessions {
         self.bad_messages.load(Relaxed)
     }
 
-    pub(crate) fn rate_limited(&self) -> u64 {
-        self.rate_limited.load(Relaxed)
+    pub(crate) fn accept_failures(&self) -> u64 {
+        self.accept_failures.load(Relaxed)
     }
 }
 

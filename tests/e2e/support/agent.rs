@@ -33,12 +33,25 @@ pub(crate) async fn dial_with(
     subprotocols: &[&str],
     socket: TcpSocket,
 ) -> Result<(Socket, Option<String>), Box<Error>> {
+    let stream = soon("a connection", socket.connect(addr)).await.map_err(Error::Io)?;
+    dial_over(stream, subprotocols, &[]).await
+}
+
+/// As [`dial`], over a connection that is there already, with further headers.
+pub(crate) async fn dial_over(
+    stream: TcpStream,
+    subprotocols: &[&str],
+    headers: &[(&'static str, &str)],
+) -> Result<(Socket, Option<String>), Box<Error>> {
+    let addr = stream.peer_addr().map_err(Error::Io)?;
     let mut request = format!("ws://{addr}/ws").into_client_request().unwrap();
     if !subprotocols.is_empty() {
         let offer = subprotocols.join(", ").parse().unwrap();
         request.headers_mut().insert("Sec-WebSocket-Protocol", offer);
     }
-    let stream = soon("a connection", socket.connect(addr)).await.map_err(Error::Io)?;
+    for (name, value) in headers {
+        request.headers_mut().append(*name, value.parse().unwrap());
+    }
     let config = WebSocketConfig::default().read_buffer_size(4096);
     let opened = client_async_with_config(request, stream, Some(config));
     let (socket, response): (Socket, Response<_>) = soon("the upgrade", opened).await?;
@@ -96,7 +109,17 @@ impl Agent {
         identity: Identity,
         socket: TcpSocket,
     ) -> Self {
-        let (socket, chosen) = dial_with(addr, &[subprotocol.as_str()], socket).await.unwrap();
+        let opened = dial_with(addr, &[subprotocol.as_str()], socket).await.unwrap();
+        Self::upgraded(addr, subprotocol, identity, opened).await
+    }
+
+    /// Over a WebSocket that is open: it and the subprotocol that was chosen.
+    pub(crate) async fn upgraded(
+        addr: SocketAddr,
+        subprotocol: Subprotocol,
+        identity: Identity,
+        (socket, chosen): (Socket, Option<String>),
+    ) -> Self {
         assert_eq!(chosen.as_deref(), Some(subprotocol.as_str()));
         let url = format!("ws://{addr}/ws");
         let mut agent = Self { identity, socket, subprotocol, nonce: None, url };

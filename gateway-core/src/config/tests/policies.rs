@@ -88,7 +88,7 @@ messages_per_second = 7
     assert_eq!(plugin.path, folder.join("lib/libjwt.so"));
     assert!(plugin.sha256.as_deref().unwrap().starts_with("abcdefabcdef"));
     assert_eq!(plugin.crate_name.as_deref(), Some("jwt_auth"));
-    let bulk = RateClass { messages_per_second: 7, message_burst: 0 };
+    let bulk = RateClass { messages_per_second: 7, ..RateClass::default() };
     assert_eq!(loaded.settings.policies.rate_classes["bulk"], bulk);
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
     assert_eq!(loaded.policy_origins["hook.jwt.tick"].to_string(), "etc/g.toml:8:8");
@@ -239,6 +239,10 @@ fn each_fault_of_a_policy_names_its_place_and_what_is_accepted() {
         (
             "[rate_class.a]\nmessages_per_second = -1".into(),
             "2:23: rate_class.a.messages_per_second: -1 is out of bounds; expected 0 to 4294967295".into(),
+        ),
+        (
+            "[rate_class.a]\nbytes_per_second = \"1MiB\"\nbytes_burst = \"1KiB\"".into(),
+            "3:15: rate_class.a.bytes_burst: bytes_burst (1KiB) must be at least limits.message_bytes (64KiB)".into(),
         ),
         (
             format!("[admin_token.unknown]\nsha256 = \"{}\"", "0".repeat(64)),

@@ -84,10 +84,25 @@ pub(super) fn connections(core: &Core, page: &mut Page<'_>) -> fmt::Result {
         "Malformed messages after REGISTER",
         sessions.bad_messages(),
     )?;
-    page.counter(
+    page.counters(
         "conexus_rate_limited_messages",
-        "Messages of any type over their agent's rate",
-        sessions.rate_limited(),
+        "Messages of any type over their agent's rate, by what it is of (messages, bytes)",
+        labelled("limit", sessions.rate_limited.all()),
+    )?;
+    page.counter(
+        "conexus_accept_failures",
+        "Connections that the system did not hand over, as when no file descriptor is left",
+        sessions.accept_failures(),
+    )?;
+    page.gauge(
+        "conexus_networks_connected",
+        "Addresses (of IPv6: /64) with a connection open; 0 without limits.connections_per_address",
+        num(core.limits.networks()),
+    )?;
+    page.counters(
+        "conexus_limits_untracked",
+        "What passed a limit uncounted since too many addresses or agents came at once, by limit",
+        labelled("limit", core.limits.untracked().into_iter()),
     )
 }
 
