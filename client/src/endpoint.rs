@@ -3,7 +3,7 @@
 //! The audience is the user's text to the letter, only without user info and fragment,
 //! which a gateway refuses there.
 
-#[cfg(feature = "find")]
+#[cfg(feature = "http")]
 use rustls::pki_types::ServerName;
 use url::{Host, Url};
 
@@ -55,13 +55,13 @@ impl Endpoint {
         self.target.as_str()
     }
 
-    #[cfg(feature = "find")]
+    #[cfg(feature = "http")]
     pub(crate) fn target_url(&self) -> &Url {
         &self.target
     }
 
     /// Whose certificate the gateway has to have.
-    #[cfg(feature = "find")]
+    #[cfg(feature = "http")]
     pub(crate) fn server_name(
         &self,
     ) -> Result<ServerName<'static>, rustls::pki_types::InvalidDnsNameError> {

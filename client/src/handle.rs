@@ -17,6 +17,7 @@ use tokio::{
 use crate::{
     ClientError, ConnectionState, HandlerId, Messages, Outcome, SendError, Session, Watch,
     handlers::{async_handler, sync_handler},
+    ice::Known,
     link::{Expectation, Outgoing},
     register::{bare_register, register_draft},
     shared::{Online, Shared},
@@ -164,7 +165,10 @@ impl Handle {
         let mut register = bare_register(&self.shared);
         register.metadata = Some(metadata.clone());
         let draft = register_draft(&self.shared, nonce, register);
-        self.request(&online, draft, None, None).await?;
+        let answer = self.request(&online, draft, None, None).await?;
+        if let Payload::Registered(renewed) = answer.payload {
+            online.session.note_ice(Known::registered(renewed.ice_servers, &renewed.server_time));
+        }
         self.shared.set_metadata(metadata);
         Ok(())
     }

@@ -90,6 +90,9 @@ mod error;
 mod find;
 mod handle;
 mod handlers;
+#[cfg(feature = "http")]
+mod http;
+mod ice;
 mod incoming;
 mod link;
 mod messages;
@@ -116,6 +119,8 @@ pub use error::{ClientError, ConnectError, Loss, SendError, UnverifiedReason};
 pub use find::{AgentPage, AgentQuery, FindError, FoundAgent};
 pub use handle::Handle;
 pub use handlers::{HandlerFailure, HandlerId, Outcome};
+#[cfg(feature = "http")]
+pub use http::HttpError;
 pub use messages::Messages;
 pub use refusal::{Close, Refusal};
 pub use session::Session;

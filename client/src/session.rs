@@ -1,8 +1,13 @@
 //! What the gateway said when it registered this agent.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use conexus_protocol::{AgentId, IceServer, MessageType, Registered, Rules, Subprotocol};
+
+use crate::ice::Known;
 
 /// PING at least this often where the gateway does not say (`ioap.v1`).
 const V1_HEARTBEAT: Duration = Duration::from_secs(60);
@@ -37,8 +42,11 @@ pub struct Session {
     pub max_message_bytes: usize,
     /// The types that the gateway routes; unknown (empty) on `ioap.v1`.
     pub relay: Vec<MessageType>,
-    /// STUN and TURN servers for WebRTC.
+    /// STUN and TURN servers for WebRTC, as told at registration; see
+    /// [`Handle::ice_servers`](crate::Handle::ice_servers) for the newest.
     pub ice_servers: Vec<IceServer>,
+    /// The newest.
+    ice: Arc<Mutex<Known>>,
     /// The nonce that a later REGISTER repeats.
     pub(crate) nonce: Option<String>,
 }
@@ -55,6 +63,7 @@ impl Session {
             max_message_bytes: V1_MESSAGE_BYTES,
             relay: Vec::new(),
             ice_servers: Vec::new(),
+            ice: Arc::default(),
             nonce: None,
         }
     }
@@ -77,9 +86,22 @@ impl Session {
             presence_timeout: Some(Duration::from_millis(registered.presence_timeout_ms)),
             max_message_bytes: limit.min(LARGEST_OUTGOING),
             relay: registered.relay,
+            ice: Arc::new(Mutex::new(Known::registered(
+                registered.ice_servers.clone(),
+                &registered.server_time,
+            ))),
             ice_servers: registered.ice_servers,
             nonce: Some(nonce),
         }
+    }
+
+    pub(crate) fn known_ice(&self) -> Known {
+        self.ice.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The gateway has told newer ones.
+    pub(crate) fn note_ice(&self, known: Known) {
+        *self.ice.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
     /// By which rules our own messages are checked before they are sent.

@@ -242,8 +242,8 @@ pub struct Registered {
     pub server_time: String,
 }
 
-/// A STUN or TURN server, as WebRTC's `RTCIceServer` has it.
-#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// A STUN or TURN server, as WebRTC's `RTCIceServer` has it. `Debug` leaves the credential out.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IceServer {
     /// `stun:` and `turn:` URLs.
     pub urls: Vec<String>,
@@ -253,6 +253,16 @@ pub struct IceServer {
     /// For TURN.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential: Option<String>,
+}
+
+impl fmt::Debug for IceServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IceServer")
+            .field("urls", &self.urls)
+            .field("username", &self.username)
+            .field("credential", &self.credential.as_ref().map(|_| "<secret>"))
+            .finish()
+    }
 }
 
 /// WATCH (v1.1): tell me when these agents come and go.

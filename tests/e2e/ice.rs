@@ -5,6 +5,7 @@ mod coturn;
 
 use std::time::Duration;
 
+use conexus_client::{Client, HttpError, Metadata};
 use conexus_gateway::{
     config::{IceServerSettings, Secret, Settings},
     ice::TurnCredential,
@@ -17,8 +18,9 @@ use crate::support::{
     agent::Agent,
     gateway::TestGateway,
     http,
-    process::{Process, folder_with, post, write},
+    process::{Process, folder_with, post, run, write},
     scrape::Scrape,
+    soon, until,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -249,4 +251,79 @@ async fn a_secret_is_rotated_and_a_server_added_without_a_restart() {
         let labels = [("outcome", outcome)];
         assert_eq!(scrape.count("conexus_ice_requests_total", &labels), count, "{outcome}");
     }
+}
+
+#[tokio::test]
+async fn a_client_has_the_newest_servers_and_asks_only_when_half_their_time_is_over() {
+    let limited = |ttl: Duration| {
+        TestGateway::start_with(move |s| {
+            shared(s);
+            s.ice.credential_ttl = ttl;
+            s.ice.requests_per_minute = 1;
+        })
+    };
+    let connect = |gateway: &TestGateway| {
+        Client::builder(gateway.url(), Identity::generate()).no_reconnect().connect()
+    };
+    let gateway = limited(60 * MINUTE).await;
+    let client = soon("the client", connect(&gateway)).await.unwrap();
+    let told = client.ice_servers();
+    assert_eq!(told.len(), 1);
+    for _ in 0..3 {
+        assert_eq!(
+            soon("them", client.refresh_ice_servers()).await.unwrap(),
+            told,
+            "not asked for"
+        );
+    }
+
+    // Over as soon as they are told.
+    let gateway = limited(Duration::ZERO).await;
+    let client = soon("the client", connect(&gateway)).await.unwrap();
+    assert_eq!(client.ice_servers().len(), 1);
+    assert_eq!(soon("them", client.refresh_ice_servers()).await.unwrap().len(), 1);
+    let error = soon("a refusal", client.refresh_ice_servers()).await.unwrap_err();
+    assert!(matches!(error, HttpError::Refused { status: 429, .. }), "{error:?}");
+    assert!(error.to_string().contains("requests_per_minute"), "{error}");
+    assert_eq!(client.ice_servers().len(), 1, "what there is stays");
+
+    // A renewal brings newer ones, too.
+    let before = client.ice_servers();
+    until("the next second", || seconds().to_string() > before[0].username.clone().unwrap()).await;
+    soon("a renewal", client.update_metadata(Metadata::default())).await.unwrap();
+    assert_ne!(client.ice_servers(), before);
+    assert!(!format!("{:?}", client.session()).contains(&before[0].credential.clone().unwrap()));
+}
+
+#[tokio::test]
+async fn a_client_on_v1_is_told_when_it_asks() {
+    let gateway = TestGateway::start_with(|s| {
+        shared(s);
+        // Beyond loopback and without a name, the newer protocol is not offered.
+        s.server.listen = ([0, 0, 0, 0], 0).into();
+    })
+    .await;
+    let url = format!("ws://127.0.0.1:{}/ws", gateway.addr.port());
+    let connecting = Client::builder(url, Identity::generate()).no_reconnect().connect();
+    let client = soon("the client", connecting).await.unwrap();
+    assert_eq!(client.session().unwrap().subprotocol, Subprotocol::V1);
+    soon("a pong", client.ping()).await.unwrap();
+    assert!(client.ice_servers().is_empty());
+    let servers = soon("them", client.refresh_ice_servers()).await.unwrap();
+    assert_eq!((servers.len(), client.ice_servers()), (1, servers));
+}
+
+#[tokio::test]
+async fn the_command_prints_what_an_agent_is_told() {
+    let folder = folder_with(&[("gateway.toml", CONFIG), ("turn", "north\n")]);
+    let gateway = Process::start(folder.path(), &[]).await;
+    let url = format!("ws://{}/ws", gateway.addr);
+    let plain = run(folder.path(), &["ice", "--url", &url, "--key", "me.key"]).await;
+    assert_eq!(plain.code, Some(0), "{}", plain.err);
+    assert!(plain.out.starts_with("turn:turn.example:3478\n  username: "), "{}", plain.out);
+    let json = run(folder.path(), &["ice", "--url", &url, "--key", "me.key", "--json"]).await;
+    let servers: Vec<IceServer> = serde_json::from_str(&json.out).unwrap();
+    let (expires, user) = servers[0].username.as_ref().unwrap().split_once(':').unwrap();
+    let minted = TurnCredential::mint(&Secret::new("north"), user, expires.parse().unwrap());
+    assert_eq!(servers[0].credential, Some(minted.password));
 }

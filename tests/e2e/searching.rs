@@ -123,7 +123,7 @@ async fn whoever_stays_is_listed_exactly_once_however_others_come_and_go_between
 
 #[tokio::test]
 async fn the_sdk_finds_agents_page_by_page_and_hears_why_not() {
-    use conexus_client::{AgentQuery, Client, FindError};
+    use conexus_client::{AgentQuery, Client, FindError, HttpError};
     use futures_util::{StreamExt as _, pin_mut};
 
     let gateway = TestGateway::start_with(|s| {
@@ -154,12 +154,17 @@ async fn the_sdk_finds_agents_page_by_page_and_hears_why_not() {
     }
     assert_eq!(dids, agents.iter().map(Agent::did).collect());
     let wrong = AgentQuery { label: Some(("team".into(), "red".into())), ..query.clone() };
-    let FindError::Refused { status, said } = client.find(&wrong).await.unwrap_err() else {
+    let FindError::Http(HttpError::Refused { status, said }) =
+        client.find(&wrong).await.unwrap_err()
+    else {
         panic!("not refused")
     };
     assert_eq!(status, 400);
     assert!(said.contains("http.agents_labels"), "{said}");
     let unknown = AgentQuery { token: None, ..query };
     let refused = client.find(&unknown).await.unwrap_err();
-    assert!(matches!(refused, FindError::Refused { status: 401, .. }), "{refused:?}");
+    assert!(
+        matches!(refused, FindError::Http(HttpError::Refused { status: 401, .. })),
+        "{refused:?}"
+    );
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use conexus_client::{
-    AgentQuery, Client, FindError, Identity,
+    AgentQuery, Client, FindError, HttpError, Identity,
     rustls::{
         RootCertStore, ServerConfig, ServerConnection, StreamOwned,
         crypto::ring,
@@ -113,11 +113,13 @@ async fn what_is_no_list_is_a_clear_error() {
     ]);
     let client = client(&url);
     let ask = async || soon(client.find(&AgentQuery::default())).await.unwrap_err();
-    let FindError::Refused { status, said } = ask().await else { panic!("not refused") };
+    let FindError::Http(HttpError::Refused { status, said }) = ask().await else {
+        panic!("not refused")
+    };
     assert_eq!((status, &*said), (401, "a bearer token is needed"));
-    assert!(matches!(ask().await, FindError::Answer(_)));
-    assert!(matches!(ask().await, FindError::Body(_) | FindError::Http(_)));
-    assert!(matches!(ask().await, FindError::Http(_)));
+    assert!(matches!(ask().await, FindError::Http(HttpError::Answer(_))));
+    assert!(matches!(ask().await, FindError::Http(HttpError::Body(_) | HttpError::Http(_))));
+    assert!(matches!(ask().await, FindError::Http(HttpError::Http(_))));
 }
 
 #[tokio::test]
@@ -166,6 +168,6 @@ async fn over_tls_it_trusts_whom_the_client_trusts() {
 
     let (url, serving) = serve();
     let error = soon(self::client(&url).find(&query)).await.unwrap_err();
-    assert!(matches!(error, FindError::Tls(_)), "{error:?}");
+    assert!(matches!(error, FindError::Http(HttpError::Tls(_))), "{error:?}");
     assert_eq!(serving.join().unwrap(), None, "nothing was said");
 }

@@ -1,4 +1,5 @@
-//! The little agent that `send`, `listen` and `watch` are: an identity, a gateway, messages on a terminal.
+//! The little agent that `send`, `listen`, `watch` and `ice` are: an identity, a gateway, messages on
+//! a terminal.
 
 use std::{
     io::{self, Write},
@@ -6,7 +7,7 @@ use std::{
 };
 
 use conexus_client::{
-    Client, ConnectError, Identity, Message, Metadata, ReconnectPolicy, SendError,
+    Client, ConnectError, HttpError, Identity, Message, Metadata, ReconnectPolicy, SendError,
     protocol::{Malformed, MessageType, Subprotocol},
 };
 
@@ -71,6 +72,8 @@ pub enum AgentError {
     Type(String),
     #[error("--payload is no payload of {kind}")]
     Payload { kind: MessageType, source: Malformed },
+    #[error("the gateway does not tell its ICE servers")]
+    Http(#[source] HttpError),
     #[error("the connection is lost for good")]
     Lost,
     #[error("cannot print")]

@@ -9,6 +9,7 @@ mod completions;
 mod config;
 mod control;
 mod health;
+mod ice;
 mod keyfile;
 mod keygen;
 mod listen;
@@ -136,6 +137,11 @@ enum Command {
     Send(send::Options),
     /// Register as an agent and print what arrives, until Ctrl-C
     Listen(listen::Options),
+    /// Register as an agent and print the STUN and TURN servers that the gateway tells it
+    ///
+    /// With credentials, where a server has some: TURN servers let in whoever knows them until they
+    /// expire.
+    Ice(ice::Options),
     /// Register as an agent and print when others come and go, until Ctrl-C
     ///
     /// A line for each: since when, its DID, online or offline, why. Exits with status 1 when the
@@ -174,7 +180,7 @@ pub enum CliError {
     /// `agents`: the list could not be had.
     #[error(transparent)]
     Agents(#[from] agents::AgentsError),
-    /// `send`, `listen`, `watch`: the little agent did not get through.
+    /// `send`, `listen`, `watch`, `ice`: the little agent did not get through.
     #[error(transparent)]
     Agent(#[from] agent::AgentError),
     /// `reload`, `rollback`, `hooks`: the running gateway did not do it.
@@ -249,6 +255,7 @@ impl Cli {
             Command::Token(options) => Ok(token::token(&options)?),
             Command::Agents(options) => Ok(agents::agents(&options).await?),
             Command::Send(options) => Ok(send::send(&options).await?),
+            Command::Ice(options) => Ok(ice::ice(&options).await?),
             Command::Listen(options) => Ok(listen::listen(&options).await?),
             Command::Watch(options) => Ok(watch::watch(&options).await?),
             Command::Completions(options) => Ok(completions::completions(&options)?),
