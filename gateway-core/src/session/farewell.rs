@@ -24,7 +24,7 @@ use super::{
     active::{Active, Ended},
     handle::SessionHandle,
     outbox::Parcel,
-    wire::{LINGER, Wire},
+    wire::{LINGER, SocketFault, Wire},
 };
 use crate::{core::Core, phase::Phase, telemetry::history::HistoryKind, voice::Complaint};
 
@@ -148,6 +148,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             code = close.map(|close| close.code()),
             "agent disconnected"
         );
+        if matches!(ended, Ended::Broken(SocketFault::TooBig)) {
+            self.core.router.telemetry.sessions.oversize.count("message");
+        }
         self.key.untold = Some(ended.ending());
         match ended {
             Ended::Replaced(to) => self.yield_to(to).await,
