@@ -97,5 +97,6 @@ impl Drop for Client {
     fn drop(&mut self) {
         // Handlers that hold a handle would hold themselves. The tasks are aborted with their set.
         self.handle.shared.registry.clear();
+        self.handle.shared.watches.end_all();
     }
 }

@@ -98,7 +98,7 @@ impl Dialer {
         Ok(Connector::Rustls(config))
     }
 
-    async fn tcp(&self) -> std::io::Result<TcpStream> {
+    pub(crate) async fn tcp(&self) -> std::io::Result<TcpStream> {
         let port = self.endpoint.port();
         let stream = match self.endpoint.host() {
             Host::Domain(name) => TcpStream::connect((name.as_str(), port)).await?,

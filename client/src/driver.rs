@@ -194,6 +194,7 @@ impl Driver {
             self.enter(ConnectionState::Disconnecting);
             self.enter(ConnectionState::Disconnected);
         }
+        self.shared.watches.end_all();
         self.stop.done.cancel();
     }
 }

@@ -3,6 +3,8 @@
 //! The audience is the user's text to the letter, only without user info and fragment,
 //! which a gateway refuses there.
 
+#[cfg(feature = "find")]
+use rustls::pki_types::ServerName;
 use url::{Host, Url};
 
 /// Why a text is no gateway URL.
@@ -51,6 +53,23 @@ impl Endpoint {
     /// The URL in the form that an HTTP request takes.
     pub(crate) fn target(&self) -> &str {
         self.target.as_str()
+    }
+
+    #[cfg(feature = "find")]
+    pub(crate) fn target_url(&self) -> &Url {
+        &self.target
+    }
+
+    /// Whose certificate the gateway has to have.
+    #[cfg(feature = "find")]
+    pub(crate) fn server_name(
+        &self,
+    ) -> Result<ServerName<'static>, rustls::pki_types::InvalidDnsNameError> {
+        match &self.host {
+            Host::Domain(name) => ServerName::try_from(name.clone()),
+            Host::Ipv4(address) => Ok(ServerName::IpAddress((*address).into())),
+            Host::Ipv6(address) => Ok(ServerName::IpAddress((*address).into())),
+        }
     }
 
     pub(crate) fn host(&self) -> &Host<String> {

@@ -3,11 +3,11 @@
 //! A handle is cheap to clone and owns nothing: when its [`Client`](crate::Client) is closed
 //! or dropped, it merely says so. Handlers may hold one.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
 
 use conexus_protocol::{
     AgentKey, Draft, Envelope, Identity, Message, MessageType, Metadata, Payload, Ping,
-    REFERENCE_GATEWAY_DID,
+    REFERENCE_GATEWAY_DID, Subprotocol,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    ClientError, ConnectionState, HandlerId, Messages, Outcome, SendError, Session,
+    ClientError, ConnectionState, HandlerId, Messages, Outcome, SendError, Session, Watch,
     handlers::{async_handler, sync_handler},
     link::{Expectation, Outgoing},
     register::{bare_register, register_draft},
@@ -105,6 +105,9 @@ impl Handle {
         let online = self.online()?;
         check_sendable(&draft)?;
         let text = self.sign(&draft, &online)?;
+        if draft.payload.kind() == MessageType::Watch {
+            self.shared.watches.by_hand();
+        }
         self.write(&online, text, None).await?;
         Ok(draft.id)
     }
@@ -222,6 +225,41 @@ impl Handle {
         let queued = online.outgoing.send(outgoing).await;
         queued.map_err(|_| SendError::NotConnected(self.state()))?;
         accepted.await.map_err(|_| SendError::ConnectionLost)
+    }
+}
+
+/// Watching.
+impl Handle {
+    /// Watches other agents: tells the state of each, then when they come and go.
+    ///
+    /// A DID may be in either spelling, and is told in the spelling given here. Watches of the same
+    /// agent share what they ask of the gateway. While there is no connection nothing is told; from
+    /// the next one on it is.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Recipient`] for what is no agent's DID, [`SendError::Unsupported`] when the
+    /// session speaks `ioap.v1`. What the gateway refuses, and a later connection that speaks
+    /// `ioap.v1`, is told by the watch itself, for each agent.
+    pub fn watch<D: AsRef<str>>(
+        &self,
+        dids: impl IntoIterator<Item = D>,
+    ) -> Result<Watch, SendError> {
+        let mut agents: Vec<(AgentKey, String)> = Vec::new();
+        let mut known = HashSet::new();
+        for did in dids {
+            let did = did.as_ref();
+            let key = AgentKey::parse_did(did).map_err(SendError::Recipient)?;
+            if known.insert(key) {
+                agents.push((key, did.to_owned()));
+            }
+        }
+        match self.session() {
+            Some(session) if session.subprotocol == Subprotocol::V1 => {
+                Err(SendError::Unsupported(session.subprotocol))
+            }
+            _ => Ok(self.shared.watches.watch(agents)),
+        }
     }
 }
 

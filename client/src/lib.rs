@@ -44,6 +44,25 @@
 //! error handlers alone. A valid signature says who wrote a message, not when nor for whom:
 //! an application to which a repetition matters keeps track of ids.
 //!
+//! # Presence
+//!
+//! [`Handle::watch`] tells when other agents come and go:
+//!
+//! ```no_run
+//! # async fn run(client: conexus_client::Client, peer: &str) -> Result<(), conexus_client::SendError> {
+//! let mut watch = client.watch([peer])?;
+//! while let Some(word) = watch.recv().await {
+//!     match word {
+//!         Ok(presence) => println!("{} is {}", presence.did, presence.state),
+//!         Err(refused) => eprintln!("{refused}: {:?}", refused.reason),
+//!     }
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! [`Handle::find`] (feature `find`, on by default) looks for agents in the gateway's list, by
+//! capability, name or label.
+//!
 //! # Protocol
 //!
 //! `ioap.v1.1` where the gateway has it, else `ioap.v1` ([`Builder::min_protocol`] forbids
@@ -53,7 +72,8 @@
 //!
 //! `driver` owns the socket and moves the state; it gets a registered `link` from `register`,
 //! and that a socket from `dial`. `incoming` judges what arrives, `pending` matches answers,
-//! `pace` keeps the heartbeat. `dispatch` calls the handlers on a task of its own.
+//! `pace` keeps the heartbeat, `watching` knows whom the user
+//! wants to be told of. `dispatch` calls the handlers on a task of its own.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -66,6 +86,8 @@ mod dispatch;
 mod driver;
 mod endpoint;
 mod error;
+#[cfg(feature = "find")]
+mod find;
 mod handle;
 mod handlers;
 mod incoming;
@@ -79,6 +101,7 @@ mod session;
 mod shared;
 mod state;
 mod tls;
+mod watching;
 
 pub use conexus_protocol as protocol;
 pub use conexus_protocol::{Identity, Message, Metadata, Subprotocol};
@@ -89,9 +112,12 @@ pub use builder::Builder;
 pub use client::Client;
 pub use endpoint::UrlError;
 pub use error::{ClientError, ConnectError, Loss, SendError, UnverifiedReason};
+#[cfg(feature = "find")]
+pub use find::{AgentPage, AgentQuery, FindError, FoundAgent};
 pub use handle::Handle;
 pub use handlers::{HandlerFailure, HandlerId, Outcome};
 pub use messages::Messages;
 pub use refusal::{Close, Refusal};
 pub use session::Session;
 pub use state::ConnectionState;
+pub use watching::{Watch, WatchError, WatchFault};

@@ -6,7 +6,7 @@
 use std::{pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use conexus_protocol::{
-    AgentKey, Draft, MessageType, Payload, Ping, REFERENCE_GATEWAY_DID, Unregister,
+    AgentKey, Draft, Message, MessageType, Payload, Ping, REFERENCE_GATEWAY_DID, Unregister,
 };
 use futures_util::{Sink, SinkExt, StreamExt, future::poll_fn};
 use tokio::{
@@ -24,10 +24,11 @@ use crate::{
     dial::Socket,
     dispatch::{Event, EventQueue},
     error::{WsError, is_plain_end},
-    incoming::Trust,
+    incoming::{Origin, Trust},
     pace::Pace,
     pending::{Answer, Pending},
     shared::Shared,
+    watching::{Watches, link::LinkWatches},
 };
 
 /// Sends that wait for the driver; more of them wait in their callers.
@@ -79,13 +80,20 @@ pub(crate) struct Link {
     commands: mpsc::Receiver<Outgoing>,
     sender: Option<mpsc::Sender<Outgoing>>,
     pending: Pending,
+    watches: LinkWatches,
     pace: Pace,
     unwritten: Vec<oneshot::Sender<()>>,
     unwritten_bytes: usize,
 }
 
 impl Link {
-    pub(crate) fn new(socket: Socket, session: Session, trust: Trust, early: Vec<String>) -> Self {
+    pub(crate) fn new(
+        socket: Socket,
+        session: Session,
+        trust: Trust,
+        early: Vec<String>,
+        watches: Arc<Watches>,
+    ) -> Self {
         let (sender, commands) = mpsc::channel(COMMANDS);
         Self {
             socket,
@@ -94,6 +102,7 @@ impl Link {
             commands,
             sender: Some(sender),
             pending: Pending::new(session.subprotocol),
+            watches: LinkWatches::new(watches, &session),
             pace: Pace::new(session.heartbeat),
             unwritten: Vec::new(),
             unwritten_bytes: 0,
@@ -120,6 +129,9 @@ impl Link {
         for text in std::mem::take(&mut self.early) {
             self.receive(&text, events);
         }
+        if let Err(error) = self.follow(shared) {
+            return Ended::Lost(Loss::Socket(Box::new(error)));
+        }
         loop {
             let reading = events.keeps_up();
             let writing = self.unwritten_bytes > 0;
@@ -135,6 +147,11 @@ impl Link {
                 }
                 Some(outgoing) = self.commands.recv(), if has_room => {
                     if let Err(error) = self.write(outgoing) {
+                        return Ended::Lost(Loss::Socket(Box::new(error)));
+                    }
+                }
+                () = self.watches.changed(), if has_room => {
+                    if let Err(error) = self.follow(shared) {
                         return Ended::Lost(Loss::Socket(Box::new(error)));
                     }
                 }
@@ -218,13 +235,37 @@ impl Link {
         let Some(unclaimed) = self.pending.claim(incoming) else { return };
         let message = unclaimed.message;
         if let Some(refusal) = Refusal::read(&message) {
+            if unclaimed.origin == Origin::Gateway && self.watches.refused(&refusal) {
+                return;
+            }
             return events.push(ClientError::Refused(Box::new(refusal)));
         }
         match message.kind() {
             // To a heartbeat, or too late for its `ping`; or to a REGISTER nobody waits for.
             MessageType::Pong | MessageType::Registered | MessageType::Challenge => {}
+            // Only the gateway's gets this far.
+            MessageType::Presence if self.is_watched(&message) => {}
             _ => events.push(Event::Message(Arc::new(message))),
         }
+    }
+
+    fn is_watched(&self, message: &Message) -> bool {
+        matches!(&message.payload, Payload::Presence(presence) if self.watches.told(presence))
+    }
+
+    /// Asks the gateway to tell of those who are to be watched now.
+    fn follow(&mut self, shared: &Shared) -> Result<(), WsError> {
+        let (gone, lists) = self.watches.difference();
+        for payload in gone {
+            let draft = Draft::new(self.gateway_did(), payload);
+            self.put(draft.sign(shared.identity()))?;
+        }
+        for (payload, list) in lists {
+            let draft = Draft::new(self.gateway_did(), payload);
+            self.put(draft.sign(shared.identity()))?;
+            self.watches.asked(draft.id, list);
+        }
+        Ok(())
     }
 
     async fn closed(&mut self, frame: Option<CloseFrame>) -> Loss {

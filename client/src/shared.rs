@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ConnectionState, ReconnectPolicy, Session, dial::Dialer, handlers::Registry, incoming::Trust,
-    link::Outgoing,
+    link::Outgoing, watching::Watches,
 };
 
 /// Everything that the builder set. No `Debug`: credentials are not for logs.
@@ -47,6 +47,7 @@ pub(crate) struct Stop {
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) watches: Arc<Watches>,
     pub(crate) state: watch::Sender<ConnectionState>,
     pub(crate) online: watch::Sender<Option<Online>>,
     metadata: Mutex<Metadata>,
@@ -60,6 +61,7 @@ impl Shared {
         Self {
             config,
             registry: Arc::default(),
+            watches: Arc::default(),
             state: watch::Sender::new(ConnectionState::Disconnected),
             online: watch::Sender::new(None),
             metadata: Mutex::new(metadata),

@@ -7,6 +7,9 @@
 
 #[path = "client/connecting.rs"]
 mod connecting;
+#[cfg(feature = "find")]
+#[path = "client/finding.rs"]
+mod finding;
 #[path = "client/gateway.rs"]
 mod gateway;
 #[path = "client/handling.rs"]
@@ -21,6 +24,8 @@ mod sending;
 mod tls;
 #[path = "client/verifying.rs"]
 mod verifying;
+#[path = "client/watching.rs"]
+mod watching;
 
 use std::{future::Future, time::Duration};
 

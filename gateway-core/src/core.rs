@@ -14,6 +14,7 @@ use crate::{
     bans::Bans,
     clock::Clock,
     config::Settings,
+    http::pulse::Pulse,
     ice::Ice,
     limits::Limits,
     phase::Phase,
@@ -39,6 +40,10 @@ pub(crate) struct Core {
     /// Every session that may have something unwritten holds a token of it.
     pub(crate) writers: TaskTracker,
     pub(crate) next_session: AtomicU64,
+    /// Of the accept loop.
+    pub(crate) pulse: Arc<Pulse>,
+    /// Over how many milliseconds agents that are told to come back do so.
+    pub(crate) return_within: AtomicU64,
 }
 
 impl Core {
@@ -52,6 +57,10 @@ impl Core {
 
     /// Goes on to the next phase, and wakes every session to it.
     pub(crate) fn enter(&self, phase: Phase) {
+        if phase != Phase::Running {
+            // All agents go now, which each of them is told by its own close.
+            self.router.presence.watches.fall_silent();
+        }
         self.phase.send_replace(phase);
         self.router.presence.nudge_all();
     }

@@ -2,17 +2,16 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use conexus_protocol::{AgentKey, Identity, RefusalReason};
+use conexus_protocol::{AgentKey, Identity};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
-    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::{
     sync::CancellationToken,
     task::{AbortOnDropHandle, TaskTracker},
 };
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::{
     accounting::{Messages, Taps},
@@ -20,7 +19,8 @@ use crate::{
     bans::Bans,
     clock::Clock,
     config::Settings,
-    core::Core,
+    core::{Core, millis},
+    drain,
     hooks::{EmptyChain, Fixed, Policy, World},
     http::{self, App, proxies::Proxies, serve::Serving},
     ice::Ice,
@@ -33,6 +33,7 @@ use crate::{
     router::Router,
     telemetry::Telemetry,
     voice::Voice,
+    watching::telling,
 };
 
 /// Why a gateway could not start.
@@ -105,9 +106,9 @@ impl Gateway {
         Watch { core: Arc::clone(&self.core) }
     }
 
-    /// Serves until `shutdown` resolves, then stops: new sessions are refused, no session reads
-    /// any more, what is queued is written, agents are told 1012 with a hint when to come back.
-    /// What is not done within `server.drain_timeout` is cut off.
+    /// Serves until `shutdown` resolves, then drains: `/ready` says no, and after
+    /// `server.drain_delay` new sessions are refused, what is queued is written, agents are told 1012
+    /// with a hint when to come back. What is not done within `server.drain_timeout` is cut off.
     ///
     /// Dropping the future ends everything at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
@@ -138,6 +139,7 @@ impl Gateway {
                 proxies,
                 refusals: Arc::new(Semaphore::new(http::serve::REFUSALS)),
                 handshake_timeout: core.settings.limits.handshake_timeout,
+                pulse: Arc::clone(&core.pulse),
                 tasks: connections.clone(),
                 sessions: Arc::clone(&core.router.telemetry.sessions),
                 stop: stop_serving.clone(),
@@ -159,8 +161,10 @@ impl Gateway {
             AbortOnDropHandle::new(tokio::spawn(async move { router.expire_mail().await }));
         let stopping = async {
             shutdown.await;
-            drain(&core, &sessions, &abort).await;
+            drain::drain(&core, &sessions, &abort).await;
         };
+        let _telling =
+            AbortOnDropHandle::new(tokio::spawn(telling::serve(Arc::clone(&core.router))));
         let served = tokio::select! {
             served = &mut serving => Some(served),
             () = stopping => None,
@@ -188,43 +192,6 @@ impl Gateway {
     }
 }
 
-/// The graceful stop, from the first refusal to the last close frame.
-async fn drain(core: &Core, sessions: &TaskTracker, abort: &CancellationToken) {
-    /// After the abort, sessions end as soon as they are polled.
-    const AFTER_ABORT: Duration = Duration::from_secs(1);
-
-    let patience = core.settings.server.drain_timeout;
-    let deadline = Instant::now() + patience;
-    info!(agents = core.router.presence.online(), ?patience, "stopping");
-
-    core.enter(Phase::Quiescing);
-    core.readers.close();
-    if timeout(patience / 4, core.readers.wait()).await.is_err() {
-        warn!(sessions = core.readers.len(), "decisions still pending, stopping all the same");
-    }
-    // Nobody comes back to fetch it from this gateway; its senders are still here to be told.
-    for routed in core.router.presence.empty_mailboxes() {
-        // Each refusal is signed. When time runs short they are counted, and no longer told.
-        if Instant::now() < deadline - patience / 2 {
-            core.router.refuse(routed, RefusalReason::Draining);
-            tokio::task::yield_now().await;
-        }
-    }
-    core.writers.close();
-    if timeout(patience / 4, core.writers.wait()).await.is_err() {
-        warn!(sessions = core.writers.len(), "agents do not take what is queued for them");
-        core.enter(Phase::Settling);
-        let _ = timeout(patience / 4, core.writers.wait()).await;
-    }
-    core.enter(Phase::Closing);
-    sessions.close();
-    if timeout_at(deadline, sessions.wait()).await.is_err() {
-        warn!(sessions = sessions.len(), "not all sessions ended in time, cutting them off");
-        abort.cancel();
-        let _ = timeout(AFTER_ABORT, sessions.wait()).await;
-    }
-}
-
 fn core(
     settings: Arc<Settings>,
     identity: Identity,
@@ -240,7 +207,7 @@ fn core(
         total_bytes: mailbox.total_bytes,
         messages_per_sender: mailbox.messages_per_sender,
     };
-    let presence = Presence::new(limits, Arc::clone(&telemetry));
+    let presence = Presence::new(limits, clock, Arc::clone(&telemetry));
     let (phase, phase_seen) = watch::channel(Phase::Running);
     let node_id = match settings.server.node_id.as_str() {
         "" => identity.key().base58().chars().take(8).collect(),
@@ -266,6 +233,8 @@ fn core(
         readers: TaskTracker::new(),
         writers: TaskTracker::new(),
         next_session: 1.into(),
+        pulse: Arc::default(),
+        return_within: millis(settings.server.reconnect_spread).into(),
         settings,
     }
 }
@@ -294,6 +263,39 @@ impl Watch {
     /// Takes over what a reload may change of the settings beside hooks.
     pub fn follow(&self, settings: &Settings) {
         self.core.ice.follow(&settings.ice);
+    }
+
+    /// Resolves if the gateway does its work: the runtime runs tasks, the accept loop takes turns, and
+    /// no lock of the directory of agents is held for good. Else it does not resolve.
+    pub async fn is_alive(&self) {
+        let core = Arc::clone(&self.core);
+        let task = tokio::spawn(async move {
+            let mut phase = core.phase.subscribe();
+            tokio::select! {
+                () = core.pulse.felt() => {}
+                // Nothing is accepted any more.
+                _ = phase.wait_for(|phase| *phase == Phase::Closing) => {}
+            }
+            core.router.presence.touch_all();
+        });
+        if AbortOnDropHandle::new(task).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Whether a stop has begun.
+    pub fn is_stopping(&self) -> bool {
+        self.core.phase() != Phase::Running
+    }
+
+    /// How long a stop may take altogether: `server.drain_delay` and `server.drain_timeout`.
+    pub fn drain_limit(&self) -> Duration {
+        drain::limit(&self.core.settings)
+    }
+
+    /// How many watches there are: agents that are watched, each as often as somebody does.
+    pub fn watches(&self) -> u64 {
+        self.core.router.telemetry.watches.count()
     }
 
     /// How many agents are present.

@@ -18,6 +18,7 @@
 //! | `router` | from a judged message to one of its ends |
 //! | `telemetry` | what the gateway knows of itself: counts, times, events |
 //! | `presence`, `mailbox` | who is reachable and until when; what waits for those who are not |
+//! | `watching` | who is told when an agent comes or goes |
 //!
 //! A gateway within another program (or a test) takes three lines:
 //!
@@ -44,6 +45,7 @@ pub mod cli;
 mod clock;
 pub mod config;
 mod core;
+mod drain;
 pub mod gateway;
 pub mod hooks;
 mod http;
@@ -66,6 +68,7 @@ pub mod state;
 mod striped;
 mod telemetry;
 mod voice;
+mod watching;
 mod world;
 
 pub use accounting::{Messages, Taps};

@@ -4,7 +4,8 @@
 //! slot, with the session that holds it and the mailbox for when none does; whatever changes hands
 //! does so under the slot's lock, so that one sender's messages keep their order across a lapse, a
 //! takeover, an end and a return. Nothing here does I/O, and no judge is asked or dropped under a
-//! lock: hooks look agents up. `session` claims, renews and leaves; `router` offers and holds.
+//! lock: hooks look agents up. `session` claims, renews and leaves; `router` offers and holds;
+//! `watching` learns here of each change, in its order.
 
 mod paging;
 pub(crate) mod survey;
@@ -25,7 +26,7 @@ use tokio::sync::oneshot;
 
 use self::paging::{Page, Paging, present};
 use crate::{
-    clock::Moment,
+    clock::{Clock, Moment},
     hooks::Judge,
     mailbox::{Mailbox, MailboxLimits, Postroom},
     session::{
@@ -33,6 +34,10 @@ use crate::{
         outbox::{Order, Parcel, Refused, Routed},
     },
     telemetry::Telemetry,
+    watching::{
+        Watches,
+        change::{Change, State},
+    },
 };
 
 /// Enough that two cores seldom meet at one lock.
@@ -84,6 +89,8 @@ struct Owner {
     /// Its end has begun: it is no longer shown, and hands on what is in its outbox. What arrives
     /// meanwhile lines up behind that.
     leaving: bool,
+    /// Since when the agent is present, over takeovers.
+    since: Moment,
 }
 
 /// Keys are chosen by agents, so their hashes must not be predictable; ahash is keyed, and hashes 32
@@ -98,11 +105,13 @@ pub(crate) struct Presence {
     online: AtomicUsize,
     telemetry: Arc<Telemetry>,
     pub(crate) postroom: Postroom,
+    pub(crate) watches: Watches,
 }
 
 impl Presence {
-    pub(crate) fn new(limits: MailboxLimits, telemetry: Arc<Telemetry>) -> Self {
+    pub(crate) fn new(limits: MailboxLimits, clock: Clock, telemetry: Arc<Telemetry>) -> Self {
         Self {
+            watches: Watches::new(clock, Arc::clone(&telemetry)),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             online: AtomicUsize::new(0),
@@ -137,7 +146,7 @@ impl Presence {
                     Some(owner) if owner.session.id > session.id => return Claimed::Superseded,
                     Some(owner) => Arc::clone(&owner.session),
                     None => {
-                        self.install(slot, session, Vec::new());
+                        self.arrive(slot, session);
                         return Claimed::Vacant;
                     }
                 }
@@ -150,7 +159,11 @@ impl Presence {
                 parcels.extend(older.outbox.close());
                 // Replies to the older session mean nothing to the newer one.
                 parcels.retain(|parcel| !matches!(parcel, Parcel::Reply(_)));
-                self.install(shard.entry(key).or_default(), session, parcels);
+                let slot = shard.entry(key).or_default();
+                // The agent was here all the time: nobody is told of anything.
+                let since = slot.owner.as_ref().map(|owner| owner.since);
+                let since = since.unwrap_or_else(|| self.watches.clock.now());
+                self.install(slot, session, parcels, since);
                 self.online.fetch_sub(1, Relaxed);
                 older.release();
                 return Claimed::TakenOver;
@@ -160,9 +173,22 @@ impl Presence {
         }
     }
 
-    fn install(&self, slot: &mut Slot, session: &Arc<SessionHandle>, parcels: Vec<Parcel>) {
+    /// An agent comes that was not here.
+    fn arrive(&self, slot: &mut Slot, session: &Arc<SessionHandle>) {
+        let now = self.watches.clock.now();
+        self.install(slot, session, Vec::new(), now);
+        self.watches.changed(session.agent.key(), State::Online(now));
+    }
+
+    fn install(
+        &self,
+        slot: &mut Slot,
+        session: &Arc<SessionHandle>,
+        parcels: Vec<Parcel>,
+        since: Moment,
+    ) {
         session.outbox.append(parcels);
-        slot.owner = Some(Owner { session: Arc::clone(session), leaving: false });
+        slot.owner = Some(Owner { session: Arc::clone(session), leaving: false, since });
         self.online.fetch_add(1, Relaxed);
         self.collect_from(slot);
     }
@@ -188,8 +214,14 @@ impl Presence {
         }
     }
 
-    /// The end of `session` begins: it is no longer listed. False if it does not hold its key.
-    pub(crate) fn begin_leaving(&self, session: &SessionHandle) -> bool {
+    /// An agent goes, for this reason.
+    fn depart(&self, key: AgentKey, reason: &'static str) {
+        self.watches.changed(key, State::Offline(self.watches.clock.now(), reason));
+    }
+
+    /// The end of `session` begins, for this reason: it is no longer listed. False if it does not
+    /// hold its key.
+    pub(crate) fn begin_leaving(&self, session: &SessionHandle, reason: &'static str) -> bool {
         let mut shard = self.shard(session.agent.key());
         let Some(slot) = shard.get_mut(&session.agent.key()) else { return false };
         match &mut slot.owner {
@@ -198,6 +230,7 @@ impl Presence {
                 self.online.fetch_sub(1, Relaxed);
                 // What a lapse left in the mailbox is newer than the outbox, older than the rest.
                 self.collect_from(slot);
+                self.depart(session.agent.key(), reason);
                 true
             }
             _ => false,
@@ -223,7 +256,7 @@ impl Presence {
 
     /// Gives a key up whose session ended without a farewell, and returns what was left for it.
     /// Without effect once the session has left in order.
-    pub(crate) fn abandon(&self, session: &SessionHandle) -> Vec<Parcel> {
+    pub(crate) fn abandon(&self, session: &SessionHandle, reason: &'static str) -> Vec<Parcel> {
         let key = session.agent.key();
         let mut shard = self.shard(key);
         let Some(slot) = shard.get_mut(&key) else { return Vec::new() };
@@ -231,6 +264,7 @@ impl Presence {
             Some(owner) if owner.session.id == session.id => {
                 if !owner.leaving {
                     self.online.fetch_sub(1, Relaxed);
+                    self.depart(key, reason);
                 }
                 slot.owner = None;
                 let left = session.outbox.close();
@@ -239,6 +273,32 @@ impl Presence {
                 left
             }
             _ => Vec::new(),
+        }
+    }
+
+    /// Makes `watcher` one who is told when an agent comes or goes; what its state is. An agent
+    /// whose lease lapsed is here until that is decided.
+    pub(crate) fn watch(&self, key: AgentKey, watcher: &Arc<SessionHandle>) -> Arc<Change> {
+        let shard = self.shard(key);
+        let owner = shard.get(&key).and_then(|slot| slot.owner.as_ref());
+        let present = owner.filter(|owner| !owner.leaving).map(|owner| owner.since);
+        self.watches.add(key, watcher, || match present {
+            Some(since) => State::Online(since),
+            None => State::Absent(self.watches.clock.now()),
+        })
+    }
+
+    /// `watcher` is no longer told of an agent.
+    pub(crate) fn unwatch(&self, key: AgentKey, watcher: &SessionHandle) {
+        if watcher.watcher.end(key) {
+            self.watches.remove(key, watcher.id);
+        }
+    }
+
+    /// `watcher` ends: it is told of nobody any more.
+    pub(crate) fn unwatch_all(&self, watcher: &SessionHandle) {
+        for key in watcher.watcher.end_all() {
+            self.watches.remove(key, watcher.id);
         }
     }
 
@@ -306,7 +366,7 @@ impl Presence {
         let slot = shard.entry(key).or_default();
         self.collect_if_live(slot, now);
         let mut lapsed = None;
-        if let Some(Owner { session, leaving }) = &slot.owner {
+        if let Some(Owner { session, leaving, .. }) = &slot.owner {
             let reachable =
                 if *leaving { drained_by != Some(session.id) } else { session.is_live(now) };
             if reachable {
@@ -377,6 +437,25 @@ impl Presence {
                 owner.session.outbox.nudge();
             }
         }
+    }
+
+    /// Returns once every lock was to be had.
+    pub(crate) fn touch_all(&self) {
+        for shard in &self.shards {
+            drop(shard.lock());
+        }
+    }
+
+    /// Every session that holds its key and is not about to leave.
+    pub(crate) fn sessions(&self) -> Vec<Arc<SessionHandle>> {
+        let mut sessions = Vec::with_capacity(self.online());
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let owners = shard.values().filter_map(|slot| slot.owner.as_ref());
+            let staying = owners.filter(|owner| !owner.leaving);
+            sessions.extend(staying.map(|owner| Arc::clone(&owner.session)));
+        }
+        sessions
     }
 
     /// Up to `limit` of the wanted agents whose key follows `after`, in the order of their keys,
@@ -455,7 +534,7 @@ mod tests {
     };
 
     fn presence() -> Presence {
-        Presence::new(LIMITS, Arc::default())
+        Presence::new(LIMITS, Clock::start(), Arc::default())
     }
 
     fn at(seconds: u64) -> Moment {
@@ -491,7 +570,7 @@ mod tests {
         assert_eq!((presence.online(), listed(&presence, at(0))), (1, 1));
         assert!(matches!(presence.offer(message(&session, "x"), at(0)), Offered::Queued));
 
-        assert!(presence.begin_leaving(&session));
+        assert!(presence.begin_leaving(&session, "closed"));
         assert_eq!((presence.online(), listed(&presence, at(0))), (0, 0));
         assert!(!presence.finish_leaving(&session), "something is left in its outbox");
         assert_eq!(texts(&session), ["x"]);
@@ -525,7 +604,7 @@ mod tests {
         let (presence, session) = (presence(), session_of(&me));
         presence.claim(&session).await;
         presence.offer(message(&session, "1"), at(0));
-        presence.begin_leaving(&session);
+        presence.begin_leaving(&session, "closed");
         presence.offer(message(&session, "2"), at(0));
         // Its task drains the outbox into the mailbox.
         while let Some(Parcel::Routed(routed)) = session.outbox.take() {
@@ -565,7 +644,7 @@ mod tests {
         let me = Identity::generate();
         let (old, new) = (session_of(&me), session_of(&me));
         presence.claim(&old).await;
-        presence.begin_leaving(&old);
+        presence.begin_leaving(&old, "closed");
         let leave = async {
             old.outbox.changed().await;
             assert!(presence.finish_leaving(&old));
@@ -584,10 +663,10 @@ mod tests {
         presence.offer(message(&broken, "x"), at(0));
         let (claimed, left) = tokio::join!(presence.claim(&next), async {
             broken.outbox.changed().await;
-            presence.abandon(&broken)
+            presence.abandon(&broken, "broken")
         });
         assert_eq!((claimed, left.len()), (Claimed::Vacant, 1));
-        assert!(presence.abandon(&broken).is_empty(), "a newer owner is not touched");
+        assert!(presence.abandon(&broken, "broken").is_empty(), "a newer owner is not touched");
         assert_eq!(presence.online(), 1);
     }
 

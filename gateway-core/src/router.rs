@@ -341,7 +341,7 @@ impl Router {
     }
 
     fn is_stopping(&self) -> bool {
-        *self.phase.borrow() != Phase::Running
+        *self.phase.borrow() >= Phase::Departing
     }
 
     /// What a session leaves unwritten goes the way of an absent target, in order.

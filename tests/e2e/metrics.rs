@@ -4,7 +4,7 @@
 mod accounts;
 mod bounds;
 mod counters;
-mod deployed;
+pub(crate) mod deployed;
 mod exposition;
 mod hooks;
 mod problems;

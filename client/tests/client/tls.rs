@@ -19,8 +19,8 @@ use tokio_tungstenite::tungstenite::{
 use crate::soon;
 
 // Of nobody: self-signed for localhost, made for this test.
-const CERTIFICATE: &[u8] = include_bytes!("../tls/cert.pem");
-const KEY: &[u8] = include_bytes!("../tls/key.pem");
+pub(crate) const CERTIFICATE: &[u8] = include_bytes!("../tls/cert.pem");
+pub(crate) const KEY: &[u8] = include_bytes!("../tls/key.pem");
 
 /// One connection of a v1 gateway over TLS; what it read first, if it came so far.
 fn serve() -> (String, JoinHandle<Option<String>>) {

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::state::AdminState;
-use crate::core::millis;
+use crate::{core::millis, drain};
 
 pub(super) fn router() -> OpenApiRouter<AdminState> {
     OpenApiRouter::new().routes(routes!(drain))
@@ -17,7 +17,7 @@ pub(super) fn router() -> OpenApiRouter<AdminState> {
 /// The stop has begun.
 #[derive(Serialize, ToSchema)]
 struct Draining {
-    /// How long it may take (`server.drain_timeout`).
+    /// How long it may take (`server.drain_delay` and `server.drain_timeout`).
     within_ms: u64,
 }
 
@@ -35,6 +35,6 @@ struct Draining {
 async fn drain(State(state): State<AdminState>) -> impl IntoResponse {
     // When the answer is written or nobody takes it: the end may come at once.
     let answered = Extension(Arc::new(state.drain.clone().drop_guard()));
-    let within_ms = millis(state.core.settings.server.drain_timeout);
+    let within_ms = millis(drain::limit(&state.core.settings));
     (StatusCode::ACCEPTED, answered, Json(Draining { within_ms }))
 }

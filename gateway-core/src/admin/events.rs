@@ -82,7 +82,7 @@ async fn events(
     }
     let core = &state.core;
     let busy = |why: String| Fault::new(StatusCode::SERVICE_UNAVAILABLE, why);
-    if core.phase() != Phase::Running {
+    if core.phase() >= Phase::Quiescing {
         return Err(busy("the gateway is stopping".into()));
     }
     let listener =

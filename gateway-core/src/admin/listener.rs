@@ -61,6 +61,7 @@ impl Admin {
             proxies: Arc::default(),
             refusals: Arc::new(Semaphore::new(REFUSALS)),
             handshake_timeout: HANDSHAKE_TIMEOUT,
+            pulse: Arc::default(),
             tasks: TaskTracker::new(),
             // Not among those of agents.
             sessions: Arc::default(),

@@ -52,7 +52,7 @@ fn this(core: &Core) -> Node {
         this: true,
         phase: match core.phase() {
             Phase::Running => "running",
-            Phase::Quiescing | Phase::Settling | Phase::Closing => "draining",
+            _ => "draining",
         },
         agents: core.router.presence.online(),
         started_ms: unix_ms(core, Moment::from_millis(0)),

@@ -1,4 +1,4 @@
-//! The little agent that `send` and `listen` are: an identity, a gateway, messages on a terminal.
+//! The little agent that `send`, `listen` and `watch` are: an identity, a gateway, messages on a terminal.
 
 use std::{
     io::{self, Write},
@@ -63,6 +63,8 @@ pub enum AgentError {
     Key(#[from] KeyFileError),
     #[error("the gateway at {url} did not take us")]
     Connect { url: String, source: ConnectError },
+    #[error("the gateway cannot be asked for that")]
+    Watch(#[source] SendError),
     #[error("the message was not sent")]
     Send(#[source] SendError),
     #[error("{0} is no type of message")]

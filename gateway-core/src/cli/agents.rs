@@ -35,6 +35,18 @@ pub(super) struct Options {
     /// List at most this many
     #[arg(long, value_name = "COUNT")]
     limit: Option<usize>,
+
+    /// Only agents that publish this capability
+    #[arg(long, value_name = "NAME")]
+    capability: Option<String>,
+
+    /// Only agents that publish this very name
+    #[arg(long)]
+    name: Option<String>,
+
+    /// Only agents that policy gave this label; the gateway's http.agents_labels must have it
+    #[arg(long, value_name = "NAME:VALUE")]
+    label: Option<String>,
 }
 
 /// Why the list could not be had.
@@ -46,6 +58,8 @@ pub enum AgentsError {
     Url(Url),
     #[error("the gateway at {url} answered {status}{}", hint(*.status))]
     Status { url: Url, status: reqwest::StatusCode },
+    #[error("the gateway at {url} does not take the question: {said}")]
+    Question { url: Url, said: String },
     #[error("the gateway repeats a page")]
     Endless,
     #[error(transparent)]
@@ -69,6 +83,12 @@ struct Page {
     count: u64,
     #[serde(default)]
     next_cursor: Option<String>,
+}
+
+/// How the gateway says what is wrong with a question.
+#[derive(Deserialize)]
+struct Fault {
+    error: String,
 }
 
 #[derive(Default, Serialize)]
@@ -96,7 +116,7 @@ async fn fetch(options: &Options) -> Result<Listing, AgentsError> {
     let mut cursor = None;
     loop {
         let wanted = options.limit.map(|limit| limit.saturating_sub(listing.agents.len()));
-        let url = page_url(&options.url, wanted, cursor.as_deref())?;
+        let url = page_url(options, wanted, cursor.as_deref())?;
         let page = fetch_page(&client, url, token.as_deref()).await?;
         listing.count = page.count;
         listing.agents.extend(page.agents.into_iter().take(wanted.unwrap_or(usize::MAX)));
@@ -123,6 +143,11 @@ async fn fetch_page(
     let response = request.send().await.map_err(failed)?;
     match response.status() {
         status if status.is_success() => response.json().await.map_err(failed),
+        reqwest::StatusCode::BAD_REQUEST => {
+            let fault: Option<Fault> = response.json().await.ok();
+            let said = fault.map_or_else(String::new, |fault| harmless(&fault.error));
+            Err(AgentsError::Question { url, said })
+        }
         status => Err(AgentsError::Status { url, status }),
     }
 }
@@ -130,10 +155,11 @@ async fn fetch_page(
 /// `/agents` below the gateway's URL, which may also be the one that agents dial. A page is at least one agent, so that a limit of 0 asks
 /// for the count alone.
 fn page_url(
-    gateway: &Url,
+    options: &Options,
     wanted: Option<usize>,
     cursor: Option<&str>,
 ) -> Result<Url, AgentsError> {
+    let Options { url: gateway, capability, name, label, .. } = options;
     let mut url = gateway.clone();
     let scheme = match url.scheme() {
         "http" | "ws" => "http",
@@ -146,10 +172,18 @@ fn page_url(
     let folder = gateway.path().trim_end_matches('/');
     url.set_path(&format!("{}/agents", folder.strip_suffix("/ws").unwrap_or(folder)));
     url.set_query(None);
-    if wanted.is_some() || cursor.is_some() {
-        let mut query = url.query_pairs_mut();
-        query.extend_pairs(wanted.map(|count| ("limit", count.max(1).to_string())));
-        query.extend_pairs(cursor.map(|cursor| ("cursor", cursor)));
+    let wanted = wanted.map(|count| count.max(1).to_string());
+    let pairs = [
+        ("limit", wanted.as_deref()),
+        ("cursor", cursor),
+        ("capability", capability.as_deref()),
+        ("name", name.as_deref()),
+        ("label", label.as_deref()),
+    ];
+    for (name, value) in pairs {
+        if let Some(value) = value {
+            url.query_pairs_mut().append_pair(name, value);
+        }
     }
     Ok(url)
 }
@@ -216,7 +250,8 @@ mod tests {
     }
 
     fn options(url: Url, limit: Option<usize>) -> Options {
-        Options { url, token: None, json: false, limit }
+        let (capability, name, label) = (None, None, None);
+        Options { url, token: None, json: false, limit, capability, name, label }
     }
 
     #[tokio::test]
@@ -266,8 +301,25 @@ mod tests {
             ("ws://127.0.0.1:8000/ws", "http://127.0.0.1:8000/agents"),
             ("wss://example.org/gw/ws", "https://example.org/gw/agents"),
         ] {
-            assert_eq!(page_url(&gateway.parse().unwrap(), None, None).unwrap().as_str(), expected);
+            let options = options(gateway.parse().unwrap(), None);
+            assert_eq!(page_url(&options, None, None).unwrap().as_str(), expected);
         }
-        assert!(page_url(&"ftp://127.0.0.1/ws".parse().unwrap(), None, None).is_err());
+        let options = |url: &str| options(url.parse().unwrap(), None);
+        assert!(page_url(&options("ftp://127.0.0.1/ws"), None, None).is_err());
+    }
+
+    #[test]
+    fn what_is_searched_for_is_asked_of_the_gateway() {
+        let gateway = "http://127.0.0.1:8000".parse().unwrap();
+        let options = Options {
+            capability: Some("sum up".into()),
+            name: Some("a&b".into()),
+            label: Some("team:red".into()),
+            ..options(gateway, None)
+        };
+        assert_eq!(
+            page_url(&options, Some(3), Some("x")).unwrap().query(),
+            Some("limit=3&cursor=x&capability=sum+up&name=a%26b&label=team%3Ared")
+        );
     }
 }

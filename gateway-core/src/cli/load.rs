@@ -86,6 +86,10 @@ pub(super) struct Options {
     #[arg(long)]
     idle_message: bool,
 
+    /// idle: every agent watches this one, and is told when it comes and goes; takes v1.1
+    #[arg(long, value_name = "DID")]
+    watch: Option<String>,
+
     /// idle: memory is read once it has been at rest for so long
     #[arg(long, default_value = "3", value_name = "SECONDS", value_parser = seconds)]
     settle: Duration,
@@ -177,6 +181,7 @@ impl Options {
             warmup: self.warmup.unwrap_or(or(WARMUP)),
             settle: self.settle,
             idle_message: self.idle_message,
+            watch: self.watch.clone(),
             pid: self.pid,
             sources: self.sources,
             threads: self.threads.map_or_else(cores, usize::from),

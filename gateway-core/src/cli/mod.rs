@@ -5,8 +5,10 @@
 mod agent;
 mod agents;
 mod check;
+mod completions;
 mod config;
 mod control;
+mod health;
 mod keyfile;
 mod keygen;
 mod listen;
@@ -16,11 +18,13 @@ mod new;
 mod replay;
 mod run;
 mod send;
+mod service;
 mod signals;
 mod terminal;
 mod test;
 mod token;
 mod trace;
+mod watch;
 
 use std::{io, path::PathBuf, process::ExitCode};
 
@@ -64,6 +68,15 @@ enum Command {
         overrides: Overrides,
         #[command(flatten)]
         options: config::Options,
+    },
+    /// Ask the gateway of this configuration whether it lives
+    ///
+    /// Exits with status 0 if it does, and 1 otherwise: for health checks. It takes any certificate.
+    Health {
+        #[command(flatten)]
+        overrides: Overrides,
+        #[command(flatten)]
+        options: health::Options,
     },
     /// Let a running gateway read its policy again
     Reload {
@@ -123,6 +136,15 @@ enum Command {
     Send(send::Options),
     /// Register as an agent and print what arrives, until Ctrl-C
     Listen(listen::Options),
+    /// Register as an agent and print when others come and go, until Ctrl-C
+    ///
+    /// A line for each: since when, its DID, online or offline, why. Exits with status 1 when the
+    /// gateway lets us follow none of them.
+    Watch(watch::Options),
+    /// Print the completions of this command line for a shell
+    ///
+    /// For bash, say: conexus completions bash > /usr/share/bash-completion/completions/conexus
+    Completions(completions::Options),
     /// Follow one agent of a running gateway, or draw what was recorded of it
     ///
     /// Prints a line for each message that the agent sends or is sent, and how it fared, until
@@ -152,12 +174,15 @@ pub enum CliError {
     /// `agents`: the list could not be had.
     #[error(transparent)]
     Agents(#[from] agents::AgentsError),
-    /// `send`, `listen`: the little agent did not get through.
+    /// `send`, `listen`, `watch`: the little agent did not get through.
     #[error(transparent)]
     Agent(#[from] agent::AgentError),
     /// `reload`, `rollback`, `hooks`: the running gateway did not do it.
     #[error(transparent)]
     Control(#[from] control::ControlError),
+    /// `health`: the gateway did not answer.
+    #[error(transparent)]
+    Health(#[from] health::HealthError),
     /// `replay`: nothing could be replayed.
     #[error(transparent)]
     Replay(#[from] replay::ReplayCommandError),
@@ -192,6 +217,9 @@ impl Cli {
             Command::Config { overrides: more, options } => {
                 Ok(config::config(&options, &overrides.then(more).sources()?)?)
             }
+            Command::Health { overrides: more, options } => {
+                Ok(health::health(&options, &overrides.then(more).sources()?).await?)
+            }
             Command::Reload { overrides: more, options } => {
                 let sources = overrides.then(more).sources()?;
                 Ok(control::control(control::Wish::Reload, &options, &sources).await?)
@@ -222,6 +250,8 @@ impl Cli {
             Command::Agents(options) => Ok(agents::agents(&options).await?),
             Command::Send(options) => Ok(send::send(&options).await?),
             Command::Listen(options) => Ok(listen::listen(&options).await?),
+            Command::Watch(options) => Ok(watch::watch(&options).await?),
+            Command::Completions(options) => Ok(completions::completions(&options)?),
             Command::Load(options) => Ok(load::load(*options).await?),
         }
     }

@@ -22,6 +22,7 @@ use crate::{
 use super::{
     keyfile::{self, KeyFileError},
     logging::{self, LoggingError},
+    service::Service,
     signals::Signals,
 };
 
@@ -85,15 +86,24 @@ pub(super) async fn run(sources: &Sources) -> Result<ExitCode, RunError> {
     let admin = bind_admin(&loaded, parts).await?;
     let hangups = Signals::hangups().map_err(RunError::Signals)?;
     announce(&gateway).map_err(RunError::Print)?;
+    let service = Service::new(gateway.watch());
+    service.ready();
 
     let _admin = admin.map(|admin| AbortOnDropHandle::new(tokio::spawn(admin.run())));
     let watching = settings
         .policy
         .watch
         .then(|| AbortOnDropHandle::new(tokio::spawn(reload::watch(Arc::clone(&reloader)))));
-    let hangups = AbortOnDropHandle::new(tokio::spawn(reload_on(hangups, reloader)));
+    let hangups =
+        AbortOnDropHandle::new(tokio::spawn(reload_on(hangups, reloader, service.clone())));
+    let _telling = AbortOnDropHandle::new(tokio::spawn(service.clone().keep_telling()));
 
-    gateway.run(signals.stop_requested(drain)).await;
+    let limit = gateway.watch().drain_limit();
+    let stop_requested = async {
+        signals.stop_requested(drain).await;
+        service.stopping(limit);
+    };
+    gateway.run(stop_requested).await;
     // No further generation begins.
     drop((watching, hangups));
     let stopping = tokio::task::spawn_blocking(move || engine.stop(STOP_PATIENCE));
@@ -104,7 +114,7 @@ pub(super) async fn run(sources: &Sources) -> Result<ExitCode, RunError> {
 }
 
 /// How long observers and `on_stop` may take at the end.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The admin listener, if there is to be one. Where its address was not chosen by anybody, the
 /// gateway does without rather than not start: another program may have taken it.
@@ -127,12 +137,14 @@ async fn bind_admin(loaded: &Loaded, parts: admin::Parts) -> Result<Option<Admin
     }
 }
 
-async fn reload_on(mut hangups: Signal, reloader: Arc<Reloader>) {
+async fn reload_on(mut hangups: Signal, reloader: Arc<Reloader>, service: Service) {
     while hangups.recv().await.is_some() {
         tracing::info!("reload asked for by a signal");
+        service.reloading();
         let reloader = Arc::clone(&reloader);
         // It logs itself what came of it.
-        let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
+        let reloaded = tokio::task::spawn_blocking(move || reloader.reload()).await;
+        service.reloaded(reloaded.is_ok_and(|reloaded| reloaded.is_ok()));
     }
 }
 

@@ -39,9 +39,17 @@ pub(super) const ICE_SCHEMES: [&str; 4] = ["stun:", "stuns:", "turn:", "turns:"]
 #[derive(Debug)]
 pub(super) enum Kind {
     Flag,
-    Count { min: usize, max: usize },
-    Duration { min: Duration },
-    Size { min: usize, max: usize },
+    Count {
+        min: usize,
+        max: usize,
+    },
+    Duration {
+        min: Duration,
+    },
+    Size {
+        min: usize,
+        max: usize,
+    },
     Choice(&'static [&'static str]),
     Address,
     Path,
@@ -52,6 +60,8 @@ pub(super) enum Kind {
     Networks,
     HttpUrl,
     Relay,
+    /// Names of labels, as GET /agents takes them.
+    Labels,
     Secret,
     IceServers,
     Name,
@@ -114,6 +124,7 @@ impl Kind {
             Self::Networks => format!("a list of which each is {NETWORK_FORM}"),
             Self::PublicUrls => r#"a list of URLs such as ["wss://gateway.example/ws"]"#.into(),
             Self::Relay => r#"a list of message types such as ["OFFER", "ANSWER"]"#.into(),
+            Self::Labels => r#"a list of names of labels such as ["team", "region"]"#.into(),
             Self::Secret => SECRET_FORM.into(),
             Self::IceServers => format!("a list of {ICE_SERVER_FORM}"),
             Self::Name => NAME_FORM.into(),
@@ -129,6 +140,7 @@ impl Kind {
         match self {
             Self::PublicUrls => each(check_public_url),
             Self::Relay => each(check_relayed),
+            Self::Labels => each(check_label),
             Self::Origins => each(|text| AllowedOrigin::try_from(text.to_owned()).map(drop)),
             Self::Networks => each(|text| ProxyNetwork::try_from(text.to_owned()).map(drop)),
             Self::IceServers => self.check_ice_servers(value),
@@ -239,6 +251,14 @@ impl Kind {
             Value::InlineTable(_) => "a table",
         };
         Wrong::at(value, format!("expected {}, found {found}", self.form()))
+    }
+}
+
+/// The name of a label is anything; but in a query a colon ends it.
+fn check_label(text: &str) -> Checked {
+    match text.is_empty() || text.contains(':') {
+        true => Err(format!("{text:?} is no label to search by: it is empty or has a colon in it")),
+        false => Ok(()),
     }
 }
 

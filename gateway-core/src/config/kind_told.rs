@@ -10,9 +10,7 @@ use super::{
 /// What [`is_name`](super::is_name) accepts.
 pub(super) const NAME_PATTERN: &str = "^[a-z0-9_-]{1,64}$";
 
-/// Levels in any case, and for single modules; none with a span.
-const LOG_LEVELS: &str =
-    r"^(?!.*\[)\s*([^,]*=[^,]*|[A-Za-z]+|[0-5])\s*(,\s*([^,]*=[^,]*|[A-Za-z]+|[0-5])\s*)*$";
+const LOG_LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 
 impl Kind {
     /// What is accepted, with bounds.
@@ -45,8 +43,8 @@ impl Kind {
             Self::Text => json!({ "type": "string" }),
             Self::LogLevel => json!({
                 "anyOf": [
-                    { "enum": ["error", "warn", "info", "debug", "trace", "off"] },
-                    text(LOG_LEVELS),
+                    { "enum": LOG_LEVELS },
+                    text(&log_filter()),
                 ]
             }),
             Self::PublicUrls => list(&text(r"^\s*[Ww][Ss][Ss]?:[^?#@]+$")),
@@ -54,6 +52,7 @@ impl Kind {
             Self::Networks => list(&text(r"^[0-9A-Fa-f:.]+(/\d{1,3})?$")),
             Self::HttpUrl => text(r"^\s*[Hh][Tt][Tt][Pp][Ss]?:[^#]+$"),
             Self::Relay => list(&json!({ "enum": RELAYABLE.map(|kind| kind.as_str()) })),
+            Self::Labels => list(&text("^[^:]+$")),
             Self::Secret => secret(),
             Self::IceServers => list(&ice_server()),
             Self::Name => text(NAME_PATTERN),
@@ -66,6 +65,15 @@ impl Kind {
 
 fn text(pattern: &str) -> Value {
     json!({ "type": "string", "pattern": pattern })
+}
+
+/// Levels in any case, also for single modules; none with a span.
+fn log_filter() -> String {
+    let letter = |c: char| format!("[{}{c}]", c.to_ascii_uppercase());
+    let words = LOG_LEVELS.map(|word| word.chars().map(letter).collect::<String>());
+    let level = format!("({}|[0-5])", words.join("|"));
+    let directive = format!(r"\s*({level}|[^,=\[]*={level}?)\s*");
+    format!("^{directive}(,{directive})*$")
 }
 
 fn list(items: &Value) -> Value {

@@ -133,6 +133,15 @@ pub(crate) fn admin_address(sources: &Sources) -> Option<SocketAddr> {
     entry.value.as_str()?.parse().ok()
 }
 
+/// `server.listen`, and whether there is a certificate (`tls.certificate`), of a configuration that
+/// may be faulty elsewhere.
+pub(crate) fn public_listener(sources: &Sources) -> (SocketAddr, bool) {
+    let (Findings { entries, .. }, _) = read(sources);
+    let last = |path: &str| entries.iter().rev().find(|entry| entry.key.path == path);
+    let address = last("server.listen").and_then(|entry| entry.value.as_str()?.parse().ok());
+    (address.unwrap_or(Settings::default().server.listen), last("tls.certificate").is_some())
+}
+
 /// Walks over every layer in order.
 fn read(sources: &Sources) -> (Findings, Vec<PathBuf>) {
     let mut findings = Findings::default();

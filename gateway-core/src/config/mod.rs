@@ -36,8 +36,8 @@ pub use choices::{Activity, AgentsAccess, Compat, ForwardedHeader, LogFormat, Ro
 pub use document::{reference, schema, template};
 pub use fault::{ConfigErrors, Fault, Origin, Position};
 pub(crate) use kind::{is_log_level, is_name};
-pub(crate) use load::admin_address;
 pub use load::{DEFAULT_FILE, Loaded, Sources, load};
+pub(crate) use load::{admin_address, public_listener};
 pub use origins::{AllowedOrigin, WebOrigin};
 pub use policies::{
     Chain, ChainEntry, FailMode, HookSettings, HookSource, Mode, PluginSettings, Policies,

@@ -18,6 +18,7 @@ pub(super) const TOKENS: &str = "admin_token";
 
 pub(super) const RULES: &[Rule] = &[
     Rule { keys: &["presence.heartbeat", "presence.timeout"], breach: slow_heartbeat },
+    Rule { keys: &["server.drain_spread", "server.drain_timeout"], breach: long_spread },
     Rule { keys: &["http.agents", "http.agents_token"], breach: missing_token },
     Rule { keys: &["limits.outbox_bytes", "limits.message_bytes"], breach: small_outbox },
     Rule { keys: &["limits.metadata_bytes", "limits.message_bytes"], breach: large_metadata },
@@ -39,6 +40,17 @@ fn slow_heartbeat(settings: &Settings) -> Option<String> {
             "presence.heartbeat ({}) must be at most half of presence.timeout ({})",
             format_duration(heartbeat),
             format_duration(timeout)
+        )
+    })
+}
+
+/// What remains after the spread needs time to be written and closed.
+fn long_spread(Settings { server, .. }: &Settings) -> Option<String> {
+    (server.drain_spread > server.drain_timeout / 2).then(|| {
+        format!(
+            "server.drain_spread ({}) must be at most half of server.drain_timeout ({})",
+            format_duration(server.drain_spread),
+            format_duration(server.drain_timeout)
         )
     })
 }

@@ -48,12 +48,24 @@ sections! {
         identity: PathBuf = PathBuf::from("conexus.key"), Kind::Path;
         /// How this gateway calls itself to agents and in logs; "" makes a name from its identity.
         node_id: String = String::new(), Kind::Text;
-        /// How long a stopping gateway waits for its sessions to end.
+        /// How long a gateway that is to stop goes on as usual while GET /ready already says no, so
+        /// that load balancers notice before agents are refused (docs/lifecycle.md).
+        #[serde(with = "units::duration")]
+        drain_delay: Duration = Duration::ZERO, Kind::duration(Duration::ZERO);
+        /// Over how long a stopping gateway closes its sessions, one after the other, while it serves
+        /// the others; "0s" closes all at once. A part of drain_timeout, at most half of it.
+        #[serde(with = "units::duration")]
+        drain_spread: Duration = Duration::ZERO, Kind::duration(Duration::ZERO);
+        /// How long a stopping gateway waits for its sessions to end, after drain_delay.
         #[serde(with = "units::duration")]
         drain_timeout: Duration = Duration::from_secs(10), Kind::duration(Duration::from_millis(100));
-        /// Agents told to reconnect come back at random moments over this span, not all at once.
+        /// Agents told to reconnect come back at random moments over this span, not all at once, or
+        /// over a longer one that reconnect_rate asks for.
         #[serde(with = "units::duration")]
         reconnect_spread: Duration = Duration::from_secs(5), Kind::duration(Duration::ZERO);
+        /// How many agents a second may come back on average after this gateway has told all of them
+        /// to: with more agents reconnect_spread is stretched, up to 5m. 0 means no limit.
+        reconnect_rate: u32 = 1000, Kind::count(0, 1_000_000);
     }
 
     /// The public HTTP routes beside the WebSocket.
@@ -64,6 +76,10 @@ sections! {
         agents_token: Option<Secret> = None, Kind::Secret, example r#"{ env = "AGENTS_TOKEN" }"#;
         /// The most agents on one page of GET /agents.
         agents_page: usize = 1000, Kind::count(1, 10_000);
+        /// The labels by which GET /agents may be searched, as in ?label=team:red. Labels are what
+        /// policy says of agents, and are not shown there; whoever may read the list can find out
+        /// who has which value of the ones named here.
+        agents_labels: Vec<String> = Vec::new(), Kind::Labels;
         /// Web pages that may connect: "https://app.example.com", "https://*.example.com". A browser
         /// names its page's origin; a WebSocket with one that is not listed is refused, one with
         /// none (a program's) is not. Listed pages may also read GET /agents, /health, /ice and /ready.
@@ -167,6 +183,8 @@ sections! {
         /// What an agent may publish about itself, as JSON; at most limits.message_bytes.
         #[serde(with = "units::size")]
         metadata_bytes: usize = 4 * KIB, Kind::size(0, 16 * MIB);
+        /// Agents that one agent may watch: be told of when they come and go.
+        watches: usize = 256, Kind::count(1, 4096);
         /// Messages per second from one agent; 0 means no limit.
         messages_per_second: u32 = 0, Kind::count(0, u32::MAX as usize);
         /// Messages at once before the rate counts; 0 means as many as messages_per_second.

@@ -388,6 +388,10 @@ fn each_fault_names_its_place_and_what_is_accepted() {
             "2:18: ice.credential_ttl: \"59s\" is too short; expected at least \"1m\"",
         ),
         (
+            "[server]\ndrain_spread = \"6s\"",
+            "2:16: server.drain_spread: server.drain_spread (6s) must be at most half of server.drain_timeout (10s)",
+        ),
+        (
             "[presence]\nheartbeat = \"151s\"",
             "2:13: presence.heartbeat: presence.heartbeat (151s) must be at most half of presence.timeout (5m)",
         ),

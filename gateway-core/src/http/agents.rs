@@ -23,6 +23,8 @@ pub(super) struct Question {
     cursor: Option<String>,
     name: Option<String>,
     capability: Option<String>,
+    /// `NAME:VALUE`.
+    label: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -70,12 +72,21 @@ pub(super) async fn list(
         Err(_) => return fault(StatusCode::BAD_REQUEST, "cursor: not one of this gateway's"),
     };
 
-    let Question { name, capability, .. } = question;
-    let filter = AgentFilter { name, capability, ..AgentFilter::default() };
-    let all = filter == AgentFilter::default();
-    let wanted = |session: &SessionHandle| all || filter.wants(&session.facts());
-    let presence = &core.router.presence;
-    let page = presence.page_in_turns(after, limit, core.clock.now(), wanted).await;
+    let Question { name, capability, label, .. } = question;
+    let label = match label.map(|label| searchable(&label, &core.settings.http.agents_labels)) {
+        None => None,
+        Some(Ok(label)) => Some(label),
+        Some(Err(problem)) => return fault(StatusCode::BAD_REQUEST, problem),
+    };
+    let filter = AgentFilter { name, capability, label, ..AgentFilter::default() };
+    let (presence, now) = (&core.router.presence, core.clock.now());
+    let page = match filter == AgentFilter::default() {
+        true => presence.page_in_turns(after, limit, now, |_| true).await,
+        false => {
+            let wanted = |session: &SessionHandle| filter.wants(&session.facts());
+            presence.search_in_turns(after, limit, now, wanted).await
+        }
+    };
     let mut agents = Vec::with_capacity(page.agents.len());
     for some in page.agents.chunks(AT_ONCE) {
         agents.extend(some.iter().map(|session| shown(core, session)));
@@ -83,6 +94,18 @@ pub(super) async fn list(
     }
     Json(Answer { agents, count: page.total, next_cursor: page.next.map(|key| key.base58()) })
         .into_response()
+}
+
+/// A label that may be searched by, and its value. The others are told like ones that nobody has:
+/// which labels there are is policy's, too.
+fn searchable(label: &str, allowed: &[String]) -> Result<(String, String), &'static str> {
+    let Some((name, value)) = label.split_once(':') else {
+        return Err("label: expected NAME:VALUE");
+    };
+    match allowed.iter().any(|allowed| allowed == name) {
+        true => Ok((name.to_owned(), value.to_owned())),
+        false => Err("label: not one that http.agents_labels lets anybody search by"),
+    }
 }
 
 fn shown(core: &Core, session: &SessionHandle) -> Agent {

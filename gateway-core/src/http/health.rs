@@ -42,8 +42,6 @@ pub(super) async fn ready(State(app): State<App>) -> Response {
     }
     match app.core.phase() {
         Phase::Running => Json(Ready { status: "ready" }).into_response(),
-        Phase::Quiescing | Phase::Settling | Phase::Closing => {
-            (StatusCode::SERVICE_UNAVAILABLE, Json(Ready { status: "draining" })).into_response()
-        }
+        _ => (StatusCode::SERVICE_UNAVAILABLE, Json(Ready { status: "draining" })).into_response(),
     }
 }

@@ -10,6 +10,7 @@ mod health;
 mod ice;
 pub(crate) mod proxies;
 mod proxy_header;
+pub(crate) mod pulse;
 mod refusal;
 pub(crate) mod serve;
 mod socket;

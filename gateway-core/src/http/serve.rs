@@ -31,6 +31,7 @@ use super::{
     deadline::Deadline,
     proxies::Proxies,
     proxy_header::{self, HeaderFault},
+    pulse::Pulse,
     refusal::Refusal,
     socket::Socket,
     trouble::Trouble,
@@ -63,6 +64,8 @@ pub(crate) struct Serving {
     /// How long it may take from a connection to its first request, and each request's head: a half
     /// handshake frees its socket.
     pub(crate) handshake_timeout: Duration,
+    /// Answered between two connections.
+    pub(crate) pulse: Arc<Pulse>,
     pub(crate) tasks: TaskTracker,
     /// Where connections are counted.
     pub(crate) sessions: Arc<Sessions>,
@@ -136,6 +139,10 @@ pub(crate) async fn serve(listener: TcpListener, serving: Serving) {
     loop {
         let accepted = tokio::select! {
             () = serving.stop.cancelled() => return,
+            () = serving.pulse.asked() => {
+                serving.pulse.beat();
+                continue;
+            }
             () = trouble.over() => {
                 trouble.end();
                 continue;
@@ -319,6 +326,7 @@ mod tests {
             places: None,
             refusals: Arc::new(Semaphore::new(1)),
             handshake_timeout: Duration::from_secs(10),
+            pulse: Arc::default(),
             tasks: tasks.clone(),
             sessions: Arc::default(),
             limits: Arc::default(),

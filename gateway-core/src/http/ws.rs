@@ -35,7 +35,7 @@ pub(super) async fn upgrade(
 ) -> Response {
     let core = &app.core;
     let refused_for = &core.router.telemetry.sessions.connections_refused;
-    if core.phase() != Phase::Running {
+    if core.phase() >= Phase::Departing {
         refused_for.count("stopping");
         return fault(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping");
     }

@@ -73,6 +73,8 @@ pub(crate) struct Plan {
     pub(crate) warmup: Duration,
     pub(crate) settle: Duration,
     pub(crate) idle_message: bool,
+    /// Whom idle agents watch.
+    pub(crate) watch: Option<String>,
     pub(crate) pid: Option<u32>,
     pub(crate) sources: Option<u8>,
     pub(crate) threads: usize,

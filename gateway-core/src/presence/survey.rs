@@ -141,7 +141,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_does_not_read_is_named_and_so_is_a_mailbox_without_room() {
-        let presence = Presence::new(LIMITS, Default::default());
+        let presence = Presence::new(LIMITS, crate::clock::Clock::start(), Default::default());
         let now = Moment::from_millis(5_000);
         let (quick, slow, stuck) =
             (Identity::generate(), Identity::generate(), Identity::generate());

@@ -101,11 +101,12 @@ impl KeyGuard {
 impl Drop for KeyGuard {
     fn drop(&mut self) {
         self.announce_end();
+        let router = &self.core.router;
+        router.presence.unwatch_all(&self.handle);
         if self.yielded {
             return;
         }
-        let router = &self.core.router;
-        for parcel in router.presence.abandon(&self.handle) {
+        for parcel in router.presence.abandon(&self.handle, Ending::BROKEN.word) {
             if let Parcel::Routed(routed) = parcel {
                 router.refuse(routed, RefusalReason::UnknownAgent);
             }
@@ -213,6 +214,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                 self.core.router.presence.collect(&self.handle);
                 continue;
             }
+            if self.handle.watcher.is_owed() && self.settle_presence() {
+                continue;
+            }
             let had_capacity = self.wire.has_capacity();
             if let Poll::Ready(Err(fault)) = self.wire.poll_send(cx) {
                 return Poll::Ready(Ended::Broken(fault));
@@ -301,7 +305,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             self.stage = *self.phase.borrow_and_update();
         }
         match self.stage {
-            Phase::Running => None,
+            Phase::Running | Phase::Unready | Phase::Departing => None,
             Phase::Quiescing => {
                 self.quiesce(nothing_queued);
                 None

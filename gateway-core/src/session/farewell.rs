@@ -5,7 +5,10 @@
 //! given up; last the socket is closed with the reason. A session that was taken over hands its rest to the newer one
 //! instead.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use conexus_plugin_api::{
     Point,
@@ -31,12 +34,14 @@ use crate::{core::Core, phase::Phase, telemetry::history::HistoryKind, voice::Co
 /// How long a frame that was begun may take to be finished before the socket is given up.
 const FRAME_PATIENCE: Duration = Duration::from_millis(250);
 
+/// How observers and watchers are told that a newer session took over.
+const REPLACED: &str = "replaced";
+
 /// The reason text of a close with 1012: when to come back, spread over a span so that not all
 /// agents come at once.
 pub(crate) fn reconnect_hint(core: &Core) -> String {
-    let spread =
-        u64::try_from(core.settings.server.reconnect_spread.as_millis()).unwrap_or(u64::MAX);
-    format!("reconnect_in={}", rand::rng().random_range(0..=spread))
+    let span = core.return_within.load(Relaxed);
+    format!("reconnect_in={}", rand::rng().random_range(0..=span))
 }
 
 impl Ended {
@@ -72,12 +77,13 @@ impl Ended {
         let (word, before) = match self {
             Self::PeerClosed(_) => ("closed", None),
             Self::Unregistered => ("unregistered", Some(Point::Unregister)),
-            Self::Replaced(_) => ("replaced", Some(Point::Replaced)),
+            Self::Replaced(_) => (REPLACED, Some(Point::Replaced)),
             Self::Expired => ("expired", None),
             Self::TooManyBadMessages => ("bad_messages", None),
             Self::RateLimited => ("rate_limited", None),
             Self::TooSlow => ("too_slow", None),
             Self::Dismissed(CloseReason::Removed, _) => ("removed", None),
+            Self::Dismissed(CloseReason::Restarting, _) => ("stopping", None),
             Self::Dismissed(..) => ("denied", None),
             Self::Stopping => ("stopping", None),
             Self::Broken(_) => (Ending::BROKEN.word, None),
@@ -93,7 +99,7 @@ impl Ended {
 /// What observers learn about the end of a session.
 #[derive(Debug)]
 pub(super) struct Ending {
-    word: &'static str,
+    pub(super) word: &'static str,
     code: Option<u16>,
     /// What they are told ahead of it.
     before: Option<Point>,
@@ -151,17 +157,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         if matches!(ended, Ended::Broken(SocketFault::TooBig)) {
             self.core.router.telemetry.sessions.oversize.count("message");
         }
-        self.key.untold = Some(ended.ending());
+        // Its agent is another session's to tell, or nobody's.
+        self.core.router.presence.unwatch_all(&self.handle);
+        let ending = ended.ending();
+        let word = ending.word;
+        self.key.untold = Some(ending);
         match ended {
             Ended::Replaced(to) => self.yield_to(to).await,
             Ended::Stopping => {
                 // What is left to write is mostly what the stop itself brought up.
                 if self.core.phase() == Phase::Closing {
-                    let patience = self.core.settings.server.drain_timeout / 4;
-                    let _ = timeout(patience, self.write_out()).await;
+                    self.write_out().await;
                 }
                 let hint = reconnect_hint(&self.core);
-                self.depart(close, &hint, Vec::new()).await;
+                self.depart(close, word, &hint, Vec::new()).await;
+            }
+            // The gateway stops, and this is the agent's turn: it takes along what waits for it.
+            Ended::Dismissed(CloseReason::Restarting, hint) => {
+                self.write_out().await;
+                self.depart(close, word, &hint, Vec::new()).await;
             }
             ended => {
                 let mut last_words = Vec::new();
@@ -175,22 +189,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                     Ended::Dismissed(_, text) => text,
                     _ => close.map_or("", |close| close.reason()),
                 };
-                self.depart(close, text, last_words).await;
+                self.depart(close, word, text, last_words).await;
             }
         }
     }
 
-    /// Writes until the outbox is empty and the kernel has everything.
+    /// Writes until the outbox is empty and the kernel has everything, but not for long.
     async fn write_out(&mut self) {
-        loop {
-            self.fill();
-            if self.wire.is_idle() && self.handle.outbox.is_empty() {
-                return;
+        let patience = self.core.settings.server.drain_timeout / 4;
+        let _ = timeout(patience, async {
+            loop {
+                self.fill();
+                if self.wire.is_idle() && self.handle.outbox.is_empty() {
+                    return;
+                }
+                if self.wire.flush().await.is_err() {
+                    return;
+                }
             }
-            if self.wire.flush().await.is_err() {
-                return;
-            }
-        }
+        })
+        .await;
     }
 
     /// Hands what is unwritten to the newer session of the same key.
@@ -210,15 +228,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             }
             // The newer one is gone already: this is an end like any other.
             Err(unwritten) => {
-                self.core.router.presence.begin_leaving(&self.handle);
+                self.core.router.presence.begin_leaving(&self.handle, REPLACED);
                 self.give_up_key(unwritten).await;
             }
         }
     }
 
-    async fn depart(mut self, close: Option<CloseReason>, text: &str, last_words: Vec<Parcel>) {
+    /// `word` is why, for those who watch the agent; `text` goes into the close frame.
+    async fn depart(
+        mut self,
+        close: Option<CloseReason>,
+        word: &'static str,
+        text: &str,
+        last_words: Vec<Parcel>,
+    ) {
         let presence = &self.core.router.presence;
-        presence.begin_leaving(&self.handle);
+        presence.begin_leaving(&self.handle, word);
         let patience = match close {
             None => Duration::ZERO,
             // It can only be told once the frame that it is stuck in has been taken.

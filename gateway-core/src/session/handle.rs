@@ -27,6 +27,7 @@ use crate::{
     config::RateClass,
     ice::Pace,
     telemetry::{Telemetry, trace::TraceSeed},
+    watching::watcher::Watcher,
 };
 
 /// Tells one session from another, also of the same key, for as long as the gateway runs. A
@@ -56,6 +57,8 @@ pub(crate) struct SessionHandle {
     pub(crate) connection: Arc<Connection>,
     pub(crate) connected_at: Moment,
     pub(crate) outbox: Outbox,
+    /// Whom it watches.
+    pub(crate) watcher: Watcher,
     /// Where its messages are counted.
     pub(crate) telemetry: Arc<Telemetry>,
     /// What the trace ids of its messages are made of.
@@ -98,6 +101,7 @@ impl SessionHandle {
             connection,
             connected_at: now,
             outbox,
+            watcher: Watcher::default(),
             telemetry,
             trace: TraceSeed::generate(),
             held: AtomicUsize::new(0),

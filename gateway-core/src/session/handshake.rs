@@ -101,7 +101,7 @@ pub(crate) async fn register<S: AsyncRead + AsyncWrite + Unpin>(
             return Err(noted(core, connection, &known.did, denied(&denial, id)));
         }
     };
-    if core.phase() != Phase::Running {
+    if core.phase() >= Phase::Departing {
         return Err(Unregistered::Stopping);
     }
     let lease = facts::lease(&core.settings, &admission);
@@ -177,7 +177,7 @@ async fn first_text<S: AsyncRead + AsyncWrite + Unpin>(
         // Who does not take pongs gets no further ones.
         let may_read = wire.takes_control();
         tokio::select! {
-            stopping = phase.wait_for(|phase| *phase != Phase::Running) => {
+            stopping = phase.wait_for(|phase| *phase >= Phase::Departing) => {
                 drop(stopping);
                 return Err(Unregistered::Stopping);
             }

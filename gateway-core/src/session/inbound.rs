@@ -177,10 +177,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                 let complaint = Complaint::new(ErrorCode::MalformedMessage, message).about("type");
                 return self.bad_message(Some(&envelope.id), &complaint);
             }
-            MessageType::Watch | MessageType::Unwatch => {
-                let complaint = Complaint::refusal(RefusalReason::NotRelayed);
-                self.answer(&envelope, &complaint);
-            }
+            MessageType::Watch => return self.watch(&envelope),
+            MessageType::Unwatch => return self.unwatch(&envelope),
             kind => {
                 debug_assert!(is_between_agents(kind));
                 let (to, arrival) = self.accept(&envelope, &text)?;
@@ -364,7 +362,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         }
     }
 
-    fn bad_message(&self, id: Option<&str>, complaint: &Complaint) -> Option<Ended> {
+    pub(super) fn bad_message(&self, id: Option<&str>, complaint: &Complaint) -> Option<Ended> {
         self.core.router.telemetry.sessions.bad_message();
         debug!(agent = %self.handle.agent, fault = ?complaint.message, "malformed message");
         let error = self.core.router.voice.error(self.handle.agent.as_str(), id, complaint);
@@ -372,7 +370,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         self.inbound.bad_messages.check().is_err().then_some(Ended::TooManyBadMessages)
     }
 
-    fn answer(&self, envelope: &Envelope<'_>, complaint: &Complaint) {
+    pub(super) fn answer(&self, envelope: &Envelope<'_>, complaint: &Complaint) {
         let to = self.handle.agent.as_str();
         let error = self.core.router.voice.error(to, Some(&envelope.id), complaint);
         self.handle.outbox.refuse(error);

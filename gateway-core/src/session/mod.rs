@@ -1,7 +1,7 @@
 //! One connection's life: handshake, the loop of a registered session, farewell.
 //!
 //! One task owns the socket from the upgrade to the end. It registers ([`handshake`]), serves
-//! ([`active`], with what comes in judged by [`inbound`]) and leaves ([`farewell`]), and takes care
+//! ([`active`], with what comes in judged by [`inbound`], WATCH by `watch`) and leaves ([`farewell`]), and takes care
 //! that every message it had accepted or was to write gets its end. The rest of the gateway knows a
 //! session by its [`handle`]; policy knows its agent by the [`facts`]. The socket is a [`wire`]: it
 //! knows the [`frames`] that come in and what is [`outgoing`].
@@ -18,6 +18,7 @@ mod outgoing;
 pub(crate) mod proof;
 mod scratch;
 mod timer;
+mod watch;
 pub(crate) mod wire;
 
 use std::{net::SocketAddr, sync::Arc};

@@ -290,6 +290,23 @@ impl Outbox {
         Ok(())
     }
 
+    /// Puts in word of another agent's coming or going. It takes no more than half of the room, so
+    /// that those who come and go push out nobody's messages.
+    pub(crate) fn offer_notice(&self, text: Arc<str>) -> Result<(), Refused<()>> {
+        let mut state = self.state.lock();
+        if state.closed || state.sealed {
+            return Err(Refused::Closed(()));
+        }
+        let has_room = state.queue.len() < self.max_messages.div_ceil(2)
+            && state.bytes + text.len() <= self.max_bytes / 2;
+        if !has_room && !state.queue.is_empty() {
+            return Err(Refused::Full(()));
+        }
+        state.push(Parcel::Reply(text));
+        wake(state);
+        Ok(())
+    }
+
     /// Puts in an answer of the gateway. Without effect once closed: the peer is gone.
     pub(crate) fn reply(&self, text: Arc<str>) {
         self.append([Parcel::Reply(text)]);

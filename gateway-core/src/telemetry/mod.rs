@@ -18,6 +18,7 @@ pub(crate) mod problems;
 mod process;
 pub(crate) mod sessions;
 pub(crate) mod trace;
+pub(crate) mod watches;
 
 use std::{
     sync::{
@@ -29,7 +30,9 @@ use std::{
 
 use conexus_protocol::MessageType;
 
-use self::{events::Hub, histogram::Histogram, history::History, sessions::Sessions};
+use self::{
+    events::Hub, histogram::Histogram, history::History, sessions::Sessions, watches::WatchCounts,
+};
 use crate::{accounting::Accounting, config::TelemetrySettings, striped::Striped};
 
 /// See the [module](self).
@@ -42,6 +45,7 @@ pub(crate) struct Telemetry {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) hub: Hub,
     pub(crate) history: History,
+    pub(crate) watches: WatchCounts,
 }
 
 #[derive(Debug, Default)]

@@ -27,7 +27,7 @@ fn deployed(name: &str) -> PathBuf {
 }
 
 /// What promtool says of its input, where it finds nothing wrong.
-pub(super) async fn promtool(arguments: &[&str], input: &str) -> String {
+pub(crate) async fn promtool(arguments: &[&str], input: &str) -> String {
     let mut child = Command::new("promtool")
         .args(arguments)
         .stdin(Stdio::piped())

@@ -104,6 +104,11 @@ impl TestGateway {
         self.watch.messages()
     }
 
+    /// How many watches there are.
+    pub(crate) fn watches(&self) -> u64 {
+        self.watch.watches()
+    }
+
     /// What became of copies.
     pub(crate) fn taps(&self) -> Taps {
         self.watch.taps()

@@ -11,7 +11,7 @@ use conexus_gateway::hooks::{
 };
 use conexus_plugin_api::{
     Point, PointKind,
-    host::{Connect, Event, Expire, Register, Route},
+    host::{Connect, Event, Expire, Register, Route, Watch},
 };
 use tokio::sync::mpsc;
 
@@ -26,6 +26,7 @@ pub(crate) struct Closures {
     pub(crate) register: Rule<Register, Ruling<Admission>>,
     pub(crate) route: Rule<Route, Ruling<Passage>>,
     pub(crate) undeliverable: Rule<Route, Ruling<Fallback>>,
+    pub(crate) watch: Rule<Watch, Ruling<()>>,
     pub(crate) expire: Rule<Expire, Option<Duration>>,
     /// Is told all that happens.
     pub(crate) observer: Option<mpsc::UnboundedSender<Event>>,
@@ -42,6 +43,7 @@ impl Judge for Closures {
             Point::Register => self.register.is_some(),
             Point::Route => self.route.is_some(),
             Point::Undeliverable => self.undeliverable.is_some(),
+            Point::Watch => self.watch.is_some(),
             Point::Expire => self.expire.is_some(),
             other => other.kind() == PointKind::Observer && self.observer.is_some(),
         }
@@ -61,6 +63,10 @@ impl Judge for Closures {
 
     fn on_undeliverable(self: Arc<Self>, event: Arc<Route>) -> Decision<Ruling<Fallback>> {
         decided(&self.undeliverable, &event)
+    }
+
+    fn on_watch(self: Arc<Self>, event: Arc<Watch>) -> Decision<Ruling<()>> {
+        decided(&self.watch, &event)
     }
 
     fn on_expire(self: Arc<Self>, event: Arc<Expire>) -> Decision<Option<Duration>> {

@@ -177,7 +177,12 @@ impl Process {
 
     /// Waits until it has ended by itself.
     pub(crate) async fn ended(mut self) -> ExitStatus {
-        soon("the process to end", self.child.wait()).await.unwrap()
+        soon("the process to end", self.wait()).await
+    }
+
+    /// The same for as long as it takes; its log can be read afterwards.
+    pub(crate) async fn wait(&mut self) -> ExitStatus {
+        self.child.wait().await.unwrap()
     }
 
     /// Stops it in order.

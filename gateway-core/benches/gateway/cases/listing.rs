@@ -75,8 +75,12 @@ fn gateway(bench: &Bench, gateway: &Subject) -> Listing {
 
 /// Agents that stay, once all of them are there.
 pub(super) fn crowd(server: &Server, agents: usize) -> Killed {
-    let load = Load::new("idle").with("protocol", "v1").with("agents", agents);
-    let load = load.with("settle", LONG).with("seconds", LONG);
+    staying(server, Load::new("idle").with("protocol", "v1"), agents)
+}
+
+/// The same, of agents that do what that load says.
+pub(super) fn staying(server: &Server, load: Load, agents: usize) -> Killed {
+    let load = load.with("agents", agents).with("settle", LONG).with("seconds", LONG);
     // Nobody reads what it finds.
     let crowd = load.start(server, "/dev/null".as_ref());
     let mut client = Client::connect(server.address);

@@ -8,6 +8,7 @@ mod hooks;
 mod listing;
 mod memory;
 mod pace;
+mod presence;
 mod registration;
 mod routing;
 mod start;
@@ -23,7 +24,7 @@ pub(crate) struct Case {
     pub(crate) measure: fn(&Bench) -> Vec<Row>,
 }
 
-pub(crate) const ALL: [Case; 13] = [
+pub(crate) const ALL: [Case; 14] = [
     Case { numbers: &[1], essential: true, measure: routing::one_by_one },
     Case { numbers: &[2, 6], essential: true, measure: routing::window },
     Case { numbers: &[3], essential: false, measure: routing::crowds },
@@ -36,5 +37,6 @@ pub(crate) const ALL: [Case; 13] = [
     Case { numbers: &[11], essential: true, measure: start::measure },
     Case { numbers: &[12], essential: false, measure: watched::cost },
     Case { numbers: &[13], essential: false, measure: watched::latency },
+    Case { numbers: &[14], essential: false, measure: presence::measure },
     Case { numbers: &[16], essential: false, measure: flood::measure },
 ];

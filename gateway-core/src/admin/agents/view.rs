@@ -25,6 +25,8 @@ pub(super) struct AgentSummary {
     sent: u64,
     /// Messages that were delivered to it.
     received: u64,
+    /// How many agents it watches.
+    watching: usize,
     /// What waits to be written to it.
     outbox_messages: usize,
     outbox_bytes: usize,
@@ -49,6 +51,7 @@ impl AgentSummary {
             lease_until_ms: Some(unix_ms(core, session.lease_until())),
             sent,
             received,
+            watching: session.watcher.count(),
             outbox_messages: waiting.messages,
             outbox_bytes: waiting.bytes,
             stalled_ms: stalled.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
@@ -67,6 +70,7 @@ impl AgentSummary {
             lease_until_ms: None,
             sent: 0,
             received: 0,
+            watching: 0,
             outbox_messages: 0,
             outbox_bytes: 0,
             stalled_ms: None,

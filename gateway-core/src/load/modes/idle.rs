@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use conexus_protocol::Identity;
+use conexus_protocol::{Draft, Identity, Watch};
 use futures_util::task::AtomicWaker;
 use tokio::{io::AsyncWriteExt as _, sync::oneshot, time::timeout};
 
@@ -85,7 +85,12 @@ async fn join(
     number: usize,
 ) -> Result<Wire, SetupError> {
     let identity = Identity::generate();
-    let agent = shared.register(number, &identity).await?;
+    let mut agent = shared.register(number, &identity).await?;
+    if let Some(did) = &shared.plan.watch {
+        let watch = Draft::new(did, Watch { dids: vec![did.clone()] }).sign(&identity);
+        let frame = masked(Opcode::Text, watch.as_bytes());
+        patiently(async { Ok(agent.wire.stream().write_all(&frame).await?) }).await?;
+    }
     let member = &crowd.members[number];
     // Each joins once.
     let _ = member.did.set(identity.did().to_owned());
@@ -95,6 +100,7 @@ async fn join(
 }
 
 async fn listen(shared: &Shared, crowd: &Crowd, worker: usize, number: usize, mut wire: Wire) {
+    // What it is told of a watched agent is read and thrown away, as everything else.
     let lost = poll_fn(|cx| {
         wire.poll_listen(cx, |text| {
             let mut tally = shared.board.tally(worker);

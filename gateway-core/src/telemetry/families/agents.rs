@@ -237,3 +237,30 @@ pub(super) fn queues(core: &Core, look: &Look, page: &mut Page<'_>) -> fmt::Resu
     )?;
     page.gauge("conexus_mailboxes_full", "Mailboxes that have no room", num(survey.full))
 }
+
+/// Who watches whom, and what they were told.
+pub(super) fn watches(core: &Core, page: &mut Page<'_>) -> fmt::Result {
+    let counts = &core.router.telemetry.watches;
+    page.gauge(
+        "conexus_watches",
+        "Agents that are watched, each as often as somebody does",
+        num(counts.count()),
+    )?;
+    page.gauge(
+        "conexus_watched_agents",
+        "Agents that anybody watches",
+        num(core.router.presence.watches.watched()),
+    )?;
+    page.counters(
+        "conexus_watches_refused",
+        "Agents that somebody may not watch, by reason; for limit, whole lists",
+        labelled("reason", counts.refused.all()),
+    )?;
+    let (told, coalesced) = counts.presences();
+    page.counter("conexus_presence_told", "PRESENCEs put into outboxes", told)?;
+    page.counter(
+        "conexus_presence_coalesced",
+        "Changes that a watcher was not told, since a later one took their place",
+        coalesced,
+    )
+}

@@ -23,6 +23,7 @@ pub(super) fn write(monitor: &Monitor, page: &mut Page<'_>) -> fmt::Result {
     agents::ice(core, page)?;
     agents::messages(core, page)?;
     agents::queues(core, &look, page)?;
+    agents::watches(core, page)?;
     hooks::hooks(&status, page)?;
     hooks::policy(&status, monitor, page)?;
     process::log(monitor, &look, page)?;

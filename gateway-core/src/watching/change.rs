@@ -1,0 +1,97 @@
+//! One change of an agent's presence, and the PRESENCE that tells of it.
+//!
+//! The same words go to all who watch the agent by the same spelling, so they are signed once,
+//! when the first of them is told: a signature takes longer than all the rest of the telling.
+
+use std::sync::{Arc, OnceLock};
+
+use conexus_protocol::{AgentKey, Presence, PresenceState};
+
+use crate::{
+    clock::{Clock, Moment},
+    voice::Voice,
+};
+
+/// Whether an agent is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Since then, over all sessions that took over from each other.
+    Online(Moment),
+    /// It ended then, for this reason.
+    Offline(Moment, &'static str),
+    /// It is not here; when it went nobody has noted. As of then.
+    Absent(Moment),
+}
+
+/// By which of the two spellings of a key an agent is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spelling {
+    W3c,
+    Legacy,
+}
+
+impl Spelling {
+    /// The spelling of what was read as this key.
+    pub(crate) fn of(did: &str, key: AgentKey) -> Self {
+        if did == key.legacy_did() { Self::Legacy } else { Self::W3c }
+    }
+
+    fn spell(self, key: AgentKey) -> String {
+        match self {
+            Self::W3c => key.did(),
+            Self::Legacy => key.legacy_did(),
+        }
+    }
+}
+
+/// Who words changes.
+#[derive(Clone, Copy)]
+pub(crate) struct Teller<'a> {
+    pub(crate) voice: &'a Voice,
+    pub(crate) clock: &'a Clock,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Change {
+    number: u64,
+    key: AgentKey,
+    state: State,
+    texts: [OnceLock<Arc<str>>; 2],
+}
+
+impl Change {
+    pub(super) fn new(number: u64, key: AgentKey, state: State) -> Self {
+        Self { number, key, state, texts: Default::default() }
+    }
+
+    /// A later change of the same agent has a greater one.
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(super) const fn key(&self) -> AgentKey {
+        self.key
+    }
+
+    /// The PRESENCE that tells of it.
+    pub(super) fn text(&self, spelling: Spelling, teller: Teller<'_>) -> Arc<str> {
+        let Teller { voice, clock } = teller;
+        let text = self.texts[usize::from(spelling == Spelling::Legacy)].get_or_init(|| {
+            let (state, since, reason) = match self.state {
+                State::Online(since) => (PresenceState::Online, since, None),
+                State::Offline(since, reason) => (PresenceState::Offline, since, Some(reason)),
+                State::Absent(since) => (PresenceState::Offline, since, None),
+            };
+            let presence = Presence {
+                did: spelling.spell(self.key),
+                state,
+                reason: reason.map(str::to_owned),
+                since: clock.wall(since).to_string(),
+            };
+            // Not to the one who reads it: it is for all of them.
+            voice.say(voice.did(), None, presence)
+        });
+        Arc::clone(text)
+    }
+}

@@ -1,0 +1,225 @@
+//! Watching: who is told when an agent comes or goes.
+//!
+//! Presence notes each change of a watched key here, under the key's own lock: that costs whoever
+//! comes or goes a look at one number, or a place in a list. One task [tells](telling) the watchers
+//! later, a few at a time, so that neither the agent nor anybody's messages wait for its audience.
+//! What an outbox has no room for is [owed](watcher), the latest state of each agent alone.
+//! `presence` notes changes and adds watchers, `session` asks for both.
+
+pub(crate) mod change;
+pub(crate) mod telling;
+pub(crate) mod watcher;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    ops::Bound,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool, AtomicU64, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
+    },
+};
+
+use ahash::RandomState;
+use conexus_protocol::AgentKey;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+
+use self::change::{Change, State};
+use crate::{
+    clock::Clock,
+    session::handle::{SessionHandle, SessionId},
+    telemetry::Telemetry,
+};
+
+/// Fewer than presence has: there is nothing here on the way of a message.
+const SHARDS: usize = 16;
+
+/// So many changes of one agent's are told one by one; of more than the watchers can be told in the
+/// meantime only the last one is.
+const UNTOLD: usize = 8;
+
+/// One agent that somebody watches.
+#[derive(Debug)]
+struct Watched {
+    watchers: BTreeMap<SessionId, Arc<SessionHandle>>,
+    latest: Arc<Change>,
+    /// What not all watchers were told yet, oldest first.
+    untold: Vec<Arc<Change>>,
+    /// Its key is among those whose watchers are to be told.
+    queued: bool,
+}
+
+type Shard = HashMap<AgentKey, Watched, RandomState>;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Watches {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: RandomState,
+    /// How many agents are watched. It is zero where nobody watches anybody.
+    watched: AtomicUsize,
+    /// Nobody is told anything any more: the gateway stops.
+    quiet: AtomicBool,
+    last_change: AtomicU64,
+    /// Whose watchers are to be told; each key is in here once at most.
+    changed: Mutex<VecDeque<AgentKey>>,
+    more: Notify,
+    pub(crate) clock: Clock,
+    telemetry: Arc<Telemetry>,
+}
+
+/// Some of an agent's watchers, and what they are to be told unless they know it.
+pub(crate) struct Part {
+    pub(crate) watchers: Vec<Arc<SessionHandle>>,
+    pub(crate) changes: Vec<Arc<Change>>,
+    /// Whether there may be further ones.
+    pub(crate) more: bool,
+}
+
+impl Watches {
+    pub(crate) fn new(clock: Clock, telemetry: Arc<Telemetry>) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            watched: AtomicUsize::new(0),
+            quiet: AtomicBool::new(false),
+            last_change: AtomicU64::new(0),
+            changed: Mutex::default(),
+            more: Notify::new(),
+            clock,
+            telemetry,
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
+    fn shard(&self, key: AgentKey) -> MutexGuard<'_, Shard> {
+        self.shards[self.hasher.hash_one(key) as usize % SHARDS].lock()
+    }
+
+    /// How many agents are watched by anybody.
+    pub(crate) fn watched(&self) -> usize {
+        self.watched.load(Relaxed)
+    }
+
+    /// From now on nobody is told anything.
+    pub(crate) fn fall_silent(&self) {
+        self.quiet.store(true, SeqCst);
+    }
+
+    /// An agent came or went. To be called under the lock of its key's slot in presence, which is
+    /// also where watchers are [added](Self::add): so none of them misses a change.
+    pub(crate) fn changed(&self, key: AgentKey, state: State) {
+        if self.watched.load(Relaxed) == 0 || self.quiet.load(Relaxed) {
+            return;
+        }
+        let mut shard = self.shard(key);
+        let Some(watched) = shard.get_mut(&key) else { return };
+        let change = Arc::new(self.change(key, state));
+        watched.latest = Arc::clone(&change);
+        if watched.untold.len() == UNTOLD {
+            self.telemetry.watches.coalesced(watched.untold.len() * watched.watchers.len());
+            watched.untold.clear();
+        }
+        watched.untold.push(change);
+        if !std::mem::replace(&mut watched.queued, true) {
+            drop(shard);
+            self.enqueue(key);
+        }
+    }
+
+    fn change(&self, key: AgentKey, state: State) -> Change {
+        Change::new(self.last_change.fetch_add(1, Relaxed) + 1, key, state)
+    }
+
+    fn enqueue(&self, key: AgentKey) {
+        self.changed.lock().push_back(key);
+        self.more.notify_one();
+    }
+
+    /// Makes `session` a watcher of an agent, which is in this `state` unless that is known better
+    /// here; what the agent's state is. Under the lock of the key's slot in presence.
+    pub(crate) fn add(
+        &self,
+        key: AgentKey,
+        session: &Arc<SessionHandle>,
+        state: impl FnOnce() -> State,
+    ) -> Arc<Change> {
+        let mut shard = self.shard(key);
+        let watched = shard.entry(key).or_insert_with(|| {
+            self.watched.fetch_add(1, Relaxed);
+            Watched {
+                watchers: BTreeMap::new(),
+                latest: Arc::new(self.change(key, state())),
+                untold: Vec::new(),
+                queued: false,
+            }
+        });
+        if watched.watchers.insert(session.id, Arc::clone(session)).is_none() {
+            self.telemetry.watches.begun();
+        }
+        Arc::clone(&watched.latest)
+    }
+
+    /// `session` no longer watches an agent.
+    pub(crate) fn remove(&self, key: AgentKey, session: SessionId) {
+        let mut shard = self.shard(key);
+        let Some(watched) = shard.get_mut(&key) else { return };
+        if watched.watchers.remove(&session).is_some() {
+            self.telemetry.watches.ended();
+        }
+        self.remove_if_idle(&mut shard, key);
+    }
+
+    /// A key that is still among the changed ones stays until it is its turn.
+    fn remove_if_idle(&self, shard: &mut Shard, key: AgentKey) {
+        if shard.get(&key).is_some_and(|watched| watched.watchers.is_empty() && !watched.queued) {
+            shard.remove(&key);
+            self.watched.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// An agent whose watchers are to be told; waits until there is one.
+    async fn next_changed(&self) -> AgentKey {
+        loop {
+            if let Some(key) = self.changed.lock().pop_front() {
+                return key;
+            }
+            self.more.notified().await;
+        }
+    }
+
+    /// Up to `most` watchers of an agent that follow `after`, and what they may not know yet.
+    fn part(&self, key: AgentKey, after: Option<SessionId>, most: usize) -> Part {
+        let shard = self.shard(key);
+        let Some(watched) = shard.get(&key) else {
+            return Part { watchers: Vec::new(), changes: Vec::new(), more: false };
+        };
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let following = watched.watchers.range((from, Bound::Unbounded));
+        let watchers: Vec<_> = following.take(most).map(|(_, session)| session.clone()).collect();
+        let more = watchers.len() == most;
+        Part { watchers, changes: watched.untold.clone(), more }
+    }
+
+    /// All watchers of an agent were told the changes up to this one. What came up meanwhile takes
+    /// its turn behind that of others.
+    fn told(&self, key: AgentKey, up_to: u64) {
+        let mut shard = self.shard(key);
+        let Some(watched) = shard.get_mut(&key) else { return };
+        watched.untold.retain(|change| change.number() > up_to);
+        if watched.untold.is_empty() {
+            watched.untold = Vec::new();
+            watched.queued = false;
+            self.remove_if_idle(&mut shard, key);
+        } else {
+            drop(shard);
+            self.enqueue(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
