@@ -298,6 +298,9 @@ async fn check_judges_the_configuration_and_starts_nothing() {
     let open = ["check", "--set", "server.listen=0.0.0.0:8000"];
     let shown = printed(folder.path(), &open).await;
     assert!(shown.contains("warning: ") && shown.contains("public_urls"), "{shown}");
+    assert!(shown.contains("hint: ") && shown.contains("connections_per_address"), "{shown}");
+    let limited = [&open[..], &["--set", "limits.connections_per_address=100"]].concat();
+    assert!(!printed(folder.path(), &limited).await.contains("hint: "));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no key was made");
 }
 

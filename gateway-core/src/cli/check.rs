@@ -22,6 +22,9 @@ pub(super) fn check(sources: &Sources) -> io::Result<ExitCode> {
             for warning in &loaded.warnings {
                 writeln!(out, "warning: {warning}")?;
             }
+            for hint in config::hints(&loaded.settings) {
+                writeln!(out, "hint: {hint}")?;
+            }
             match Engine::check(&loaded.settings) {
                 Ok(hooks) => {
                     for hook in &hooks {

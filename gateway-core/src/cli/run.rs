@@ -64,7 +64,7 @@ pub(super) async fn run(sources: &Sources) -> Result<ExitCode, RunError> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    raise_open_files();
+    raise_open_files(loaded.settings.limits.connections);
     let signals = Signals::catch().map_err(RunError::Signals)?;
     let identity = keyfile::open(&loaded.settings.server.identity)?;
 
@@ -161,8 +161,19 @@ fn announce(gateway: &Gateway) -> io::Result<()> {
 }
 
 /// Each agent is an open file, and the soft limit is often 1024.
-fn raise_open_files() {
+fn raise_open_files(connections: usize) {
+    /// What a gateway opens beside its connections.
+    const OTHERS: u64 = 64;
+
     match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) if limit < (connections as u64).saturating_add(OTHERS) => {
+            tracing::warn!(
+                limit,
+                connections,
+                "limits.connections is more than the open files that are allowed (ulimit -n): \
+                 beyond those, connections wait until others end"
+            );
+        }
         Ok(limit) => tracing::debug!(limit, "open files"),
         Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
     }

@@ -44,6 +44,7 @@ pub use policies::{
     RateClass,
 };
 pub use proxy_networks::ProxyNetwork;
+pub(crate) use rules::hints;
 pub use secret::Secret;
 pub use settings::*;
 pub use show::Row;

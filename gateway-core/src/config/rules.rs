@@ -128,6 +128,24 @@ fn at_least(large: (&str, usize), small: (&str, usize)) -> Option<String> {
     })
 }
 
+/// What an operator may want to know when asking, and need not be told at each start.
+pub(crate) fn hints(settings: &Settings) -> Vec<String> {
+    let Settings { server, http, limits, .. } = settings;
+    let by_address = limits.connections_per_address > 0
+        || limits.connects_per_second_per_address > 0
+        || limits.registrations_per_second_per_address > 0;
+    let mut hints = Vec::new();
+    if !server.listen.ip().is_loopback() && !by_address && http.trusted_proxies.is_empty() {
+        hints.push(format!(
+            "server.listen ({}) is beyond loopback, and one address may take all connections: \
+             limits.connections_per_address and connects_per_second_per_address are 0. Behind a \
+             proxy, http.trusted_proxies makes the addresses the real ones (docs/limits.md)",
+            server.listen
+        ));
+    }
+    hints
+}
+
 /// What an operator may have overlooked.
 pub(super) fn warnings(settings: &Settings) -> Vec<String> {
     let Settings { server, http, limits, .. } = settings;

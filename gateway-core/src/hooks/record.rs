@@ -161,6 +161,7 @@ impl Drop for Recorder {
 fn write(mut file: LogFile, records: &Receiver<DecisionRecord>, dropped: &AtomicU64) {
     let mut outage = Outage::default();
     loop {
+        let before = dropped.load(Relaxed);
         let done = match records.recv_timeout(FLUSH_AFTER) {
             Ok(record) => file.append(&record).inspect_err(|_| {
                 dropped.fetch_add(1, Relaxed);
@@ -174,7 +175,7 @@ fn write(mut file: LogFile, records: &Receiver<DecisionRecord>, dropped: &Atomic
                 return;
             }
         };
-        outage.follow(&file, done, dropped.load(Relaxed));
+        outage.follow(&file, done, [before, dropped.load(Relaxed)]);
     }
 }
 
@@ -195,17 +196,18 @@ impl Outage {
     /// It is over when something was written and nothing has failed for this long.
     const QUIET: Duration = Duration::from_secs(1);
 
-    fn follow(&mut self, file: &LogFile, done: io::Result<()>, dropped: u64) {
+    /// `dropped`: before it was tried, and after that.
+    fn follow(&mut self, file: &LogFile, done: io::Result<()>, dropped: [u64; 2]) {
         let (path, taken, now) = (file.path.display(), file.taken(), Instant::now());
         match (done, &mut self.0) {
             (Err(error), None) => {
-                self.0 = Some(Failing { failed: now, taken, dropped });
+                self.0 = Some(Failing { failed: now, taken, dropped: dropped[0] });
                 warn!(file = %path, %error, "decisions are not recorded");
             }
             (Err(_), Some(failing)) => (failing.failed, failing.taken) = (now, taken),
             (Ok(()), Some(failing)) => {
                 if taken > failing.taken && now - failing.failed >= Self::QUIET {
-                    let lost = dropped - failing.dropped;
+                    let lost = dropped[1] - failing.dropped;
                     info!(file = %path, lost, "decisions are recorded again");
                     self.0 = None;
                 }

@@ -27,7 +27,7 @@ use super::{
     active::{Active, Ended},
     handle::SessionHandle,
     outbox::Parcel,
-    wire::{LINGER, Wire},
+    wire::{LINGER, SocketFault, Wire},
 };
 use crate::{core::Core, phase::Phase, telemetry::history::HistoryKind, voice::Complaint};
 
@@ -154,6 +154,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             code = close.map(|close| close.code()),
             "agent disconnected"
         );
+        if matches!(ended, Ended::Broken(SocketFault::TooBig)) {
+            self.core.router.telemetry.sessions.oversize.count("message");
+        }
         // Its agent is another session's to tell, or nobody's.
         self.core.router.presence.unwatch_all(&self.handle);
         let ending = ended.ending();

@@ -28,7 +28,11 @@ use conexus_protocol::Subprotocol;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{Instrument as _, debug, debug_span, info};
 
-use self::{active::Active, wire::Wire};
+use self::{
+    active::Active,
+    handshake::Unregistered,
+    wire::{SocketFault, Wire},
+};
 use crate::{core::Core, http::Permit};
 
 /// What is known of a connection from its upgrade request.
@@ -87,6 +91,9 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         Err(unregistered) => {
             drop(reading);
             sessions.registrations_refused.count(unregistered.word());
+            if matches!(unregistered, Unregistered::Socket(SocketFault::TooBig)) {
+                sessions.oversize.count("message");
+            }
             let code = unregistered.code().map(conexus_protocol::ErrorCode::as_str);
             let peer = connection.peer;
             if unregistered.is_for_a_rate() {

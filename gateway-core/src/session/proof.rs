@@ -92,6 +92,7 @@ pub(crate) fn prove(
     })?;
     let metadata = register.metadata.take().unwrap_or_default();
     if metadata.json_len() > core.settings.limits.metadata_bytes {
+        core.router.telemetry.sessions.oversize.count("metadata");
         return Err(malformed("metadata is over limits.metadata_bytes", "payload.metadata"));
     }
     let stamped = envelope.timestamp;

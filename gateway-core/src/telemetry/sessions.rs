@@ -82,6 +82,9 @@ const CONNECTION_REFUSALS: [&str; 11] = [
     "stopping",
 ];
 
+/// What was over its limit of bytes.
+const OVERSIZE: [&str; 2] = ["message", "metadata"];
+
 /// Which rate of its agent a message was over.
 const RATES: [&str; 2] = ["messages", "bytes"];
 
@@ -104,6 +107,7 @@ pub(crate) struct Sessions {
     leases_extended: AtomicU64,
     bad_messages: AtomicU64,
     pub(crate) rate_limited: Named<{ RATES.len() }>,
+    pub(crate) oversize: Named<{ OVERSIZE.len() }>,
     accept_failures: AtomicU64,
 }
 
@@ -125,6 +129,7 @@ impl Default for Sessions {
             leases_extended: AtomicU64::default(),
             bad_messages: AtomicU64::default(),
             rate_limited: Named::new(&RATES),
+            oversize: Named::new(&OVERSIZE),
             accept_failures: AtomicU64::default(),
         }
     }

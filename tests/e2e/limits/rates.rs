@@ -1,9 +1,14 @@
 //! Registrations by address and by agent; bytes of one agent.
 
-use conexus_protocol::{Draft, ErrorCode, Identity, Subprotocol};
+use conexus_protocol::{Draft, ErrorCode, Identity, Metadata, Subprotocol};
 
 use super::{agent_from, gateway_with};
-use crate::support::{agent::Agent, gateway::TestGateway, process::folder_with, scrape::Scrape};
+use crate::support::{
+    agent::Agent,
+    gateway::TestGateway,
+    process::{Process, folder_with},
+    scrape::Scrape,
+};
 
 const REFUSED: &str = "conexus_registrations_refused_total";
 
@@ -121,13 +126,10 @@ async fn a_rate_class_has_bytes_of_its_own() {
         [hook.classes]\nuse = \"script:classes\"\n[[chain.on_register]]\nhook = \"classes\"\n";
     const CLASSES: &str = "fn on_register(event) { if event.agent.name == \"bulk\" { set(#{ rate_class: \"bulk\" }) } }";
     let folder = folder_with(&[("gateway.toml", POLICY), ("scripts/classes.rhai", CLASSES)]);
-    let gateway = crate::support::process::Process::start(folder.path(), &[]).await;
+    let gateway = Process::start(folder.path(), &[]).await;
     let mut target = gateway.agent().await;
     let mut bulk = gateway.connect(Subprotocol::V1_1, Identity::generate()).await;
-    let metadata = conexus_protocol::Metadata {
-        name: Some("bulk".to_owned()),
-        ..conexus_protocol::Metadata::default()
-    };
+    let metadata = Metadata { name: Some("bulk".to_owned()), ..Metadata::default() };
     bulk.register_with(bulk.with_metadata(metadata)).await;
     let mut usual = gateway.agent().await;
     let large = "x".repeat(40 * 1024);
@@ -139,4 +141,30 @@ async fn a_rate_class_has_bytes_of_its_own() {
     assert_eq!(target.text().await, text);
     usual.send_offer(&target.did(), &large).await;
     assert_eq!(usual.refusal().await.reason.as_deref(), Some("rate_limited"));
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_and_counted() {
+    let (_folder, gateway) =
+        gateway_with(&["limits.message_bytes=4KiB", "limits.metadata_bytes=64B"]).await;
+    let target = gateway.agent().await;
+    let mut agent = gateway.agent().await;
+    agent.send_offer(&target.did(), &"x".repeat(5000)).await;
+    assert_eq!(agent.close().await.0, 1009);
+    let mut stranger = gateway.connect(Subprotocol::V1_1, Identity::generate()).await;
+    stranger.send("x".repeat(5000)).await;
+    assert_eq!(stranger.close().await.0, 1009);
+    let mut named = gateway.connect(Subprotocol::V1_1, Identity::generate()).await;
+    let metadata = Metadata { name: Some("x".repeat(100)), ..Metadata::default() };
+    let register = named.with_metadata(metadata);
+    named.send(Draft::new(named.did(), register).sign(&named.identity)).await;
+    let refusal = named.refusal().await;
+    assert_eq!(refusal.code, ErrorCode::MalformedMessage);
+    assert_eq!(refusal.member.as_deref(), Some("payload.metadata"));
+    assert_eq!(named.close().await.0, 4000);
+    let counted = |scrape: &Scrape| {
+        let of = |what| scrape.count("conexus_oversize_total", &[("what", what)]);
+        (of("message"), of("metadata")) == (2, 1)
+    };
+    Scrape::once(&gateway, "what was too large to be counted", counted).await;
 }

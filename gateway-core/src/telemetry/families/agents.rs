@@ -89,6 +89,11 @@ pub(super) fn connections(core: &Core, page: &mut Page<'_>) -> fmt::Result {
         "Messages of any type over their agent's rate, by what it is of (messages, bytes)",
         labelled("limit", sessions.rate_limited.all()),
     )?;
+    page.counters(
+        "conexus_oversize",
+        "Messages over limits.message_bytes, metadata over limits.metadata_bytes",
+        labelled("what", sessions.oversize.all()),
+    )?;
     page.counter(
         "conexus_accept_failures",
         "Connections that the system did not hand over, as when no file descriptor is left",
