@@ -1,12 +1,12 @@
 //! What every connection shares: settings, the router, and how far a stop has come.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use conexus_protocol::{Registered, Timestamp};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -47,6 +47,8 @@ pub(crate) struct Core {
     pub(crate) pulse: Arc<Pulse>,
     /// Over how many milliseconds agents that are told to come back do so.
     pub(crate) return_within: AtomicU64,
+    /// When sessions are cut off, once the gateway stops.
+    pub(crate) stop_by: OnceLock<Instant>,
 }
 
 impl Core {

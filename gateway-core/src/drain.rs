@@ -22,6 +22,10 @@ use crate::{
     world::dismiss,
 };
 
+/// Into how many equal parts the time to quiesce and to close is divided: for decisions, mailboxes, what is
+/// queued, what cannot be written, and the closing.
+const PARTS: u32 = 5;
+
 /// After the abort, sessions end as soon as they are polled.
 const AFTER_ABORT: Duration = Duration::from_secs(1);
 
@@ -45,7 +49,7 @@ pub(crate) async fn drain(core: &Core, sessions: &TaskTracker, abort: &Cancellat
         core.enter(Phase::Unready);
         sleep(delay).await;
     }
-    let deadline = Instant::now() + server.drain_timeout;
+    let deadline = *core.stop_by.get_or_init(|| Instant::now() + server.drain_timeout);
     if !spread.is_zero() {
         core.enter(Phase::Departing);
         see_off(core, spread).await;
@@ -90,26 +94,27 @@ async fn see_off(core: &Core, spread: Duration) {
     debug!(told = count, "agents were told to go");
 }
 
-/// Has nothing more come in, and all that did come to its end while everybody is still here.
+/// Has nothing more come in, and all that did come to its end while everybody is still here. Each of
+/// its steps has a part of the time; the last part is for what comes behind it, the closing.
 async fn quiesce(core: &Core, deadline: Instant) {
-    let patience = deadline.saturating_duration_since(Instant::now());
+    let step = deadline.saturating_duration_since(Instant::now()) / PARTS;
     core.enter(Phase::Quiescing);
     core.readers.close();
-    if timeout(patience / 4, core.readers.wait()).await.is_err() {
+    if timeout(step, core.readers.wait()).await.is_err() {
         warn!(sessions = core.readers.len(), "decisions still pending, stopping all the same");
     }
     // Nobody comes back to fetch it from this gateway; its senders are still here to be told.
     for routed in core.router.presence.empty_mailboxes() {
         // Each refusal is signed. When time runs short they are counted, and no longer told.
-        if Instant::now() < deadline - patience / 2 {
+        if Instant::now() < deadline - step * 3 {
             core.router.refuse(routed, RefusalReason::Draining);
             tokio::task::yield_now().await;
         }
     }
     core.writers.close();
-    if timeout(patience / 4, core.writers.wait()).await.is_err() {
+    if timeout(step, core.writers.wait()).await.is_err() {
         warn!(sessions = core.writers.len(), "agents do not take what is queued for them");
         core.enter(Phase::Settling);
-        let _ = timeout(patience / 4, core.writers.wait()).await;
+        let _ = timeout(step, core.writers.wait()).await;
     }
 }

@@ -1,6 +1,11 @@
 //! The composition root: builds a gateway from its settings, runs it, and stops it gracefully.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use conexus_protocol::{AgentKey, Identity};
 use tokio::{
@@ -254,6 +259,7 @@ fn core(
         next_session: 1.into(),
         pulse: Arc::default(),
         return_within: millis(settings.server.reconnect_spread).into(),
+        stop_by: OnceLock::new(),
         settings,
     }
 }

@@ -7,7 +7,13 @@ use conexus_protocol::{Identity, Subprotocol};
 use futures_util::SinkExt as _;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{agent::Agent, gateway::TestGateway, http, soon};
+use crate::support::{
+    agent::Agent,
+    gateway::TestGateway,
+    http,
+    process::{Process, folder_with},
+    soon,
+};
 
 #[tokio::test]
 async fn everyone_is_told_1012_with_a_hint_when_to_come_back() {
@@ -218,6 +224,24 @@ async fn an_agent_that_is_told_to_go_gets_what_was_queued_for_it_first() {
     gateway.ended().await;
     let messages = gateway.counters();
     assert_eq!((messages.delivered, messages.refused), (got + 1, refused), "{messages:?}");
+}
+
+#[tokio::test]
+async fn an_agent_that_takes_nothing_and_is_told_to_go_is_no_pending_decision() {
+    let folder = folder_with(&[]);
+    let settings = ["--set", "server.drain_spread=1ms", "--set", "server.drain_timeout=2s"];
+    let mut gateway = Process::start(folder.path(), &settings).await;
+    let (deaf, mut sender) = (gateway.agent().await, gateway.agent().await);
+    let sdp = "x".repeat(60_000);
+    for _ in 0..150 {
+        sender.send_offer(&deaf.did(), &sdp).await;
+    }
+    let log = gateway.last_words().await.join("\n");
+    assert!(log.contains("agents do not take what is queued"), "{log}");
+    for wrong in ["decisions still pending", "cutting them off"] {
+        assert!(!log.contains(wrong), "{log}");
+    }
+    drop(deaf);
 }
 
 #[tokio::test]

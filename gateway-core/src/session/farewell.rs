@@ -19,7 +19,7 @@ use rand::Rng as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::oneshot,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tracing::info;
 
@@ -174,7 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             }
             // The gateway stops, and this is the agent's turn: it takes along what waits for it.
             Ended::Dismissed(CloseReason::Restarting, hint) => {
-                self.write_out().await;
+                self.take_along().await;
                 self.depart(close, word, &hint, Vec::new()).await;
             }
             ended => {
@@ -194,9 +194,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         }
     }
 
-    /// Writes until the outbox is empty and the kernel has everything, but not for long.
+    /// Writes what waits for the agent, until the stop has come to where what is unwritten is refused.
+    /// What it sent last is judged meanwhile; then nothing more comes up here, and nobody needs to wait
+    /// for that until a socket that takes nothing has been given up.
+    async fn take_along(&mut self) {
+        let (pending, reading) = (self.pending.take(), self.reading.take());
+        let judged = async move {
+            if let Some(pending) = pending {
+                pending.await;
+            }
+            drop(reading);
+        };
+        let mut phase = self.core.phase.subscribe();
+        let settling = async move {
+            let _ = phase.wait_for(|phase| *phase >= Phase::Settling).await;
+        };
+        let written = async {
+            tokio::select! { () = self.write_out() => {}, () = settling => {} }
+        };
+        tokio::join!(judged, written);
+    }
+
+    /// Writes until the outbox is empty and the kernel has everything, but not for long: part of what
+    /// time is left is for the close.
     async fn write_out(&mut self) {
-        let patience = self.core.settings.server.drain_timeout / 4;
+        let usual = self.core.settings.server.drain_timeout / 4;
+        let left = self.core.stop_by.get().map(|end| *end - Instant::now());
+        let patience = left.map_or(usual, |left| usual.min(left / 2));
         let _ = timeout(patience, async {
             loop {
                 self.fill();
