@@ -27,11 +27,14 @@ use crate::{
     core::{Core, millis},
     drain,
     hooks::{EmptyChain, Fixed, Policy, World},
-    http::{self, App, proxies::Proxies, serve::Serving},
+    http::{
+        self, App,
+        proxies::Proxies,
+        serve::{Said, Serving},
+    },
     ice::Ice,
     limits::Limits,
     mailbox::MailboxLimits,
-    pace::OncePerSecond,
     phase::Phase,
     presence::Presence,
     replay::ReplayGuard,
@@ -141,10 +144,12 @@ impl Gateway {
 
         let limit = core.settings.limits.connections;
         let proxies = Arc::new(Proxies::new(&core.settings.http));
+        let said = Said::default();
         let app = App {
             core: Arc::clone(&core),
             proxies: Arc::clone(&proxies),
             unreadable: Arc::default(),
+            refused: Arc::clone(&said.limits),
             sessions: sessions.clone(),
             abort: abort.clone(),
         };
@@ -165,7 +170,7 @@ impl Gateway {
                 tasks: connections.clone(),
                 sessions: Arc::clone(&core.router.telemetry.sessions),
                 stop: stop_serving.clone(),
-                refused: OncePerSecond::new(),
+                said,
             },
         )));
         #[cfg(feature = "otlp")]

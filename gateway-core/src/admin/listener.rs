@@ -11,8 +11,7 @@ use super::{
     state::{AdminState, Parts},
 };
 use crate::{
-    http::serve::{REFUSALS, Serving, serve},
-    pace::OncePerSecond,
+    http::serve::{REFUSALS, Said, Serving, serve},
     tls::{ServerTls, Side},
 };
 
@@ -70,7 +69,7 @@ impl Admin {
             // Not among those of agents.
             sessions: Arc::default(),
             stop,
-            refused: OncePerSecond::new(),
+            said: Said::default(),
         };
         let monitor = Arc::clone(&self.state.monitor);
         tokio::join!(serve(self.listener, serving), monitor.run());

@@ -82,6 +82,8 @@ pub(crate) struct App {
     pub(crate) proxies: Arc<Proxies>,
     /// How often it is said that a proxy's header cannot be read.
     pub(crate) unreadable: Arc<OncePerSecond>,
+    /// How often it is said that a connection is refused for a limit.
+    pub(crate) refused: Arc<OncePerSecond>,
     /// Where sessions run.
     pub(crate) sessions: TaskTracker,
     /// Ends every session at once, whatever it does.

@@ -22,6 +22,9 @@ const V2_MOST: usize = 4096;
 /// Why there is no header.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HeaderFault {
+    /// A bare look whether somebody listens, which many health checks are.
+    #[error("the connection ended before its first byte")]
+    Nothing,
     #[error("the connection ended within its PROXY header")]
     Socket(#[from] io::Error),
     #[error("no PROXY header")]
@@ -38,7 +41,11 @@ pub(super) enum HeaderFault {
 /// check) or does not know.
 pub(super) async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, HeaderFault> {
     let mut header = vec![0; SIGNATURE.len()];
-    stream.read_exact(&mut header).await?;
+    let begun = match stream.read(&mut header).await {
+        Ok(0) | Err(_) => return Err(HeaderFault::Nothing),
+        Ok(begun) => begun,
+    };
+    stream.read_exact(&mut header[begun..]).await?;
     if header == SIGNATURE {
         read_v2(stream, &mut header).await?;
     } else if header.starts_with(V1) {
@@ -181,6 +188,8 @@ mod tests {
             (&b"GET /ws HTTP/1.1\r\nHost: x\r\n\r\n"[..], "no PROXY header"),
             (b"PROXYTCP4 1.2.3.4", "no PROXY header"),
             (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\0\0\0", "no PROXY header"),
+            (b"", "the connection ended before its first byte"),
+            (b"P", "the connection ended within its PROXY header"),
             (b"PROXY TC", "the connection ended within its PROXY header"),
             (b"PROXY TCP4 192.0.2.7 10.0.0.1 4660", "the connection ended within its PROXY header"),
             (

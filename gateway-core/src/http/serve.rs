@@ -7,6 +7,7 @@
 use std::{
     io,
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -18,6 +19,7 @@ use axum::Router;
 use conexus_plugin_api::host::Tls;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::io::Errno;
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -54,6 +56,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// the writing of a response that nobody reads.
 pub(crate) const HTTP_LIFETIME: Duration = Duration::from_secs(60);
 
+/// How long an answer that is under way may take once that time is over. What waits for policy is not
+/// cut off; whoever does not read loses the place.
+const GRACE: Duration = Duration::from_secs(10);
+
 /// How many are told at once that they are refused. Under a flood the others are just dropped: an
 /// answer would cost more than it is worth.
 pub(crate) const REFUSALS: usize = 64;
@@ -82,7 +88,18 @@ pub(crate) struct Serving {
     /// Stops accepting and ends all connections that are not sessions.
     pub(crate) stop: CancellationToken,
     /// How often it is said that connections are refused.
-    pub(crate) refused: OncePerSecond,
+    pub(crate) said: Said,
+}
+
+/// How often it is said that connections are refused: for each reason anew, so that a flood of one
+/// kind does not hide another.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    /// For a limit. The upgrade says so, too, behind a proxy.
+    pub(crate) limits: Arc<OncePerSecond>,
+    tls: OncePerSecond,
+    /// For a trusted proxy's PROXY header, or for having none.
+    proxies: OncePerSecond,
 }
 
 /// Why a connection ended before its peer was done with it.
@@ -101,7 +118,7 @@ enum Unserved {
 }
 
 /// How long a connection may be used: until `handshake_timeout` for its first request, with all that
-/// comes before it, and then until its deadline.
+/// comes before it, and then until its deadline, where it is ended in order ([`GRACE`]).
 #[derive(Clone)]
 struct Patience {
     deadline: Deadline,
@@ -123,6 +140,21 @@ impl Patience {
         }
     }
 
+    /// Waits until it is time for the end: true where answers may be under way.
+    async fn over(&self) -> bool {
+        self.deadline.passed().await;
+        self.has_asked.load(Relaxed)
+    }
+
+    /// Waits until there is no more patience.
+    async fn lost(&self) -> Unserved {
+        if !self.over().await {
+            return Unserved::NoRequest;
+        }
+        sleep(GRACE).await;
+        Unserved::TooLong
+    }
+
     /// Ends what takes too long.
     async fn bounds(
         self,
@@ -136,10 +168,7 @@ impl Patience {
                 }
                 served => served,
             },
-            () = self.deadline.passed() => Err(match self.has_asked.load(Relaxed) {
-                false => Unserved::NoRequest,
-                true => Unserved::TooLong,
-            }),
+            unserved = self.lost() => Err(unserved),
         }
     }
 }
@@ -179,13 +208,20 @@ pub(crate) async fn serve(listener: TcpListener, serving: Serving) {
     }
 }
 
+/// Whether it is the accepted connection that failed, on its way here: `accept(2)` passes the errors
+/// of the network on. Not `EPERM`, which a system that forbids the call would give each time.
 fn is_the_peers(error: &io::Error) -> bool {
+    let of_protocol = [Errno::PROTO, Errno::NOPROTOOPT, Errno::OPNOTSUPP, Errno::HOSTDOWN];
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionRefused
-    )
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::TimedOut
+    ) || of_protocol.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// A handshake under way: one that is given up was too slow, unless all are.
@@ -252,9 +288,9 @@ impl Serving {
                 match self.limits.connect(client.ip()) {
                     Ok(place) => peer.permit = peer.permit.of_address(place),
                     Err(excess) => {
-                        let refusal = Refusal::Address(excess);
-                        self.count(client, refusal);
-                        refusal.tell(stream).await;
+                        // While it is told it takes nobody's place.
+                        drop(peer);
+                        self.refuse(stream, client, Refusal::Address(excess));
                         return Ok(());
                     }
                 }
@@ -297,6 +333,7 @@ impl Serving {
         patience: Patience,
     ) -> impl Future<Output = Result<(), Unserved>> + use<> {
         let routes = self.routes.clone();
+        let ending = patience.clone();
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             patience.got_a_request();
             request.extensions_mut().insert(peer.clone());
@@ -308,7 +345,20 @@ impl Serving {
             .max_buf_size(16 * 1024)
             .serve_connection(TokioIo::new(socket), service)
             .with_upgrades();
-        async move { served.await.map_err(Unserved::Http) }
+        async move {
+            let mut served = pin!(served);
+            tokio::select! {
+                served = served.as_mut() => return served.map_err(Unserved::Http),
+                may_answer = ending.over() => {
+                    if !may_answer {
+                        return Err(Unserved::NoRequest);
+                    }
+                }
+            }
+            // A proxy's connection serves many: it is not torn from under the request of one of them.
+            served.as_mut().graceful_shutdown();
+            served.await.map_err(Unserved::Http)
+        }
     }
 
     fn refuse(&self, stream: TcpStream, peer: SocketAddr, refusal: Refusal) {
@@ -322,7 +372,7 @@ impl Serving {
 
     fn count(&self, peer: SocketAddr, refusal: Refusal) {
         self.sessions.connections_refused.count(refusal.reason());
-        if let Some(kept_back) = self.refused.due() {
+        if let Some(kept_back) = self.said.limits.due() {
             info!(%peer, limit = refusal.key(), kept_back, "connection refused");
         }
     }
@@ -334,15 +384,17 @@ impl Serving {
             Unserved::NoRequest => refused_for.count("timeout"),
             Unserved::Tls(failed) => {
                 refused_for.count("tls");
-                if let Some(kept_back) = self.refused.due() {
+                if let Some(kept_back) = self.said.tls.due() {
                     info!(%peer, %failed, kept_back, "connection refused");
                 }
                 return;
             }
+            // Somebody looks whether the port is open.
+            Unserved::Proxy(HeaderFault::Nothing) => {}
             Unserved::Proxy(fault) => {
                 refused_for.count("proxy_header");
                 // A proxy that is trusted and does not do as it is expected to is its operator's matter.
-                if let Some(kept_back) = self.refused.due() {
+                if let Some(kept_back) = self.said.proxies.due() {
                     warn!(proxy = %peer, %fault, kept_back, "connection refused");
                 }
                 return;
@@ -355,11 +407,36 @@ impl Serving {
 
 #[cfg(test)]
 mod tests {
-    use axum::{body::Body, extract::Extension, routing::get};
+    use axum::{
+        body::Body,
+        extract::Extension,
+        http::{StatusCode, header},
+        routing::get,
+    };
     use futures_util::stream;
-    use tokio::{io::AsyncWriteExt as _, net::TcpSocket};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpSocket,
+    };
 
     use super::*;
+
+    fn serving(routes: Router, stop: &CancellationToken) -> Arc<Serving> {
+        Arc::new(Serving {
+            routes,
+            places: None,
+            refusals: Arc::new(Semaphore::new(1)),
+            handshake_timeout: Duration::from_secs(10),
+            tls: None,
+            pulse: Arc::default(),
+            tasks: TaskTracker::new(),
+            sessions: Arc::default(),
+            limits: Arc::default(),
+            proxies: Arc::default(),
+            stop: stop.clone(),
+            said: Said::default(),
+        })
+    }
 
     /// How long a connection lasts that asks for this so often at once and never reads.
     async fn lasts(path: &str, times: usize) -> Duration {
@@ -377,23 +454,9 @@ mod tests {
         let large = async || vec![0_u8; 1 << 20];
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let tasks = TaskTracker::new();
+        let routes = Router::new().route("/large", get(large)).route("/frames", get(frames));
         let stop = CancellationToken::new();
-        let serving = Serving {
-            routes: Router::new().route("/large", get(large)).route("/frames", get(frames)),
-            places: None,
-            refusals: Arc::new(Semaphore::new(1)),
-            handshake_timeout: Duration::from_secs(10),
-            tls: None,
-            pulse: Arc::default(),
-            tasks: tasks.clone(),
-            sessions: Arc::default(),
-            limits: Arc::default(),
-            proxies: Arc::default(),
-            stop: stop.clone(),
-            refused: OncePerSecond::new(),
-        };
-        let serving = Arc::new(serving);
+        let serving = serving(routes, &stop);
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         let mut stream = socket.connect(address).await.unwrap();
@@ -402,17 +465,65 @@ mod tests {
         let (accepted, peer) = listener.accept().await.unwrap();
         let begun = Instant::now();
         serving.connection(accepted, peer);
-        tasks.close();
-        tasks.wait().await;
+        serving.tasks.close();
+        serving.tasks.wait().await;
         begun.elapsed()
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_never_reads_loses_the_place_and_a_stream_that_gets_on_keeps_it() {
-        let usual = Duration::from_secs(10) + HTTP_LIFETIME;
+        let usual = Duration::from_secs(10) + HTTP_LIFETIME + GRACE;
         assert_eq!(lasts("/large", 20).await.as_secs(), usual.as_secs());
         // Its last frame but one put it off last.
-        let stream = Duration::from_secs(61 * 15) + HTTP_LIFETIME;
+        let stream = Duration::from_secs(61 * 15) + HTTP_LIFETIME + GRACE;
         assert_eq!(lasts("/frames", 1).await.as_secs(), stream.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_under_way_when_time_is_over_is_answered_and_the_connection_ended() {
+        let wait = || sleep(Duration::from_secs(10) + HTTP_LIFETIME + GRACE / 2);
+        let slow = async move || {
+            wait().await;
+            "at last"
+        };
+        let upgrade = async move |mut request: axum::extract::Request| {
+            let upgrading = hyper::upgrade::on(&mut request);
+            wait().await;
+            tokio::spawn(async move {
+                let mut upgraded = TokioIo::new(upgrading.await.unwrap());
+                upgraded.write_all(b"beyond").await.unwrap();
+            });
+            let switch = [(header::CONNECTION, "upgrade"), (header::UPGRADE, "x")];
+            (StatusCode::SWITCHING_PROTOCOLS, switch)
+        };
+        for (path, head, rest) in
+            [("/slow", "HTTP/1.1 200", "at last"), ("/upgrade", "HTTP/1.1 101", "beyond")]
+        {
+            let routes = Router::new().route("/slow", get(slow)).route("/upgrade", get(upgrade));
+            let stop = CancellationToken::new();
+            let serving = serving(routes, &stop);
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (accepted, peer) = listener.accept().await.unwrap();
+            serving.connection(accepted, peer);
+            let request = format!(
+                "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+            );
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with(head) && answer.ends_with(rest), "{answer}");
+        }
+    }
+
+    #[test]
+    fn what_the_network_did_to_a_connection_is_no_trouble_of_the_listeners() {
+        let errors = [Errno::PROTO, Errno::NETUNREACH, Errno::HOSTUNREACH, Errno::CONNABORTED];
+        for errno in errors {
+            assert!(is_the_peers(&errno.into()), "{errno}");
+        }
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::PERM] {
+            assert!(!is_the_peers(&errno.into()), "{errno}");
+        }
     }
 }

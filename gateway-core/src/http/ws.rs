@@ -113,7 +113,12 @@ fn behind_proxy(app: &App, peer: Peer, headers: &HeaderMap) -> Result<Peer, Box<
             return Err(Box::new(fault(StatusCode::BAD_REQUEST, unreadable.to_string())));
         }
     };
-    match core.limits.connect(client.ip()) {
+    // A proxy's address stands for many, whoever told it.
+    let place = match app.proxies.trusts(client.ip()) {
+        true => Ok(None),
+        false => core.limits.connect(client.ip()),
+    };
+    match place {
         Ok(place) => Ok(Peer {
             address: client,
             via: Some(peer.address),
@@ -122,7 +127,9 @@ fn behind_proxy(app: &App, peer: Peer, headers: &HeaderMap) -> Result<Peer, Box<
         }),
         Err(excess) => {
             refused_for.count(excess.reason());
-            debug!(peer = %client, limit = excess.key(), "connection refused");
+            if let Some(kept_back) = app.refused.due() {
+                info!(peer = %client, limit = excess.key(), kept_back, "connection refused");
+            }
             Err(Box::new(refusal::too_many()))
         }
     }

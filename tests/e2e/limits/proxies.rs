@@ -139,6 +139,8 @@ async fn a_proxy_without_a_header_and_a_stranger_with_one_get_nowhere() {
         let _ = soon("the end", stream.read_to_end(&mut answer)).await;
         String::from_utf8(answer).unwrap()
     };
+    // Its check whether the port is open is nobody's fault.
+    drop(connect_from("127.0.0.2", gateway.addr).await);
     let request = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     assert_eq!(answer("127.0.0.2", request).await, "");
     let header = b"PROXY TCP4 203.0.113.9 10.0.0.1 4660 8000\r\n";
@@ -169,4 +171,89 @@ async fn the_address_in_a_proxy_header_has_its_own_places() {
     let _kept = dial("203.0.113.1").await.unwrap();
     assert_eq!(dial("203.0.113.1").await.err().unwrap().0, 429);
     dial("203.0.113.2").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_flood_through_a_tcp_proxy_takes_no_places_from_others() {
+    let (_folder, gateway) = gateway_with(&[
+        TRUSTED,
+        "http.proxy_protocol=true",
+        "limits.connections=20",
+        "limits.connections_per_address=1",
+    ])
+    .await;
+    let header = b"PROXY TCP4 203.0.113.1 10.0.0.1 4660 8000\r\n";
+    let _kept = agent_over(begun_with(&gateway, "127.0.0.2", header).await, &[]).await.unwrap();
+    // They stay as long as they are let.
+    let mut flood = Vec::new();
+    for _ in 0..100 {
+        let mut stream = begun_with(&gateway, "127.0.0.2", header).await;
+        // Some are told, the others dropped, with their request unread.
+        let _ = soon("to be turned away", stream.read(&mut [0; 8])).await;
+        flood.push(stream);
+    }
+    let other = b"PROXY TCP4 203.0.113.2 10.0.0.1 4660 8000\r\n";
+    let mut other = agent_over(begun_with(&gateway, "127.0.0.2", other).await, &[]).await.unwrap();
+    other.register().await;
+    let scrape = Scrape::of(&gateway).await;
+    assert_eq!(scrape.count(REFUSED, &[("reason", "address_full")]), 100);
+    assert_eq!(scrape.count(REFUSED, &[("reason", "connections_full")]), 0);
+    assert_eq!(scrape.count("conexus_connections", &[]), 2);
+}
+
+/// The status of a request for `/ws` that is refused, on a connection that stays.
+async fn refused_over(stream: &mut tokio::net::TcpStream, headers: &str) -> u16 {
+    let request = format!("GET /ws HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // Bodies are one object of JSON.
+    while !answer.ends_with(b"}") {
+        let read = soon("the answer", stream.read_buf(&mut answer)).await.unwrap();
+        assert_ne!(read, 0, "{}", String::from_utf8_lossy(&answer));
+    }
+    String::from_utf8(answer).unwrap()[9..12].parse().unwrap()
+}
+
+const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+#[tokio::test]
+async fn a_proxys_connection_serves_many_and_a_refused_request_keeps_no_place() {
+    let (_folder, gateway) = gateway_with(&[
+        TRUSTED,
+        "limits.connections_per_address=1",
+        "protocol.require_subprotocol=true",
+    ])
+    .await;
+    let over = async |stream, client| agent_over(stream, &[("X-Forwarded-For", client)]).await;
+    let connect = || connect_from("127.0.0.2", gateway.addr);
+    let _kept = over(connect().await, "203.0.113.1").await.unwrap();
+
+    let mut stream = connect().await;
+    let of = |client: &str, more: &str| format!("X-Forwarded-For: {client}\r\n{more}");
+    let v1 = format!("{UPGRADE}Sec-WebSocket-Protocol: ioap.v1.1\r\n");
+    assert_eq!(refused_over(&mut stream, &of("203.0.113.1", &v1)).await, 429);
+    // Each would take the only place, were it kept.
+    for _ in 0..2 {
+        assert_eq!(refused_over(&mut stream, &of("203.0.113.2", "")).await, 426);
+        assert_eq!(refused_over(&mut stream, &of("203.0.113.2", UPGRADE)).await, 400);
+    }
+    let mut agent = over(stream, "203.0.113.2").await.unwrap();
+    agent.register().await;
+    assert_eq!(address_of(&gateway, &agent).await, "203.0.113.2:0");
+    assert_eq!(over(connect().await, "203.0.113.2").await.err().unwrap().0, 429);
+    let scrape = Scrape::of(&gateway).await;
+    assert_eq!(scrape.count("conexus_networks_connected", &[]), 2);
+    let said = gateway.logged("connection refused").await;
+    assert!(said.contains("INFO") && said.contains("limits.connections_per_address"), "{said}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_another_speaks_for_has_no_limits_by_address() {
+    let (_folder, gateway) = gateway_with(&[TRUSTED, "limits.connections_per_address=1"]).await;
+    let mut agents = Vec::new();
+    for _ in 0..3 {
+        let stream = connect_from("127.0.0.2", gateway.addr).await;
+        agents.push(agent_over(stream, &[("X-Forwarded-For", "10.1.2.3")]).await.unwrap());
+    }
 }
