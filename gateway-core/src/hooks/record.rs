@@ -169,12 +169,14 @@ fn write(mut file: LogFile, records: &Receiver<DecisionRecord>, dropped: &Atomic
             Err(RecvTimeoutError::Timeout) => file.flush(),
             Err(RecvTimeoutError::Disconnected) => {
                 if let Err(error) = file.flush() {
+                    dropped.fetch_add(file.unwritten(), Relaxed);
                     let file = file.path.display();
                     warn!(%file, %error, "the last decisions are not recorded");
                 }
                 return;
             }
         };
+        dropped.fetch_add(std::mem::take(&mut file.lost), Relaxed);
         outage.follow(&file, done, [before, dropped.load(Relaxed)]);
     }
 }
@@ -221,12 +223,23 @@ impl Outage {
 struct Sink {
     out: Box<dyn io::Write + Send>,
     taken: u64,
+    /// The last byte that was taken ended no line.
+    within_a_line: bool,
+}
+
+impl Sink {
+    fn new(out: Box<dyn io::Write + Send>, taken: u64) -> Self {
+        Self { out, taken, within_a_line: false }
+    }
 }
 
 impl io::Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.out.write(bytes)?;
         self.taken += count as u64;
+        if let Some(last) = bytes[..count].last() {
+            self.within_a_line = *last != b'\n';
+        }
         Ok(count)
     }
 
@@ -242,6 +255,8 @@ struct LogFile {
     dirty: bool,
     /// The last line may have been cut short, by a crash or a full disk.
     cut: bool,
+    /// Records that were given up and not counted yet.
+    lost: u64,
     out: BufWriter<Sink>,
 }
 
@@ -253,12 +268,17 @@ impl LogFile {
     }
 
     fn over(path: &Path, max_bytes: u64, bytes: u64, out: Box<dyn io::Write + Send>) -> Self {
-        let out = BufWriter::new(Sink { out, taken: 0 });
-        Self { path: path.to_owned(), max_bytes, bytes, dirty: false, cut: bytes > 0, out }
+        let out = BufWriter::new(Sink::new(out, 0));
+        Self { path: path.to_owned(), max_bytes, bytes, dirty: false, cut: bytes > 0, lost: 0, out }
     }
 
     fn taken(&self) -> u64 {
         self.out.get_ref().taken
+    }
+
+    /// Records that are in the buffer yet.
+    fn unwritten(&self) -> u64 {
+        lines(self.out.buffer())
     }
 
     fn append(&mut self, record: &DecisionRecord) -> io::Result<()> {
@@ -280,19 +300,32 @@ impl LogFile {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        self.flush()?;
         let mut older = self.path.clone().into_os_string();
         older.push(".1");
+        let older = PathBuf::from(older);
+        match self.flush() {
+            // The place of the older file is what makes room.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && older.exists() => {}
+            flushed => flushed?,
+        }
         match std::fs::rename(&self.path, older) {
             // Put aside the last time, when no new one could be opened; or by somebody else.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             renamed => renamed?,
         }
-        let taken = self.taken();
-        let out = Box::new(append_to(&self.path)?);
-        self.out = BufWriter::new(Sink { out, taken });
-        (self.bytes, self.cut) = (0, false);
-        Ok(())
+        let sink = Sink::new(Box::new(append_to(&self.path)?), self.taken());
+        let (full, unwritten) = std::mem::replace(&mut self.out, BufWriter::new(sink)).into_parts();
+        let mut unwritten = unwritten.unwrap_or_default();
+        if full.within_a_line
+            && let Some(end) = unwritten.iter().position(|byte| *byte == b'\n')
+        {
+            // Its beginning is in the older file.
+            unwritten.drain(..=end);
+            self.lost += 1;
+        }
+        (self.bytes, self.cut) = (unwritten.len() as u64, false);
+        self.dirty = !unwritten.is_empty();
+        self.out.write_all(&unwritten)
     }
 
     /// What could not be written stays to be written.
@@ -303,6 +336,10 @@ impl LogFile {
         }
         Ok(())
     }
+}
+
+fn lines(bytes: &[u8]) -> u64 {
+    bytes.iter().map(|byte| u64::from(*byte == b'\n')).sum()
 }
 
 /// For its owner's eyes: it tells who talks to whom.
@@ -401,6 +438,36 @@ mod tests {
             assert_eq!(whole.last(), Some(&1000));
             assert!(whole.is_sorted());
         }
+    }
+
+    #[test]
+    fn a_file_on_a_full_disk_is_put_aside_where_an_older_one_makes_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("decisions.jsonl");
+        let older = folder.path().join("decisions.jsonl.1");
+        std::fs::write(&path, "").unwrap();
+        let disk = Disk::default();
+        // The first record and half of the next one.
+        let length = serde_json::to_vec(&record(0)).unwrap().len() + 1;
+        disk.0.lock().1 = length * 3 / 2;
+        let most = length as u64 * 3;
+        let mut file = LogFile::over(&path, most, 0, Box::new(disk.clone()));
+        for n in 0..3 {
+            file.append(&record(n)).unwrap();
+        }
+        assert!(file.flush().is_err());
+        assert!(file.append(&record(3)).is_err(), "there is no older one");
+        assert_eq!(file.unwritten(), 2, "a part and a whole one");
+        std::fs::write(&older, "x").unwrap();
+        file.append(&record(4)).unwrap();
+        file.flush().unwrap();
+        assert_eq!(file.lost, 1, "the one that was cut");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let times: Vec<_> = text
+            .lines()
+            .map(|line| serde_json::from_str::<DecisionRecord>(line).unwrap().time_ms)
+            .collect();
+        assert_eq!(times, [2, 4]);
     }
 
     #[test]
