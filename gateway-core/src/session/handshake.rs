@@ -281,8 +281,14 @@ async fn claim(
     }
 }
 
+/// The answer to a REGISTER that is refused. Nobody is known here, so it is addressed as the CHALLENGE is.
+fn refusal(core: &Core, rejection: &Rejection, in_reply_to: Option<&str>) -> Parcel {
+    let voice = &core.router.voice;
+    Parcel::Reply(voice.error(voice.did(), in_reply_to, &rejection.complaint))
+}
+
 impl Unregistered {
-    /// Read as far as its id, which the answer names, and no further.
+    /// Parsed for its id, which the answer names; the signature is not looked at.
     fn over_the_rate(core: &Core, connection: &Connection, rate: &'static str, text: &str) -> Self {
         let mut complaint = Complaint::refusal(RefusalReason::RateLimited);
         complaint.message = "too many registrations".into();
@@ -316,13 +322,14 @@ impl Unregistered {
                 };
                 wire.close(reason, reason.reason()).await;
             }
-            Self::Rejected { rejection, in_reply_to }
-            | Self::OverTheRate { rejection, in_reply_to, .. } => {
-                let voice = &core.router.voice;
-                // Nobody is known here, so the answer is addressed as the CHALLENGE is.
-                let error = voice.error(voice.did(), in_reply_to.as_deref(), &rejection.complaint);
-                wire.feed(Parcel::Reply(error));
+            Self::Rejected { rejection, in_reply_to } => {
+                wire.feed(refusal(core, &rejection, in_reply_to.as_deref()));
                 wire.close(rejection.close, rejection.close.reason()).await;
+            }
+            // There may be many, whose places are wanted by others.
+            Self::OverTheRate { rejection, in_reply_to, .. } => {
+                wire.feed(refusal(core, &rejection, in_reply_to.as_deref()));
+                wire.part(rejection.close, rejection.close.reason()).await;
             }
             Self::Socket(fault) => {
                 if let Some(reason) = fault.close_reason() {

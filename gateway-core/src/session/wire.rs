@@ -55,6 +55,9 @@ const PROGRESS: u64 = 16 * 1024;
 /// How long a closing handshake may take before the socket is dropped.
 pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
+/// How long the end of a connection may take that is closed without a closing handshake.
+const PARTING: Duration = Duration::from_millis(250);
+
 /// How much is thrown away meanwhile: enough for a message far too big, not for one without end.
 const LINGER_BYTES: usize = 32 << 20;
 
@@ -394,6 +397,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         })
         .await;
         self.hang_up(deadline, scrap).await;
+    }
+
+    /// Closes without waiting for the peer: it may take what was written, and has a moment for that.
+    /// Whatever it still sends can destroy it on the way.
+    pub(crate) async fn part(mut self, reason: CloseReason, text: &str) {
+        let frame = CloseFrame { code: reason.code().into(), reason: text.into() };
+        self.outgoing.control(Control::Close, close_payload(Some(&frame)));
+        self.closing = true;
+        if matches!(timeout(PARTING, self.flush()).await, Ok(Ok(()))) {
+            let _ = timeout(PARTING, self.stream.shutdown()).await;
+        }
     }
 
     /// Completes the closing handshake that the peer began.
