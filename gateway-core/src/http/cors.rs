@@ -33,6 +33,8 @@ pub(super) fn layer(allowed: &[AllowedOrigin]) -> Option<CorsLayer> {
         .allow_methods([Method::GET])
         // `http.agents = "token"`, and a credential for whoever asks for one.
         .allow_headers([header::AUTHORIZATION])
+        // When it is worth asking again, of a request that was refused for its rate.
+        .expose_headers([header::RETRY_AFTER])
         .max_age(MAX_AGE);
     Some(layer)
 }

@@ -48,6 +48,7 @@ async fn allowed_pages_may_read_the_other_routes_and_others_may_not() {
         };
         let head = get(&[("Origin", "https://app.example.com")]).await;
         assert!(head.contains("access-control-allow-origin: https://app.example.com"), "{head}");
+        assert!(head.contains("access-control-expose-headers: retry-after"), "{head}");
         assert!(head.contains("vary: ") && head.contains("origin"), "{head}");
         for headers in [&[("Origin", "https://evil.example")][..], &[]] {
             let head = get(headers).await;
