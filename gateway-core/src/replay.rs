@@ -3,17 +3,21 @@
 //! A v1 REGISTER carries no nonce, so anyone who has seen one could send it again while it is
 //! fresh. Each one whose signature verified is remembered by key and id until it is stale anyway.
 //! The memory is bounded, and when it is full further ones are refused rather than old ones
-//! forgotten. Used by the handshake and at renewals.
+//! forgotten; no key has more than its share, so that one alone cannot keep the others out. Used by the handshake and at renewals.
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashSet},
+    collections::{BinaryHeap, HashMap, HashSet, hash_map::Entry},
     sync::Arc,
     time::Duration,
 };
 
 use conexus_protocol::{AgentKey, Timestamp};
 use parking_lot::Mutex;
+
+/// What one key may have of the memory: this part of it, and in a small one so many at least.
+const SHARE: usize = 100;
+const LEAST_SHARE: usize = 16;
 
 type Used = Arc<(AgentKey, Box<str>)>;
 
@@ -28,6 +32,8 @@ pub(crate) enum NotFresh {
     Replayed,
     #[error("too many registrations to remember (signatures.replay_cache)")]
     CacheFull,
+    #[error("too many registrations of this agent to remember")]
+    ShareFull,
 }
 
 /// See the [module](self).
@@ -42,6 +48,8 @@ pub(crate) struct ReplayGuard {
 #[derive(Debug, Default)]
 struct Memory {
     used: HashSet<Used>,
+    /// How many of them are each key's; those that have none are not there.
+    of_key: HashMap<AgentKey, usize>,
     /// By the moment from which on they are stale, in nanoseconds of the wall clock.
     stale_from: BinaryHeap<Reverse<(i128, Used)>>,
 }
@@ -81,6 +89,12 @@ impl ReplayGuard {
             }
             if let Some(Reverse((_, stale))) = memory.stale_from.pop() {
                 memory.used.remove(&stale);
+                if let Entry::Occupied(mut count) = memory.of_key.entry(stale.0) {
+                    *count.get_mut() -= 1;
+                    if *count.get() == 0 {
+                        count.remove();
+                    }
+                }
             }
         }
         if memory.used.contains(&used) {
@@ -89,6 +103,11 @@ impl ReplayGuard {
         if memory.used.len() >= self.capacity {
             return Err(NotFresh::CacheFull);
         }
+        let count = memory.of_key.entry(key).or_default();
+        if *count >= (self.capacity / SHARE).max(LEAST_SHARE) {
+            return Err(NotFresh::ShareFull);
+        }
+        *count += 1;
         memory.stale_from.push(Reverse((stamped.as_unix_nanos() + self.skew_nanos, used.clone())));
         memory.used.insert(used);
         Ok(())
@@ -144,5 +163,22 @@ mod tests {
         assert_eq!(guard.enter(key, "2", at(70), at(70)), Err(NotFresh::CacheFull));
         guard.enter(key, "3", at(71), at(71)).unwrap();
         assert_eq!(guard.enter(key, "1", at(71), at(71)), Err(NotFresh::CacheFull));
+    }
+
+    #[test]
+    fn one_key_does_not_fill_the_memory_that_all_share() {
+        let guard = guard(2000);
+        let (greedy, other) = (Identity::generate().key(), Identity::generate().key());
+        let enter = |key, id: u32, second| {
+            guard.enter(key, &id.to_string(), at(second), at(second)).is_ok()
+        };
+        assert_eq!((0..3000).filter(|id| enter(greedy, *id, 10)).count(), 20);
+        assert_eq!(guard.enter(greedy, "0", at(10), at(10)), Err(NotFresh::Replayed));
+        assert!(enter(other, 0, 10));
+        // What is stale makes room, and who has nothing left is forgotten.
+        assert_eq!((0..3000).filter(|id| enter(greedy, *id, 71)).count(), 20);
+        assert_eq!(guard.memory.lock().of_key.len(), 1);
+        assert!(enter(other, 1, 132));
+        assert_eq!(guard.memory.lock().of_key.len(), 1);
     }
 }

@@ -63,7 +63,7 @@ impl From<NotFresh> for Rejection {
                 Self::unproven("timestamp is not fresh", "timestamp")
             }
             NotFresh::Replayed => Self::unproven("message was used before", "id"),
-            NotFresh::CacheFull => Self {
+            NotFresh::CacheFull | NotFresh::ShareFull => Self {
                 complaint: Complaint::refusal(conexus_protocol::RefusalReason::RateLimited),
                 close: CloseReason::RateLimited,
             },
