@@ -79,7 +79,7 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`HttpError`]; 403 where this agent is not registered at the moment, 404 where the gateway
+    /// [`HttpError`]; 401 where this agent is not registered at the moment, 404 where the gateway
     /// knows no such route. What [`ice_servers`](Self::ice_servers) tells stays as it was.
     #[cfg(feature = "ice")]
     pub async fn refresh_ice_servers(&self) -> Result<Vec<IceServer>, HttpError> {

@@ -69,8 +69,16 @@ pub(crate) struct Ice {
 /// What one agent is told.
 pub(crate) struct Told {
     pub(crate) servers: Vec<IceServer>,
-    /// When the credentials expire, in seconds since 1970; none where none was minted.
-    pub(crate) expires: Option<i64>,
+    /// How long the credentials are good; none where none was minted.
+    pub(crate) validity: Option<Validity>,
+}
+
+/// How long a credential is good, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Validity {
+    pub(crate) ttl: u64,
+    /// Since 1970.
+    pub(crate) expires: i64,
 }
 
 impl Ice {
@@ -99,8 +107,8 @@ impl Ice {
     /// The servers for one agent, whose credentials last from now on.
     pub(crate) fn servers_for(&self, agent: AgentKey) -> Told {
         let settings = self.settings.load();
-        let ttl = i64::try_from(settings.credential_ttl.as_secs()).unwrap_or(i64::MAX);
-        let expires = now().saturating_add(ttl);
+        let ttl = settings.credential_ttl.as_secs();
+        let expires = now().saturating_add(i64::try_from(ttl).unwrap_or(i64::MAX));
         // One user, however the agent spells its DID: TURN servers count quotas by it.
         let user = agent.did();
         let mut minted = 0;
@@ -122,11 +130,11 @@ impl Ice {
         };
         let servers = settings.servers.iter().map(told).collect();
         self.minted.fetch_add(minted, Relaxed);
-        Told { servers, expires: (minted > 0).then_some(expires) }
+        Told { servers, validity: (minted > 0).then_some(Validity { ttl, expires }) }
     }
 }
 
-/// How often one agent may ask: so many times a minute, as many at once. By the method of GCRA, which
+/// How often one session of an agent may ask: so many times a minute, as many at once. By the method of GCRA, which
 /// keeps one number: when the agent would have used up what it was given, in milliseconds.
 #[derive(Debug, Default)]
 pub(crate) struct Pace(AtomicU64);
@@ -197,8 +205,8 @@ mod tests {
         let ice = Ice::new(&IceSettings { servers, credential_ttl: ttl, ..IceSettings::default() });
         let agent = Identity::generate();
         let before = now();
-        let Told { servers, expires } = ice.servers_for(agent.key());
-        let expires = expires.unwrap();
+        let Told { servers, validity } = ice.servers_for(agent.key());
+        let expires = validity.unwrap().expires;
         assert!((before + 600..=now() + 600).contains(&expires));
         assert_eq!((&servers[0].username, &servers[0].credential), (&None, &None));
         assert_eq!(servers[1].username.as_deref(), Some("all"));
@@ -214,8 +222,9 @@ mod tests {
         assert!(!servers[2].username.as_ref().unwrap().ends_with(legacy.did()));
 
         ice.follow(&IceSettings { servers: vec![server(&["stun:t"])], ..IceSettings::default() });
-        let Told { servers, expires } = ice.servers_for(legacy.key());
-        assert_eq!((servers[0].urls.as_slice(), expires), (&["stun:t".to_owned()][..], None));
+        let Told { servers, validity } = ice.servers_for(legacy.key());
+        assert_eq!(servers[0].urls, ["stun:t"]);
+        assert!(validity.is_none());
         assert_eq!(ice.minted(), 2);
     }
 }

@@ -62,4 +62,4 @@ pub use payload::{
     Unregister, Unwatch, Watch,
 };
 pub use timestamp::Timestamp;
-pub use token::{AgentToken, TokenError};
+pub use token::{AgentToken, TokenError, UnverifiedToken};

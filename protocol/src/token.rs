@@ -10,7 +10,10 @@
 use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
 use crate::{
     did::{AgentId, DidError},
@@ -19,9 +22,21 @@ use crate::{
 };
 
 /// See the [module](self). Holding one proves that its signature verifies; whether it is in time and
-/// meant for somebody has yet to be asked.
+/// meant for somebody has yet to be asked. It can be asked before, too ([`UnverifiedToken`]).
 #[derive(Debug, Clone)]
-pub struct AgentToken {
+pub struct AgentToken(Claimed);
+
+/// A token that was read and no more: what it claims costs nothing to look at, and proves nothing.
+#[derive(Debug, Clone)]
+pub struct UnverifiedToken<'a> {
+    claimed: Claimed,
+    signed: &'a str,
+    signature: [u8; 64],
+}
+
+/// What a token says.
+#[derive(Debug, Clone)]
+struct Claimed {
     agent: AgentId,
     audiences: Vec<String>,
     /// In milliseconds since 1970.
@@ -115,33 +130,7 @@ impl AgentToken {
     /// # Errors
     /// [`TokenError`]; the times are not looked at yet, but for their distance.
     pub fn verify(text: &str) -> Result<Self, TokenError> {
-        if text.len() > Self::MAX_BYTES {
-            return Err(TokenError::TooLong);
-        }
-        let (signed, signature) = text.rsplit_once('.').ok_or(TokenError::Encoding)?;
-        let (header, claims) = signed.split_once('.').ok_or(TokenError::Encoding)?;
-        let header: Header =
-            serde_json::from_slice(&decode(header)?).map_err(|_| TokenError::Header)?;
-        let is_jwt = header.typ.is_none_or(|typ| typ.eq_ignore_ascii_case("JWT"));
-        if header.alg != "EdDSA" || !is_jwt || header.crit.is_some() {
-            return Err(TokenError::Header);
-        }
-        let claims: Claims =
-            serde_json::from_slice(&decode(claims)?).map_err(|_| TokenError::Claims)?;
-        let signature = decode(signature)?.try_into().map_err(|_| TokenError::Encoding)?;
-
-        let agent = AgentId::parse(&claims.iss).map_err(TokenError::Issuer)?;
-        agent
-            .public_key()
-            .verify(signed.as_bytes(), &SignatureBytes::from_bytes(signature))
-            .map_err(|_| TokenError::Signature)?;
-        let (issued, expires) = (millis(claims.iat), millis(claims.exp));
-        let most = i64::try_from(Self::MAX_LIFETIME.as_millis()).unwrap_or(i64::MAX);
-        if !(1..=most).contains(&expires.saturating_sub(issued)) {
-            return Err(TokenError::Lifetime);
-        }
-        let not_before = claims.nbf.map_or(issued, millis);
-        Ok(Self { agent, audiences: claims.aud, issued, expires, not_before })
+        UnverifiedToken::parse(text)?.verify()
     }
 
     /// Whether it is valid at `now`, give or take `skew`.
@@ -149,6 +138,88 @@ impl AgentToken {
     /// # Errors
     /// [`TokenError::NotYet`], [`TokenError::Expired`].
     pub fn is_in_time(&self, now: Timestamp, skew: Duration) -> Result<(), TokenError> {
+        self.0.is_in_time(now, skew)
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn agent(&self) -> &AgentId {
+        &self.0.agent
+    }
+
+    /// Whom it is for: any of these.
+    #[must_use]
+    pub fn audiences(&self) -> &[String] {
+        &self.0.audiences
+    }
+}
+
+impl<'a> UnverifiedToken<'a> {
+    /// Reads a token.
+    ///
+    /// # Errors
+    /// [`TokenError`]; the times are not looked at yet, but for their distance.
+    pub fn parse(text: &'a str) -> Result<Self, TokenError> {
+        if text.len() > AgentToken::MAX_BYTES {
+            return Err(TokenError::TooLong);
+        }
+        let (signed, signature) = text.rsplit_once('.').ok_or(TokenError::Encoding)?;
+        let (header, claims) = signed.split_once('.').ok_or(TokenError::Encoding)?;
+        let header: Header = object(&decode(header)?).ok_or(TokenError::Header)?;
+        let is_jwt = header.typ.is_none_or(|typ| typ.eq_ignore_ascii_case("JWT"));
+        if header.alg != "EdDSA" || !is_jwt || header.crit.is_some() {
+            return Err(TokenError::Header);
+        }
+        let claims: Claims = object(&decode(claims)?).ok_or(TokenError::Claims)?;
+        let signature = decode(signature)?.try_into().map_err(|_| TokenError::Encoding)?;
+
+        let agent = AgentId::parse(&claims.iss).map_err(TokenError::Issuer)?;
+        let (issued, expires) = (millis(claims.iat), millis(claims.exp));
+        let most = i64::try_from(AgentToken::MAX_LIFETIME.as_millis()).unwrap_or(i64::MAX);
+        if !(1..=most).contains(&expires.saturating_sub(issued)) {
+            return Err(TokenError::Lifetime);
+        }
+        let not_before = claims.nbf.map_or(issued, millis);
+        let claimed = Claimed { agent, audiences: claims.aud, issued, expires, not_before };
+        Ok(Self { claimed, signed, signature })
+    }
+
+    /// Whether it is the agent's that it claims to be of, strictly.
+    ///
+    /// # Errors
+    /// [`TokenError::Signature`].
+    pub fn verify(self) -> Result<AgentToken, TokenError> {
+        let signature = SignatureBytes::from_bytes(self.signature);
+        let key = self.claimed.agent.public_key();
+        match key.verify(self.signed.as_bytes(), &signature) {
+            Ok(()) => Ok(AgentToken(self.claimed)),
+            Err(_) => Err(TokenError::Signature),
+        }
+    }
+
+    /// Whether it would be valid at `now`, give or take `skew`.
+    ///
+    /// # Errors
+    /// [`TokenError::NotYet`], [`TokenError::Expired`].
+    pub fn is_in_time(&self, now: Timestamp, skew: Duration) -> Result<(), TokenError> {
+        self.claimed.is_in_time(now, skew)
+    }
+
+    /// Whose it claims to be.
+    #[must_use]
+    pub fn agent(&self) -> &AgentId {
+        &self.claimed.agent
+    }
+
+    /// Whom it claims to be for: any of these.
+    #[must_use]
+    pub fn audiences(&self) -> &[String] {
+        &self.claimed.audiences
+    }
+}
+
+impl Claimed {
+    fn is_in_time(&self, now: Timestamp, skew: Duration) -> Result<(), TokenError> {
         let now = now.as_unix_millis();
         let skew = i64::try_from(skew.as_millis()).unwrap_or(i64::MAX);
         if self.issued.max(self.not_before) > now.saturating_add(skew) {
@@ -159,18 +230,11 @@ impl AgentToken {
         }
         Ok(())
     }
+}
 
-    /// Whose it is.
-    #[must_use]
-    pub fn agent(&self) -> &AgentId {
-        &self.agent
-    }
-
-    /// Whom it is for: any of these.
-    #[must_use]
-    pub fn audiences(&self) -> &[String] {
-        &self.audiences
-    }
+/// An object of JSON. An array would be read as one, too, its elements as the members in their order.
+fn object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
+    json.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(json).ok())?
 }
 
 /// The one spelling: no padding, no white space, no set bits beyond the last byte.
@@ -279,6 +343,7 @@ mod tests {
             r#"{"alg":"none","alg":"EdDSA"}"#,
             r#"{}"#,
             "[]",
+            r#"["EdDSA",null,null]"#,
             "",
         ] {
             let text = token(&me, header, &claims(&me, json!({})));
@@ -296,6 +361,8 @@ mod tests {
             let text = token(&me, HEADER, &claims(&me, changes.clone()));
             assert_eq!(fault(&text), TokenError::Claims, "{changes}");
         }
+        let listed = json!([me.did(), URL, 1000, 1060, null]).to_string();
+        assert_eq!(fault(&token(&me, HEADER, &listed)), TokenError::Claims);
         let twice = claims(&me, json!({})).replace("{", r#"{"iss":"x","#);
         assert_eq!(fault(&token(&me, HEADER, &twice)), TokenError::Claims);
         for (iat, exp) in [(1000.0, 1301.0), (1000.0, 1000.0), (1000.0, 999.0), (-1e300, 1e300)] {
@@ -306,6 +373,11 @@ mod tests {
         assert!(matches!(fault(&text), TokenError::Issuer(_)));
         assert_eq!(fault(&token(&other, HEADER, &claims(&me, json!({})))), TokenError::Signature);
 
+        let forged = token(&other, HEADER, &claims(&me, json!({})));
+        let unverified = UnverifiedToken::parse(&forged).unwrap();
+        assert_eq!(unverified.agent().as_str(), me.did());
+        assert_eq!(unverified.audiences(), [URL]);
+        assert_eq!(unverified.verify().unwrap_err(), TokenError::Signature);
         let good = token(&me, HEADER, &claims(&me, json!({})));
         let (signed, signature) = good.rsplit_once('.').unwrap();
         for text in [

@@ -3,13 +3,21 @@
 
 mod coturn;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use conexus_client::{Client, HttpError, Metadata};
 use conexus_gateway::{
-    config::{IceServerSettings, Secret, Settings},
+    config::{Activity, IceServerSettings, Secret, Settings},
+    hooks::{Decision, Fixed, Judge},
     ice::TurnCredential,
 };
+use conexus_plugin_api::{Point, host::Expire};
 use conexus_protocol::{AgentToken, IceServer, Identity, Subprotocol, Timestamp};
 use serde_json::Value;
 
@@ -150,7 +158,8 @@ async fn a_registered_agent_is_told_the_servers_over_http_and_until_when() {
 async fn nobody_but_a_registered_agent_is_told_anything() {
     let gateway = TestGateway::start_with(shared).await;
     let agent = Agent::v1_1(&gateway).await;
-    let (me, url, now) = (&agent.identity, agent.url.as_str(), Timestamp::now());
+    let (url, now) = (agent.url.clone(), Timestamp::now());
+    let (me, url) = (&agent.identity, url.as_str());
     let at = |seconds: i64| Timestamp::from_unix_millis(now.as_unix_millis() + seconds * 1000);
     let sign = AgentToken::sign;
     let good = sign(me, url, now, MINUTE);
@@ -168,7 +177,7 @@ async fn nobody_but_a_registered_agent_is_told_anything() {
         ("with no algorithm", format!("{unsigned}.{claims}."), 401),
         ("no token", "planted".to_owned(), 401),
         ("too long", "x".repeat(5000), 401),
-        ("of somebody who is not here", sign(&stranger, url, now, MINUTE), 403),
+        ("of somebody who is not here", sign(&stranger, url, now, MINUTE), 401),
     ] {
         let (status, head, body) = ask(gateway.addr, &token).await;
         assert_eq!(status, expected, "{what}: {body}");
@@ -183,7 +192,49 @@ async fn nobody_but_a_registered_agent_is_told_anything() {
     assert_eq!(ask(gateway.addr, &good).await.0, 200);
     drop(agent);
     gateway.has_agents(0).await;
-    assert_eq!(ask(gateway.addr, &good).await.0, 403, "it has left");
+    let gone = ask(gateway.addr, &good).await;
+    assert_eq!(gone.0, 401, "it has left");
+    // Nobody learns from the answer who is here.
+    let here = Agent::v1_1(&gateway).await;
+    let forged = good.rsplit_once('.').unwrap().1;
+    let claims = sign(&here.identity, url, now, MINUTE);
+    let claims = claims.rsplit_once('.').unwrap().0;
+    let (status, _, body) = ask(gateway.addr, &format!("{claims}.{forged}")).await;
+    assert_eq!((status, body), (401, gone.2));
+}
+
+/// Never says whether an agent whose lease ran out may stay.
+struct Thinking(Arc<AtomicBool>);
+
+impl Judge for Thinking {
+    fn asks(&self, point: Point) -> bool {
+        point == Point::Expire
+    }
+
+    fn on_expire(self: Arc<Self>, _: Arc<Expire>) -> Decision<Option<Duration>> {
+        self.0.store(true, SeqCst);
+        Decision::Later(Box::pin(std::future::pending()))
+    }
+}
+
+#[tokio::test]
+async fn an_agent_whose_lease_has_lapsed_is_told_nothing_though_its_socket_is_open() {
+    let asked = Arc::new(AtomicBool::new(false));
+    let policy = Fixed(Arc::new(Thinking(Arc::clone(&asked))));
+    let gateway = TestGateway::start_with_policy(policy, |s| {
+        shared(s);
+        s.presence.timeout = Duration::from_millis(300);
+        s.presence.activity = Activity::Messages;
+        s.presence.cleanup_interval = Duration::from_secs(3600);
+    })
+    .await;
+    let mut agent = Agent::v1_1(&gateway).await;
+    let token = token(&agent);
+    until("its lease to lapse", || asked.load(SeqCst)).await;
+    assert_eq!(ask(gateway.addr, &token).await.0, 401);
+    // Its socket is as good as ever: a sign of life and it is told again.
+    agent.ping().await;
+    assert_eq!(ask(gateway.addr, &token).await.0, 200);
 }
 
 #[tokio::test]

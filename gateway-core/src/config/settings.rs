@@ -137,7 +137,8 @@ sections! {
         #[serde(with = "units::duration")]
         max_clock_skew: Duration = Duration::from_secs(60), Kind::duration(Duration::from_secs(1));
         /// How many recent registrations are remembered against replay. When full, further ones
-        /// on ioap.v1 are refused rather than old ones forgotten.
+        /// on ioap.v1 are refused rather than old ones forgotten; so are those of one agent beyond
+        /// a hundredth of it (16 at least).
         replay_cache: usize = 100_000, Kind::count(1, 100_000_000);
     }
 
@@ -264,7 +265,8 @@ sections! {
         /// get newer ones at GET /ice.
         #[serde(with = "units::duration")]
         credential_ttl: Duration = Duration::from_secs(3600), Kind::duration(Duration::from_secs(60));
-        /// Answers to one agent at GET /ice per minute; 0 means no limit.
+        /// Answers to one session of an agent at GET /ice per minute; 0 means no limit. A new session
+        /// is told the servers anyway (REGISTERED, on ioap.v1.1), and begins anew.
         requests_per_minute: u32 = 12, Kind::count(0, 60_000);
     }
 

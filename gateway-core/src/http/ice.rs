@@ -1,7 +1,9 @@
 //! `GET /ice`: STUN and TURN servers for an agent that is registered here, with fresh credentials.
 //!
-//! Who asks proves by a token of its own key ([`AgentToken`]) which agent it is; that the agent is
-//! registered at this moment carries over all that decided about it: policy, bans, expiry.
+//! Who asks proves by a token of its own key ([`UnverifiedToken`]) which agent it is; that the agent is
+//! registered at this moment carries over all that decided about it: policy, bans, expiry. Signatures are
+//! verified last, and for keys that are known here alone: strangers cannot make the gateway work for
+//! them, nor learn from its answers who is here.
 
 use axum::{
     Json,
@@ -9,7 +11,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use conexus_protocol::{AgentKey, AgentToken, IceServer, Timestamp};
+use conexus_protocol::{AgentKey, IceServer, Timestamp, UnverifiedToken};
 use serde::Serialize;
 
 use super::{App, fault};
@@ -23,11 +25,16 @@ struct Answer {
     expires_at: Option<String>,
 }
 
+/// What is answered alike whether the agent is not here or the signature is not its own.
+const NOT_OF_ANYBODY_HERE: &str =
+    "the token is not signed by an agent that is registered at this gateway now";
+
 /// Why there is no answer, and how that is counted.
 #[derive(Debug)]
 enum Refusal {
     /// Nobody knows who asks.
     Unauthenticated(String),
+    /// It says to be of an agent that is not here; whether it is was not looked at.
     NotRegistered,
     Banned,
     /// Ask again after so many seconds.
@@ -47,13 +54,12 @@ pub(super) async fn servers(State(app): State<App>, headers: HeaderMap) -> Respo
 }
 
 fn answer(core: &Core, agent: AgentKey) -> Response {
-    let Told { servers, expires } = core.ice.servers_for(agent);
+    let Told { servers, validity } = core.ice.servers_for(agent);
     let at = |seconds: i64| Timestamp::from_unix_millis(seconds.saturating_mul(1000));
-    let ttl = core.ice.settings().credential_ttl.as_secs();
     Json(Answer {
         ice_servers: servers,
-        ttl_seconds: expires.map(|_| ttl),
-        expires_at: expires.map(|expires| at(expires).to_string()),
+        ttl_seconds: validity.map(|validity| validity.ttl),
+        expires_at: validity.map(|validity| at(validity.expires).to_string()),
     })
     .into_response()
 }
@@ -63,7 +69,7 @@ fn admit(core: &Core, headers: &HeaderMap) -> Result<AgentKey, Refusal> {
     let refused = |why: String| Refusal::Unauthenticated(why);
     let token = bearer(headers)
         .ok_or_else(|| refused("a bearer token is needed that the agent's key signs".into()))?;
-    let token = AgentToken::verify(token).map_err(|error| refused(error.to_string()))?;
+    let token = UnverifiedToken::parse(token).map_err(|error| refused(error.to_string()))?;
     token
         .is_in_time(Timestamp::now(), core.settings.signatures.max_clock_skew)
         .map_err(|error| refused(error.to_string()))?;
@@ -71,10 +77,16 @@ fn admit(core: &Core, headers: &HeaderMap) -> Result<AgentKey, Refusal> {
         return Err(refused("token's aud is not this gateway's URL".into()));
     }
     let (key, now) = (token.agent().key(), core.clock.now());
-    if core.bans.of(key, now).is_some() {
+    let (session, is_banned) =
+        (core.router.presence.live(key, now), core.bans.of(key, now).is_some());
+    if session.is_none() && !is_banned {
+        return Err(Refusal::NotRegistered);
+    }
+    token.verify().map_err(|_| refused(NOT_OF_ANYBODY_HERE.into()))?;
+    if is_banned {
         return Err(Refusal::Banned);
     }
-    let session = core.router.presence.live(key, now).ok_or(Refusal::NotRegistered)?;
+    let session = session.ok_or(Refusal::NotRegistered)?;
     let per_minute = core.ice.settings().requests_per_minute;
     session.ice.take(now, per_minute).map_err(|wait| Refusal::TooOften(wait.as_secs() + 1))?;
     Ok(key)
@@ -97,21 +109,21 @@ impl Refusal {
     }
 }
 
+fn unauthorized(why: String) -> Response {
+    let mut response = fault(StatusCode::UNAUTHORIZED, why);
+    let scheme = HeaderValue::from_static("Bearer error=\"invalid_token\"");
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+    response
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         match self {
-            Self::Unauthenticated(why) => {
-                let mut response = fault(StatusCode::UNAUTHORIZED, why);
-                let scheme = HeaderValue::from_static("Bearer error=\"invalid_token\"");
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
-                response
-            }
-            Self::NotRegistered => {
-                fault(StatusCode::FORBIDDEN, "the agent is not registered at this gateway now")
-            }
+            Self::Unauthenticated(why) => unauthorized(why),
+            Self::NotRegistered => unauthorized(NOT_OF_ANYBODY_HERE.into()),
             Self::Banned => fault(StatusCode::FORBIDDEN, "the agent is banned"),
             Self::TooOften(wait) => {
-                let text = "too many requests of this agent (ice.requests_per_minute)";
+                let text = "too many requests of this session (ice.requests_per_minute)";
                 let mut response = fault(StatusCode::TOO_MANY_REQUESTS, text);
                 response.headers_mut().insert(header::RETRY_AFTER, wait.into());
                 response
