@@ -229,7 +229,7 @@ async fn an_agent_that_is_told_to_go_gets_what_was_queued_for_it_first() {
 #[tokio::test]
 async fn an_agent_that_takes_nothing_and_is_told_to_go_is_no_pending_decision() {
     let folder = folder_with(&[]);
-    let settings = ["--set", "server.drain_spread=1ms", "--set", "server.drain_timeout=2s"];
+    let settings = ["--set", "server.drain_spread=1ms", "--set", "server.drain_timeout=6s"];
     let mut gateway = Process::start(folder.path(), &settings).await;
     let (deaf, mut sender) = (gateway.agent().await, gateway.agent().await);
     let sdp = "x".repeat(60_000);
