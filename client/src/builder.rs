@@ -17,13 +17,6 @@ use crate::{
 const HEARTBEATS: (Duration, Duration) =
     (Duration::from_millis(1), Duration::from_secs(24 * 60 * 60));
 
-/// Whom `wss` trusts.
-enum Tls {
-    Defaults,
-    Roots(RootCertStore),
-    Config(Arc<ClientConfig>),
-}
-
 /// The settings of a [`Client`]; each has a default.
 #[must_use = "a builder does nothing until it builds or connects"]
 pub struct Builder {
@@ -41,7 +34,7 @@ pub struct Builder {
     tolerate_quirks: bool,
     inbound_queue: usize,
     heartbeat: Option<Duration>,
-    tls: Tls,
+    tls: tls::Settings,
     max_message_bytes: usize,
 }
 
@@ -62,7 +55,7 @@ impl Builder {
             tolerate_quirks: true,
             inbound_queue: 256,
             heartbeat: None,
-            tls: Tls::Defaults,
+            tls: tls::Settings::default(),
             max_message_bytes: 1024 * 1024,
         }
     }
@@ -154,14 +147,32 @@ impl Builder {
 
     /// The certificate authorities to trust, in place of Mozilla's.
     pub fn tls_roots(mut self, roots: RootCertStore) -> Self {
-        self.tls = Tls::Roots(roots);
+        self.tls.roots = Some(roots);
         self
     }
 
-    /// All of TLS as you like it. The default is TLS 1.2 and 1.3 with the ring provider,
+    /// Certificate authorities to trust, as PEM: beside those of earlier calls and of
+    /// [`tls_roots`](Self::tls_roots), in place of Mozilla's.
+    pub fn root_certificate_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.tls.pems.push(pem.into());
+        self
+    }
+
+    /// The certificate to show where the gateway asks for one, with what it was issued by, and its
+    /// private key (PKCS#8, PKCS#1 or SEC1), both as PEM.
+    pub fn client_certificate(
+        mut self,
+        chain: impl Into<Vec<u8>>,
+        key: impl Into<Vec<u8>>,
+    ) -> Self {
+        self.tls.client = Some((chain.into(), key.into()));
+        self
+    }
+
+    /// All of TLS as you like it, whatever else was said of it. The default is TLS 1.2 and 1.3 with the ring provider,
     /// whichever provider the process has.
     pub fn tls_config(mut self, config: Arc<ClientConfig>) -> Self {
-        self.tls = Tls::Config(config);
+        self.tls.config = Some(config);
         self
     }
 
@@ -175,17 +186,14 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// A URL that cannot be dialed, or credentials that would cross a network in the clear.
+    /// A URL that cannot be dialed, credentials that would cross a network in the clear, or
+    /// certificates that are of no use.
     pub fn build(self) -> Result<Client, ConnectError> {
         let endpoint = Endpoint::parse(&self.url)?;
         if self.credentials.is_some() && !endpoint.is_private() {
             return Err(ConnectError::CredentialsInTheClear);
         }
-        let tls = match self.tls {
-            Tls::Defaults => None,
-            Tls::Roots(roots) => Some(tls::with_roots(roots).map_err(ConnectError::Tls)?),
-            Tls::Config(config) => Some(config),
-        };
+        let tls = self.tls.build().map_err(ConnectError::Certificates)?;
         let dialer = Dialer {
             endpoint,
             tls,

@@ -131,6 +131,10 @@ fn selected_none(error: &WsError) -> bool {
     matches!(error, WsError::Protocol(ProtocolError::SecWebSocketSubProtocolError(e)) if *e == none)
 }
 
+fn tls_error(error: &std::io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
 fn refused(error: WsError) -> ConnectError {
     match error {
         WsError::Http(response) => {
@@ -141,7 +145,10 @@ fn refused(error: WsError) -> ConnectError {
                 body: String::from_utf8_lossy(shown).trim().to_owned(),
             }
         }
-        WsError::Io(error) => ConnectError::Tcp(error),
+        WsError::Io(error) => match tls_error(&error) {
+            Some(error) => ConnectError::TlsHandshake(error.clone()),
+            None => ConnectError::Tcp(error),
+        },
         error => error.into(),
     }
 }

@@ -9,7 +9,7 @@ use std::{io, time::Duration};
 use conexus_protocol::{DidError, Malformed, MessageType, SignatureError, Subprotocol};
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 
-use crate::{Close, ConnectionState, HandlerId, Refusal, UrlError};
+use crate::{CertificateFault, Close, ConnectionState, HandlerId, Refusal, UrlError, tls::Meaning};
 
 pub(crate) type WsError = tokio_tungstenite::tungstenite::Error;
 
@@ -43,7 +43,13 @@ pub enum ConnectError {
     /// The TLS settings are unusable.
     #[error("tls is not usable")]
     Tls(#[source] rustls::Error),
-    /// TLS, HTTP or WebSocket failed underneath.
+    /// The certificates that the builder was given are unusable.
+    #[error("the certificates are not usable")]
+    Certificates(#[source] CertificateFault),
+    /// No TLS with what answered, most often since its certificate is not trusted.
+    #[error("{}", Meaning(.0))]
+    TlsHandshake(#[source] rustls::Error),
+    /// HTTP or WebSocket failed underneath.
     #[error("websocket failed")]
     Socket(#[source] Box<WsError>),
     /// The gateway answered the upgrade with another status.
@@ -113,7 +119,8 @@ impl ConnectError {
             | Self::CredentialsInTheClear
             | Self::AlreadyRunning
             | Self::Closed
-            | Self::Tls(_) => true,
+            | Self::Tls(_)
+            | Self::Certificates(_) => true,
             _ => self.close().is_some_and(Close::is_final),
         }
     }

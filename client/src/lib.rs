@@ -125,4 +125,5 @@ pub use messages::Messages;
 pub use refusal::{Close, Refusal};
 pub use session::Session;
 pub use state::ConnectionState;
+pub use tls::CertificateFault;
 pub use watching::{Watch, WatchError, WatchFault};

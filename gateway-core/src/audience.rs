@@ -1,8 +1,8 @@
 //! Which URLs are this gateway's own: what keeps another gateway from passing our nonce on.
 //!
 //! A registration names the URL that the agent dialed, under its signature. It must be one of
-//! `server.public_urls`; while there are none, a loopback URL with the listener's port. Asked by
-//! the handshake.
+//! `server.public_urls`; while there are none, a loopback URL with the listener's port and the scheme
+//! that it speaks. Asked by the handshake.
 
 use std::net::SocketAddr;
 
@@ -16,16 +16,19 @@ pub(crate) enum Audiences {
     /// names as well, which nobody told it.
     Loopback {
         port: u16,
+        scheme: &'static str,
         exposed: bool,
     },
 }
 
 impl Audiences {
-    pub(crate) fn new(public_urls: &[Url], listening: SocketAddr) -> Self {
+    pub(crate) fn new(public_urls: &[Url], listening: SocketAddr, tls: bool) -> Self {
         if !public_urls.is_empty() {
             Self::Named(public_urls.to_vec())
         } else {
-            Self::Loopback { port: listening.port(), exposed: !listening.ip().is_loopback() }
+            let scheme = if tls { "wss" } else { "ws" };
+            let (port, exposed) = (listening.port(), !listening.ip().is_loopback());
+            Self::Loopback { port, scheme, exposed }
         }
     }
 
@@ -42,8 +45,8 @@ impl Audiences {
         }
         match self {
             Self::Named(ours) => ours.iter().any(|own| same(own, &url)),
-            Self::Loopback { port, .. } => {
-                matches!(url.scheme(), "ws" | "wss")
+            Self::Loopback { port, scheme, .. } => {
+                url.scheme() == *scheme
                     && url.port_or_known_default() == Some(*port)
                     && url.path() == crate::http::WS_PATH
                     && url.host().is_some_and(is_loopback)
@@ -78,7 +81,7 @@ mod tests {
 
     #[test]
     fn without_public_urls_only_loopback_with_the_listeners_port_counts() {
-        let ours = Audiences::new(&[], listening("127.0.0.1:8000"));
+        let ours = Audiences::new(&[], listening("127.0.0.1:8000"), false);
         for (audience, accepted) in [
             ("ws://127.0.0.1:8000/ws", true),
             ("ws://127.9.9.9:8000/ws", true),
@@ -88,6 +91,7 @@ mod tests {
             ("ws://127.0.0.1:8001/ws", false),
             ("ws://127.0.0.1/ws", false),
             ("ws://127.0.0.1:8000/other", false),
+            ("wss://127.0.0.1:8000/ws", false),
             ("http://127.0.0.1:8000/ws", false),
             ("ws://gateway.example:8000/ws", false),
             ("ws://localhost.example:8000/ws", false),
@@ -101,9 +105,21 @@ mod tests {
     }
 
     #[test]
+    fn with_tls_the_scheme_is_another_one() {
+        let ours = Audiences::new(&[], listening("127.0.0.1:443"), true);
+        for (audience, accepted) in [
+            ("wss://127.0.0.1:443/ws", true),
+            ("wss://localhost/ws", true),
+            ("ws://127.0.0.1:443/ws", false),
+        ] {
+            assert_eq!(ours.accept(audience), accepted, "{audience}");
+        }
+    }
+
+    #[test]
     fn public_urls_compare_as_parsed_urls_and_replace_loopback() {
         let public = [Url::parse("wss://Gateway.example/ws").unwrap()];
-        let ours = Audiences::new(&public, listening("0.0.0.0:8000"));
+        let ours = Audiences::new(&public, listening("0.0.0.0:8000"), false);
         for (audience, accepted) in [
             ("wss://gateway.example/ws", true),
             ("wss://GATEWAY.EXAMPLE:443/ws", true),
@@ -119,7 +135,7 @@ mod tests {
 
     #[test]
     fn beyond_loopback_and_without_a_name_only_loopback_knows_us() {
-        let ours = Audiences::new(&[], listening("0.0.0.0:8000"));
+        let ours = Audiences::new(&[], listening("0.0.0.0:8000"), false);
         assert!(!ours.known());
         assert!(ours.accept("ws://127.0.0.1:8000/ws"));
         assert!(!ours.accept("ws://gateway.example:8000/ws"));

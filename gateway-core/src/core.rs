@@ -21,6 +21,7 @@ use crate::{
     replay::ReplayGuard,
     router::Router,
     session::handle::{SessionHandle, SessionId},
+    tls::ServerTls,
 };
 
 /// See the [module](self).
@@ -31,6 +32,8 @@ pub(crate) struct Core {
     pub(crate) replay: ReplayGuard,
     pub(crate) audiences: Audiences,
     pub(crate) bans: Bans,
+    /// The certificate of the listeners, where they speak TLS.
+    pub(crate) tls: Option<Arc<ServerTls>>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) ice: Ice,
     pub(crate) node_id: String,

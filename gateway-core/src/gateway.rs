@@ -32,6 +32,7 @@ use crate::{
     replay::ReplayGuard,
     router::Router,
     telemetry::Telemetry,
+    tls::{ServerTls, Side, TlsError},
     voice::Voice,
     watching::telling,
 };
@@ -48,6 +49,9 @@ pub enum GatewayError {
         /// What the system says.
         source: io::Error,
     },
+    /// The files of `[tls]` are of no use.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// A gateway that listens, and serves once it is [run](Self::run).
@@ -61,7 +65,7 @@ impl Gateway {
     /// Builds a gateway without hooks and binds its listener.
     ///
     /// # Errors
-    /// When the address cannot be listened on.
+    /// When the address cannot be listened on, or the files of `[tls]` are of no use.
     pub async fn bind(settings: Arc<Settings>, identity: Identity) -> Result<Self, GatewayError> {
         Self::bind_with_policy(settings, identity, Arc::new(Fixed(Arc::new(EmptyChain)))).await
     }
@@ -70,17 +74,18 @@ impl Gateway {
     /// binds its listener.
     ///
     /// # Errors
-    /// When the address cannot be listened on.
+    /// When the address cannot be listened on, or the files of `[tls]` are of no use.
     pub async fn bind_with_policy(
         settings: Arc<Settings>,
         identity: Identity,
         policy: Arc<dyn Policy>,
     ) -> Result<Self, GatewayError> {
+        let tls = ServerTls::load(&settings)?;
         let address = settings.server.listen;
         let bind_error = |source| GatewayError::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(bind_error)?;
         let local_addr = listener.local_addr().map_err(bind_error)?;
-        let core = Arc::new(core(settings, identity, Arc::clone(&policy), local_addr));
+        let core = Arc::new(core(settings, identity, Arc::clone(&policy), local_addr, tls));
         let world: Arc<dyn World> = Arc::clone(&core) as _;
         policy.serve(Arc::downgrade(&world));
         Ok(Self { core, listener, local_addr })
@@ -89,6 +94,17 @@ impl Gateway {
     /// Where it really listens: port 0 became a free one.
     pub const fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// The URL that agents on this machine dial.
+    pub fn url(&self) -> String {
+        let scheme = if self.core.tls.is_some() { "wss" } else { "ws" };
+        format!("{scheme}://{}{}", self.local_addr, http::WS_PATH)
+    }
+
+    /// The certificate of the listeners, where they speak TLS.
+    pub fn tls(&self) -> Option<Arc<ServerTls>> {
+        self.core.tls.clone()
     }
 
     /// The gateway's own DID.
@@ -139,6 +155,7 @@ impl Gateway {
                 proxies,
                 refusals: Arc::new(Semaphore::new(http::serve::REFUSALS)),
                 handshake_timeout: core.settings.limits.handshake_timeout,
+                tls: core.tls.clone().map(|tls| (tls, Side::Agents)),
                 pulse: Arc::clone(&core.pulse),
                 tasks: connections.clone(),
                 sessions: Arc::clone(&core.router.telemetry.sessions),
@@ -197,6 +214,7 @@ fn core(
     identity: Identity,
     policy: Arc<dyn Policy>,
     local_addr: SocketAddr,
+    tls: Option<Arc<ServerTls>>,
 ) -> Core {
     let clock = Clock::start();
     let telemetry = Arc::new(Telemetry::new(&settings.telemetry));
@@ -222,8 +240,9 @@ fn core(
             signatures.replay_cache,
             clock.started_at(),
         ),
-        audiences: Audiences::new(&settings.server.public_urls, local_addr),
+        audiences: Audiences::new(&settings.server.public_urls, local_addr, tls.is_some()),
         bans: Bans::default(),
+        tls,
         limits: Arc::new(Limits::new(&settings.limits)),
         ice: Ice::new(&settings.ice),
         clock,
@@ -258,6 +277,16 @@ impl Watch {
     /// What became of copies so far.
     pub fn taps(&self) -> Taps {
         self.core.router.telemetry.messages.taps()
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> u64 {
+        self.core.router.telemetry.sessions.connections()
+    }
+
+    /// How many TLS handshakes failed for this reason, as metrics name it.
+    pub fn tls_failures(&self, reason: &str) -> u64 {
+        self.core.router.telemetry.sessions.tls.failures.get(reason)
     }
 
     /// Takes over what a reload may change of the settings beside hooks.

@@ -12,6 +12,7 @@
 //! | [`plugin_host`] | native plugins, from a file to a hook |
 //! | [`admin`] | the operator's own listener: the admin API |
 //! | [`cli`] | the subcommands of `conexus` |
+//! | [`tls`] | the certificate of the listeners, and how it becomes another one |
 //! | `load` | the load generator; an agent's side, nothing of the server's |
 //! | `http` | the public routes and the WebSocket upgrade |
 //! | `session` | one connection's life: handshake, loop, bounded outbox, farewell |
@@ -67,6 +68,7 @@ mod session;
 pub mod state;
 mod striped;
 mod telemetry;
+pub mod tls;
 mod voice;
 mod watching;
 mod world;

@@ -2,8 +2,9 @@
 //! changes.
 //!
 //! Asked for by a signal, by the admin API, or by [`watch()`] when a file changes that the policy was
-//! made from. Only what hooks are made of is taken over while the gateway runs, and what somebody
-//! [follows](Reloader::on_accepted); for other settings that differ it says that they need a restart.
+//! made from. Only what hooks are made of, and the certificate, is taken over while the gateway runs, and
+//! what somebody [follows](Reloader::on_accepted); for other settings that differ it says that they need a
+//! restart. Where nothing but the files of the certificate has changed, hooks are left alone.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,8 +27,9 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
-    config::{self, KEYS, Loaded, Settings, Sources},
+    config::{self, KEYS, Key, Loaded, Settings, Sources},
     hooks::{Engine, ReloadError, hash_file},
+    tls::{self, ServerTls},
 };
 
 /// See the [module](self).
@@ -43,6 +45,8 @@ pub struct Reloader {
     followers: Mutex<Vec<Follower>>,
     /// Whether an accepted configuration had tokens.
     tokens_required: AtomicBool,
+    /// The certificate of the listeners, where they speak TLS.
+    tls: Option<Arc<ServerTls>>,
     seen: Mutex<Seen>,
 }
 
@@ -56,6 +60,8 @@ struct Seen {
     candidate: Settings,
     /// The hash of each file that mattered, as it was before it was read.
     hashes: BTreeMap<PathBuf, String>,
+    /// The same of the files of the certificate.
+    certificate: BTreeMap<PathBuf, String>,
 }
 
 /// A reload that took place.
@@ -75,6 +81,7 @@ impl Reloader {
             secret_files: loaded.secret_files.clone(),
             candidate: loaded.settings.clone(),
             hashes: BTreeMap::new(),
+            certificate: BTreeMap::new(),
         };
         seen.hashes = hashes(&sources, &seen, &engine);
         seen.note_what_was_read(&engine);
@@ -88,8 +95,17 @@ impl Reloader {
             changes: watch::Sender::default(),
             followers: Mutex::default(),
             tokens_required: AtomicBool::new(!loaded.settings.admin_tokens.is_empty()),
+            tls: None,
             seen: Mutex::new(seen),
         }
+    }
+
+    /// Reloads this certificate as well.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<Arc<ServerTls>>) -> Self {
+        self.tls = tls;
+        self.seen.get_mut().certificate = self.certificate_read();
+        self
     }
 
     /// The engine whose generations change.
@@ -123,9 +139,12 @@ impl Reloader {
     /// The settings in effect with where each was set, secrets hidden: what needs a restart as it was
     /// at the start, the rest as it was accepted last.
     pub fn effective(&self) -> Map<String, Value> {
-        let mut keys = self.accepted().effective();
+        let accepted = self.accepted();
+        let mut keys = accepted.effective();
+        let toggled = toggled(&self.running, &accepted.settings);
         for (path, started) in &self.started {
-            let needs_restart = KEYS.iter().any(|key| key.path == path && !key.is_hot());
+            let needs_restart =
+                KEYS.iter().any(|key| key.path == path && needs_restart(key, toggled));
             if needs_restart {
                 keys.insert(path.clone(), started.clone());
             }
@@ -157,12 +176,46 @@ impl Reloader {
     fn reload_over(&self, seen: &mut Seen) -> Result<Reloaded, Vec<String>> {
         // Before anything is read: what changes meanwhile is a change.
         let before = hashes(&self.sources, seen, &self.engine);
+        let certificate = self.certificate_now(seen);
         let done = self.reload_now(seen);
         self.look_again(seen, before);
+        // Another candidate may name other files.
+        seen.certificate = self.certificate_now(seen);
+        let read = if done.is_ok() { self.certificate_read() } else { certificate };
+        seen.certificate.extend(read);
         if done.is_ok() {
             seen.note_what_was_read(&self.engine);
         }
         done
+    }
+
+    /// The files of the certificate, with the hash of what was read of them.
+    fn certificate_read(&self) -> BTreeMap<PathBuf, String> {
+        self.tls.iter().flat_map(|tls| tls.files()).collect()
+    }
+
+    /// The files of the certificate as they are now: of the one that was accepted, and of one that was
+    /// refused since.
+    fn certificate_now(&self, seen: &Seen) -> BTreeMap<PathBuf, String> {
+        if self.tls.is_none() {
+            return BTreeMap::new();
+        }
+        let accepted = self.accepted();
+        let paths = tls::named(&accepted.settings.tls).chain(tls::named(&seen.candidate.tls));
+        paths.map(|path| (path.clone(), fingerprint(path))).collect()
+    }
+
+    /// Nothing else has changed.
+    fn reload_certificate(&self, seen: &mut Seen, now: BTreeMap<PathBuf, String>) {
+        let Some(tls) = &self.tls else { return };
+        seen.certificate = now;
+        match tls.prepare(&self.accepted().settings) {
+            Ok(candidate) => {
+                tls.commit(candidate);
+                seen.certificate.extend(self.certificate_read());
+            }
+            Err(error) => tls.refuse(&error),
+        }
     }
 
     /// Which files matter may be another matter now. What is known of one stays. One that has come to
@@ -195,10 +248,24 @@ impl Reloader {
         for warning in &loaded.warnings {
             warn!("{warning}");
         }
+        let certificate = match &self.tls {
+            Some(tls) if loaded.settings.tls.is_on() => {
+                let candidate = tls.prepare(&loaded.settings).map_err(|error| {
+                    tls.refuse(&error);
+                    self.engine.refuse(&error.to_string());
+                    vec![error.to_string()]
+                })?;
+                Some((tls, candidate))
+            }
+            _ => None,
+        };
         let generation = self.engine.reload(&loaded.settings).map_err(|error| match error {
             ReloadError::Faulty(faults) => faults,
             error => vec![error.to_string()],
         })?;
+        if let Some((tls, candidate)) = certificate {
+            tls.commit(candidate);
+        }
         let needs_restart = changed(&self.running, &loaded.settings);
         if !needs_restart.is_empty() {
             warn!(keys = needs_restart.join(", "), "changed settings need a restart");
@@ -227,13 +294,19 @@ impl Reloader {
     /// Reloads if a file has changed since the last attempt; whether one had.
     fn reload_if_changed(&self) -> bool {
         let mut seen = self.seen.lock();
-        if hashes(&self.sources, &seen, &self.engine) == seen.hashes {
+        let (policy, certificate) =
+            (hashes(&self.sources, &seen, &self.engine), self.certificate_now(&seen));
+        if policy == seen.hashes && certificate == seen.certificate {
             debug!("no file that matters has changed");
             return false;
         }
         debug!("files have changed");
-        // It says itself what came of it.
-        let _ = self.reload_over(&mut seen);
+        // They say themselves what came of it.
+        if policy == seen.hashes && seen.candidate.tls == self.accepted().settings.tls {
+            self.reload_certificate(&mut seen, certificate);
+        } else {
+            let _ = self.reload_over(&mut seen);
+        }
         true
     }
 
@@ -241,6 +314,7 @@ impl Reloader {
     fn files(&self) -> BTreeSet<PathBuf> {
         let seen = self.seen.lock();
         let mut files = files_that_matter(&self.sources, &seen, &self.engine);
+        files.extend(seen.certificate.keys().cloned());
         // Where there is no file yet, one may come to be.
         files.insert(main_file(&self.sources).with_file_name("conf.d").join("any.toml"));
         let scripts = &seen.candidate.scripts.path;
@@ -260,9 +334,20 @@ impl Seen {
     }
 }
 
+/// The certificate is taken over, but to turn TLS on or off takes a restart.
+fn needs_restart(key: &Key, tls_toggled: bool) -> bool {
+    !key.is_hot() || (key.section() == "tls" && tls_toggled)
+}
+
+/// Whether TLS was turned on or off.
+fn toggled(running: &Settings, loaded: &Settings) -> bool {
+    running.tls.is_on() != loaded.tls.is_on()
+}
+
 fn changed(running: &Settings, loaded: &Settings) -> Vec<&'static str> {
+    let toggled = toggled(running, loaded);
     KEYS.iter()
-        .filter(|key| !key.is_hot() && running.value(key) != loaded.value(key))
+        .filter(|key| needs_restart(key, toggled) && running.value(key) != loaded.value(key))
         .map(|key| key.path)
         .collect()
 }
@@ -297,10 +382,15 @@ fn hashes(sources: &Sources, seen: &Seen, engine: &Engine) -> BTreeMap<PathBuf, 
     let files = files_that_matter(sources, seen, engine).into_iter();
     files
         .map(|path| {
-            let hash = hash_file(&path).unwrap_or_else(|fault| fault);
+            let hash = fingerprint(&path);
             (path, hash)
         })
         .collect()
+}
+
+/// Of a file that cannot be read, why.
+fn fingerprint(path: &Path) -> String {
+    hash_file(path).unwrap_or_else(|fault| fault)
 }
 
 /// A change is looked at when nothing more has happened for this long.

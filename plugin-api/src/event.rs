@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use crate::{AgentView, Call, Error, abi};
+use crate::{AgentView, Call, Error, Tls, abi};
 
 macro_rules! events {
     ($( $(#[doc = $doc:literal])+ $Event:ident $(, $agent:ident: $agent_doc:literal)?; )+) => { $(
@@ -89,6 +89,12 @@ impl<'a> Connect<'a> {
     #[must_use]
     pub fn query(&self) -> &'a str {
         self.text_of(abi::EVENT_QUERY)
+    }
+
+    /// How it is encrypted; none where it is not.
+    #[must_use]
+    pub fn tls(&self) -> Option<Tls<'a>> {
+        Tls::of(self.call)
     }
 
     /// The first header of that name, in whatever case. Headers are not recorded: a decision that

@@ -85,6 +85,7 @@
 //! | the points, and what may be answered where | [`Point`], [`Verdict::is_allowed_at`] |
 //! | answers | [`CONTINUE`], [`allow`], [`deny`], [`redirect`], [`copy()`], [`hold`], [`extend`], [`set`], chained with [`Answer::and`] |
 //! | events | [`Connect`], [`Register`], [`Route`], [`Watch`], [`Expire`], [`Registered`], [`Replaced`], [`Delivered`], [`Disconnect`], [`Unregister`], [`HookError`] |
+//! | how a connection is encrypted, and whose certificate it has shown | [`Connect::tls`] |
 //! | agents | [`AgentView`] during a call, [`AgentRef`] to keep |
 //! | what the gateway does for a plugin | [`Call`] during a call, [`Host`] at any other time |
 //! | deciding later | [`Call::defer`], [`Deferred`] |
@@ -115,6 +116,7 @@ mod point;
 mod state;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+mod tls;
 mod verdict;
 
 pub use abi::plugin::{AgentRef, AgentView, Call, Deferred, Host};
@@ -127,6 +129,7 @@ pub use event::{
 pub use plugin::{Capabilities, Error, NoConfig, Outcome, Plugin};
 pub use point::{Point, PointKind, PointSet};
 pub use state::{Level, Refused, StateError, Value};
+pub use tls::{ClientCertificate, Tls};
 pub use verdict::{
     Answer, CONTINUE, DenyCode, MAX_COPIES, Set, Verdict, allow, copy, deny, extend, hold,
     redirect, set,

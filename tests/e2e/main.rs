@@ -34,6 +34,7 @@ mod searching;
 mod secrets;
 mod service;
 mod stopping;
+mod tls;
 mod tracing;
 mod watching;
 mod world;

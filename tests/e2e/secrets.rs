@@ -11,7 +11,9 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
 };
-use tokio_tungstenite::{client_async, tungstenite::client::IntoClientRequest as _};
+use tokio_tungstenite::{
+    MaybeTlsStream, client_async, tungstenite::client::IntoClientRequest as _,
+};
 
 use crate::{
     hooks::setup::probe_library,
@@ -247,6 +249,7 @@ impl Planted {
             request.headers_mut().insert(name, value.parse().unwrap());
         }
         let stream = TcpStream::connect(addr).await.unwrap();
+        let stream = MaybeTlsStream::Plain(stream);
         let (socket, response) = soon("the upgrade", client_async(request, stream)).await.unwrap();
         self.keep("the upgrade", format!("{response:?}"));
         let identity = Identity::generate();

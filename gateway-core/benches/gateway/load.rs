@@ -66,7 +66,8 @@ impl Load {
     pub(crate) fn start(&self, server: &Server, report: &Path) -> Killed {
         let mut command = Command::new(env!("CARGO_BIN_EXE_conexus"));
         command
-            .args(["load", self.mode, &format!("ws://{}/ws", server.address), "--quiet"])
+            .args(["load", self.mode, &server.url, "--quiet"])
+            .args(server.authority().iter().flat_map(|path| [Path::new("--ca"), path]))
             .args(&self.options)
             .args(["--pid", &server.id().to_string(), "--json"])
             .arg(report)

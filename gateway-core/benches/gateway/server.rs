@@ -48,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) script: Option<&'static str>,
     /// Whether it has an operator's listener.
     pub(crate) admin: bool,
+    /// Whether it speaks TLS, with a certificate of `conexus cert`.
+    pub(crate) tls: bool,
 }
 
 /// What all gateways get: ports of their own, and limits that are out of the way, namely of
@@ -59,6 +61,9 @@ const SETTINGS: [&str; 5] = [
     "limits.outbox_messages=4096",
     "limits.outbox_bytes=16MiB",
 ];
+
+/// The folder of a server's certificate, in its folder.
+const TLS: &str = "tls";
 
 /// The file that a server's log goes to, in its folder.
 const LOG: &str = "log";
@@ -81,6 +86,8 @@ pub(crate) struct Server {
     /// What it is to a reader.
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
+    /// What agents dial.
+    pub(crate) url: String,
     /// From before the process was made to its word that it listens.
     pub(crate) started_in: Duration,
     child: Killed,
@@ -109,11 +116,18 @@ impl Server {
         let out = child.0.stdout.as_mut().unwrap();
         BufReader::new(out).read_line(&mut line).unwrap();
         let started_in = began.elapsed();
-        let listening = line.split("ws://").nth(1).and_then(|rest| rest.split('/').next());
+        let url = line.split(' ').find(|word| word.contains("://")).unwrap_or_default();
+        let listening = url.split('/').nth(2);
         let address = listening.and_then(|address| address.parse().ok()).unwrap_or_else(|| {
             panic!("{command:?} did not start: {}", fs::read_to_string(&log).unwrap_or_default())
         });
-        Self { name: subject.to_string(), address, started_in, child, folder }
+        let (name, url) = (subject.to_string(), url.trim().to_owned());
+        Self { name, address, url, started_in, child, folder }
+    }
+
+    /// The file with whom to trust, where it speaks TLS.
+    pub(crate) fn authority(&self) -> Option<PathBuf> {
+        self.url.starts_with("wss").then(|| self.folder.path().join(TLS).join("ca.pem"))
     }
 
     /// Where the operator's listener is, which the log alone says, a moment after the start.
@@ -138,7 +152,7 @@ impl Server {
 
 impl Gateway {
     fn command(&self, folder: &Path) -> Command {
-        let Config { signatures, file, script, admin } = &self.config;
+        let Config { signatures, file, script, admin, tls } = &self.config;
         // Also keeps it from reading a file of somebody else's.
         let path = folder.join("gateway.toml");
         fs::write(&path, file).unwrap();
@@ -146,12 +160,26 @@ impl Gateway {
             fs::create_dir(folder.join("scripts")).unwrap();
             fs::write(folder.join("scripts/measured.rhai"), script).unwrap();
         }
+        if *tls {
+            let made = Command::new(&self.binary)
+                .args(["cert", "--out", TLS])
+                .current_dir(folder)
+                .stdout(Stdio::null())
+                .status();
+            assert!(made.unwrap().success(), "no certificate");
+        }
         let mut command = Command::new(&self.binary);
         command.arg("run").arg("--config").arg(path);
         for setting in SETTINGS {
             command.args(["--set", setting]);
         }
         command.arg("--set").arg(format!("admin.enabled={admin}"));
+        if *tls {
+            for (key, file) in [("certificate", "cert.pem"), ("key", "key.pem")] {
+                let path = folder.join(TLS).join(file);
+                command.arg("--set").arg(format!("tls.{key}={}", path.display()));
+            }
+        }
         if let Some(signatures) = signatures {
             command.arg("--set").arg(format!("signatures.routed={signatures}"));
         }

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     http::serve::{REFUSALS, Serving, serve},
     pace::OncePerSecond,
+    tls::{ServerTls, Side},
 };
 
 /// Connections at once: operators, their scrapers and their open pages.
@@ -26,18 +27,20 @@ pub struct Admin {
     local_addr: SocketAddr,
     state: AdminState,
     routes: Router,
+    tls: Option<Arc<ServerTls>>,
 }
 
 impl Admin {
-    /// Binds the listener.
+    /// Binds the listener; with `tls` it speaks TLS, if the gateway has a certificate.
     ///
     /// # Errors
     /// When the address cannot be listened on.
-    pub async fn bind(address: SocketAddr, parts: Parts) -> io::Result<Self> {
+    pub async fn bind(address: SocketAddr, tls: bool, parts: Parts) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let local_addr = listener.local_addr()?;
+        let tls = if tls { parts.gateway.core().tls.clone() } else { None };
         let (state, routes) = routes(parts, local_addr.ip().is_loopback());
-        Ok(Self { listener, local_addr, state, routes })
+        Ok(Self { listener, local_addr, state, routes, tls })
     }
 
     /// Where it really listens: port 0 became a free one.
@@ -61,6 +64,7 @@ impl Admin {
             proxies: Arc::default(),
             refusals: Arc::new(Semaphore::new(REFUSALS)),
             handshake_timeout: HANDSHAKE_TIMEOUT,
+            tls: self.tls.map(|tls| (tls, Side::Operators)),
             pulse: Arc::default(),
             tasks: TaskTracker::new(),
             // Not among those of agents.

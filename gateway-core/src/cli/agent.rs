@@ -14,6 +14,7 @@ use conexus_client::{
 use super::{
     keyfile::{self, KeyFileError},
     terminal::harmless,
+    tls_options::{self, Shown, TlsOptionsError, Trust},
 };
 
 /// Read when `--credentials` is not given, which other users of the machine could see.
@@ -48,6 +49,12 @@ pub(super) struct Options {
     #[arg(long, value_name = "TEXT")]
     credentials: Option<String>,
 
+    #[command(flatten)]
+    trust: Trust,
+
+    #[command(flatten)]
+    shown: Shown,
+
     /// Do not check the signatures of other agents
     #[arg(long)]
     no_verify: bool,
@@ -62,6 +69,8 @@ pub(super) struct Options {
 pub enum AgentError {
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    #[error(transparent)]
+    Tls(#[from] TlsOptionsError),
     #[error("the gateway at {url} did not take us")]
     Connect { url: String, source: ConnectError },
     #[error("the gateway cannot be asked for that")]
@@ -105,6 +114,13 @@ impl Options {
         }
         if let Some(text) = credentials {
             builder = builder.credentials(text);
+        }
+        if let Some(path) = &self.trust.ca {
+            builder = builder.root_certificate_pem(tls_options::read("--ca", path)?);
+        }
+        if let (Some(chain), Some(key)) = (&self.shown.client_cert, &self.shown.client_key) {
+            let chain = tls_options::read("--client-cert", chain)?;
+            builder = builder.client_certificate(chain, tls_options::read("--client-key", key)?);
         }
         let client = builder.build().map_err(|source| self.connect_error(source))?;
         client.on_error(|error| {

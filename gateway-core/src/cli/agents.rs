@@ -9,8 +9,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::terminal::{harmless, table};
-use crate::http_client::{ClientError, client};
+use super::{
+    terminal::{harmless, table},
+    tls_options::{Shown, TlsOptionsError, Trust},
+};
+use crate::http_client::{ClientError, client_with};
 
 /// How long a gateway may take for one page.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,6 +30,12 @@ pub(super) struct Options {
     /// The token of http.agents = "token"; better given in the variable CONEXUS_AGENTS_TOKEN
     #[arg(long)]
     token: Option<String>,
+
+    #[command(flatten)]
+    trust: Trust,
+
+    #[command(flatten)]
+    shown: Shown,
 
     /// Print JSON
     #[arg(long)]
@@ -62,6 +71,8 @@ pub enum AgentsError {
     Question { url: Url, said: String },
     #[error("the gateway repeats a page")]
     Endless,
+    #[error(transparent)]
+    Tls(#[from] TlsOptionsError),
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error("cannot print")]
@@ -110,7 +121,7 @@ pub(super) async fn agents(options: &Options) -> Result<ExitCode, AgentsError> {
 }
 
 async fn fetch(options: &Options) -> Result<Listing, AgentsError> {
-    let client = client(PATIENCE)?;
+    let client = client_with(PATIENCE, &options.trust.config(&options.shown)?)?;
     let token = options.token.clone().or_else(|| std::env::var(TOKEN_VARIABLE).ok());
     let mut listing = Listing::default();
     let mut cursor = None;
@@ -250,8 +261,9 @@ mod tests {
     }
 
     fn options(url: Url, limit: Option<usize>) -> Options {
+        let (trust, shown) = Default::default();
         let (capability, name, label) = (None, None, None);
-        Options { url, token: None, json: false, limit, capability, name, label }
+        Options { url, token: None, trust, shown, json: false, limit, capability, name, label }
     }
 
     #[tokio::test]

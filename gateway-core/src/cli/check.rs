@@ -8,6 +8,7 @@ use std::{
 use crate::{
     config::{self, Mode, Policies, Sources},
     hooks::{CheckedHook, Engine},
+    tls::ServerTls,
 };
 
 pub(super) fn check(sources: &Sources) -> io::Result<ExitCode> {
@@ -24,6 +25,19 @@ pub(super) fn check(sources: &Sources) -> io::Result<ExitCode> {
             }
             for hint in config::hints(&loaded.settings) {
                 writeln!(out, "hint: {hint}")?;
+            }
+            match ServerTls::load(&loaded.settings) {
+                Ok(None) => {}
+                Ok(Some(tls)) => {
+                    writeln!(out, "certificate: {}", tls.facts())?;
+                    for warning in tls.warnings() {
+                        writeln!(out, "warning: {warning}")?;
+                    }
+                }
+                Err(error) => {
+                    writeln!(out, "the certificate is of no use:\n{error}")?;
+                    return Ok(ExitCode::FAILURE);
+                }
             }
             match Engine::check(&loaded.settings) {
                 Ok(hooks) => {

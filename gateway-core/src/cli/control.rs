@@ -14,7 +14,10 @@ use reqwest::{
 use serde_json::Value;
 use url::Url;
 
-use super::terminal::{harmless, table};
+use super::{
+    terminal::{harmless, table},
+    tls_options::{Shown, TlsOptionsError, Trust},
+};
 use crate::{
     config::{self, ConfigErrors, Sources},
     http_client::{ClientError, direct_client},
@@ -34,6 +37,9 @@ pub(super) struct Options {
     // Not an argument: it would show in the list of processes.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    trust: Trust,
 
     /// Print JSON
     #[arg(long)]
@@ -75,6 +81,8 @@ pub enum ControlError {
     )]
     Unknown(ConfigErrors),
     #[error(transparent)]
+    Tls(#[from] TlsOptionsError),
+    #[error(transparent)]
     Client(#[from] ClientError),
     #[error("cannot print")]
     Print(#[from] io::Error),
@@ -92,7 +100,7 @@ pub(super) async fn control(
     };
     let base = options.admin.clone().map_or_else(|| configured(sources), Ok)?;
     let url = base.join(path).map_err(|_| ControlError::Url(base.clone()))?;
-    let client = direct_client(PATIENCE)?;
+    let client = direct_client(PATIENCE, &options.trust.config(&Shown::default())?)?;
     let failed = |source| ControlError::Request { url: url.clone(), source };
     let mut request = client.request(method, url.clone());
     if let Some(token) = token(options.token_file.as_deref(), sources)? {
@@ -160,11 +168,14 @@ pub(super) fn admin_url(text: &str) -> Result<Url, url::ParseError> {
 /// The address in the configuration. Where that is faulty an address that is not certain is none:
 /// another gateway may listen there.
 pub(super) fn configured(sources: &Sources) -> Result<Url, ControlError> {
-    let address = match config::load(sources) {
-        Ok(loaded) => loaded.settings.admin.listen,
-        Err(errors) => config::admin_address(sources).ok_or(ControlError::Unknown(errors))?,
+    let (address, tls) = match config::load(sources) {
+        Ok(loaded) => (loaded.settings.admin.listen, loaded.settings.admin.tls),
+        Err(errors) => {
+            (config::admin_address(sources).ok_or(ControlError::Unknown(errors))?, false)
+        }
     };
-    format!("http://{address}/").parse().map_err(|_| ControlError::Address(address))
+    let scheme = if tls { "https" } else { "http" };
+    format!("{scheme}://{address}/").parse().map_err(|_| ControlError::Address(address))
 }
 
 fn print_refusal(json: &Value, as_json: bool) -> io::Result<ExitCode> {

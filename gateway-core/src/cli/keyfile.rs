@@ -53,25 +53,30 @@ fn make(path: &Path) -> Result<Identity, KeyFileError> {
 /// is complete.
 pub(super) fn write(path: &Path, identity: &Identity, overwrite: bool) -> Result<(), KeyFileError> {
     let pem = identity.to_pem();
-    let written = if overwrite { replace(path, &pem) } else { write_new(path, &pem) };
+    let written =
+        if overwrite { replace(path, &pem, PRIVATE) } else { write_new(path, &pem, PRIVATE) };
     written.map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => KeyFileError::Exists(path.to_owned()),
         _ => KeyFileError::Write { path: path.to_owned(), source },
     })
 }
 
-fn replace(path: &Path, pem: &str) -> io::Result<()> {
+/// Readable by its owner alone.
+const PRIVATE: u32 = 0o600;
+
+/// Writes a file whole, in place of one that may be there.
+pub(super) fn replace(path: &Path, pem: &str, mode: u32) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let draft = path.with_file_name(name);
     // What a crash left behind is in nobody's way.
     let _ = fs::remove_file(&draft);
-    write_new(&draft, pem)?;
+    write_new(&draft, pem, mode)?;
     fs::rename(&draft, path).inspect_err(|_| drop(fs::remove_file(&draft)))
 }
 
-fn write_new(path: &Path, pem: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+fn write_new(path: &Path, pem: &str, mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     let written = file.write_all(pem.as_bytes()).and_then(|()| file.sync_all());
     // Half a key is none, and would stand in the way of the next attempt.
     written.inspect_err(|_| drop(fs::remove_file(path)))

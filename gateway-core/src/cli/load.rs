@@ -12,7 +12,10 @@ use std::{
 use conexus_protocol::Subprotocol;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::signals::Signals;
+use super::{
+    signals::Signals,
+    tls_options::{Shown, TlsOptionsError, Trust},
+};
 use crate::load::{self, LoadError, Mode, Plan, Report, Signing};
 
 /// How long the load is measured unless the user says. `idle` measures memory, and needs none.
@@ -28,7 +31,7 @@ pub(super) struct Options {
     #[arg(value_enum)]
     mode: Mode,
 
-    /// The gateway, such as ws://127.0.0.1:8000/ws
+    /// The gateway, such as ws://127.0.0.1:8000/ws; over TLS with wss://
     url: String,
 
     /// What is spoken
@@ -102,6 +105,12 @@ pub(super) struct Options {
     #[arg(long, value_name = "URL")]
     audience: Option<String>,
 
+    #[command(flatten)]
+    trust: Trust,
+
+    #[command(flatten)]
+    shown: Shown,
+
     /// Write the result as JSON to a file, or to standard output ("-") in place of the table
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
@@ -127,6 +136,8 @@ enum Protocol {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadCommandError {
     #[error(transparent)]
+    Tls(#[from] TlsOptionsError),
+    #[error(transparent)]
     Load(#[from] LoadError),
     #[error("signals cannot be caught")]
     Signals(#[source] io::Error),
@@ -147,7 +158,7 @@ pub(super) async fn load(options: Options) -> Result<ExitCode, LoadCommandError>
             interrupt.cancel();
         }
     }));
-    let report = load::run(options.plan(), interrupt).await?;
+    let report = load::run(options.plan()?, interrupt).await?;
     if let Some(path) = &svg {
         write(path, &load::plot(&report))?;
     }
@@ -156,13 +167,14 @@ pub(super) async fn load(options: Options) -> Result<ExitCode, LoadCommandError>
 }
 
 impl Options {
-    fn plan(self) -> Plan {
+    fn plan(self) -> Result<Plan, TlsOptionsError> {
         let measures_time = self.mode != Mode::Idle;
         let or = |default: Duration| if measures_time { default } else { Duration::ZERO };
         // Bounded by `many`, or fit any machine that this runs on.
         let size = |count: u64| count as usize;
         let cores = || thread::available_parallelism().map_or(1, Into::into);
-        Plan {
+        Ok(Plan {
+            tls: self.trust.config(&self.shown)?,
             mode: self.mode,
             url: self.url,
             audience: self.audience,
@@ -186,7 +198,7 @@ impl Options {
             sources: self.sources,
             threads: self.threads.map_or_else(cores, usize::from),
             quiet: self.quiet,
-        }
+        })
     }
 }
 
@@ -242,7 +254,8 @@ mod tests {
     }
 
     fn plan(line: &str) -> Result<Plan, clap::Error> {
-        Line::try_parse_from(format!("load {line}").split(' ')).map(|line| line.options.plan())
+        Line::try_parse_from(format!("load {line}").split(' '))
+            .map(|line| line.options.plan().unwrap())
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod agent;
 mod agents;
+mod cert;
 mod check;
 mod completions;
 mod config;
@@ -23,6 +24,7 @@ mod service;
 mod signals;
 mod terminal;
 mod test;
+mod tls_options;
 mod token;
 mod trace;
 mod watch;
@@ -126,6 +128,11 @@ enum Command {
     },
     /// Make a private key
     Keygen(keygen::Options),
+    /// Make certificates for development
+    ///
+    /// Of an authority of one's own, which is made as well. Prints what to put into gateway.toml, and how
+    /// agents trust it.
+    Cert(cert::Options),
     /// Make a token for the admin API
     ///
     /// Prints the token, which nobody can show again, and the lines of the configuration that know it
@@ -177,6 +184,9 @@ pub enum CliError {
     /// `keygen`: no key was made.
     #[error(transparent)]
     Keygen(#[from] keygen::KeygenError),
+    /// `cert`: no certificate was made.
+    #[error(transparent)]
+    Cert(#[from] cert::CertError),
     /// `agents`: the list could not be had.
     #[error(transparent)]
     Agents(#[from] agents::AgentsError),
@@ -252,6 +262,7 @@ impl Cli {
                 Ok(trace::trace(&options, &sources).await?)
             }
             Command::Keygen(options) => Ok(keygen::keygen(&options)?),
+            Command::Cert(options) => Ok(cert::cert(&options)?),
             Command::Token(options) => Ok(token::token(&options)?),
             Command::Agents(options) => Ok(agents::agents(&options).await?),
             Command::Send(options) => Ok(send::send(&options).await?),

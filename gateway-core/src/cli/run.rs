@@ -70,9 +70,14 @@ pub(super) async fn run(sources: &Sources) -> Result<ExitCode, RunError> {
 
     let settings = Arc::new(loaded.settings.clone());
     let engine = Arc::new(Engine::start(&settings)?);
-    let reloader = Arc::new(Reloader::new(sources.clone(), &loaded, Arc::clone(&engine)));
     let policy = Arc::clone(&engine) as Arc<dyn crate::hooks::Policy>;
     let gateway = Gateway::bind_with_policy(Arc::clone(&settings), identity, policy).await?;
+    let tls = gateway.tls();
+    for warning in tls.iter().flat_map(|tls| tls.warnings()) {
+        tracing::warn!("{warning}");
+    }
+    let reloader = Reloader::new(sources.clone(), &loaded, Arc::clone(&engine)).with_tls(tls);
+    let reloader = Arc::new(reloader);
     let watch = gateway.watch();
     reloader.on_accepted(move |settings| watch.follow(settings));
     let drain = DrainTrigger::new();
@@ -124,9 +129,10 @@ async fn bind_admin(loaded: &Loaded, parts: admin::Parts) -> Result<Option<Admin
         return Ok(None);
     }
     let address = settings.listen;
-    match Admin::bind(address, parts).await {
+    match Admin::bind(address, settings.tls, parts).await {
         Ok(admin) => {
-            tracing::info!(address = %admin.local_addr(), "admin listening");
+            let (address, tls) = (admin.local_addr(), settings.tls);
+            tracing::info!(%address, tls, "admin listening");
             Ok(Some(admin))
         }
         Err(error) if loaded.origins.get("admin.listen") == Some(&Origin::Default) => {
@@ -154,9 +160,9 @@ fn announce(gateway: &Gateway) -> io::Result<()> {
         1 => "1 hook".to_owned(),
         count => format!("{count} hooks"),
     };
-    let (address, did) = (gateway.local_addr(), gateway.did());
+    let (url, did) = (gateway.url(), gateway.did());
     let mut out = io::stdout().lock();
-    writeln!(out, "conexus listening on ws://{address}/ws as {did} ({hooks})")?;
+    writeln!(out, "conexus listening on {url} as {did} ({hooks})")?;
     out.flush()
 }
 

@@ -19,7 +19,10 @@ use conexus_protocol::AgentKey;
 use url::Url;
 
 use self::event::Event;
-use super::control::{self, ControlError};
+use super::{
+    control::{self, ControlError},
+    tls_options::{TlsOptionsError, Trust},
+};
 use crate::config::Sources;
 
 #[derive(clap::Args)]
@@ -49,6 +52,9 @@ pub(super) struct Options {
     /// CONEXUS_ADMIN_TOKEN if it is set
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    trust: Trust,
 
     /// Draw a recording as a sequence diagram, instead of following anybody
     #[arg(long, value_name = "FILE")]
@@ -86,6 +92,9 @@ pub enum TraceError {
     /// The admin listener could not be asked, or refused.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// Whom to trust is not clear.
+    #[error(transparent)]
+    Tls(#[from] TlsOptionsError),
     /// The admin listener took the request, and nothing came of it.
     #[error("the admin listener does not answer")]
     Silent,

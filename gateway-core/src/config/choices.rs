@@ -63,6 +63,24 @@ choices! {
         Messages = "messages",
     }
 
+    /// The oldest version of TLS that is spoken.
+    TlsVersion {
+        /// TLS 1.2 (RFC 5246), and later ones.
+        V1_2 = "1.2",
+        /// TLS 1.3 (RFC 8446).
+        V1_3 = "1.3",
+    }
+
+    /// Whether agents show a certificate.
+    ClientAuth {
+        /// They are not asked for one.
+        Off = "off",
+        /// One that is shown must be valid.
+        Optional = "optional",
+        /// Whoever shows none is not let in.
+        Required = "required",
+    }
+
     /// How the log is written.
     LogFormat {
         /// For people, in colour if it goes to a terminal.

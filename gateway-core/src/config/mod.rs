@@ -32,7 +32,10 @@ pub(crate) mod units;
 mod urls;
 mod walk;
 
-pub use choices::{Activity, AgentsAccess, Compat, ForwardedHeader, LogFormat, RoutedSignatures};
+pub use choices::{
+    Activity, AgentsAccess, ClientAuth, Compat, ForwardedHeader, LogFormat, RoutedSignatures,
+    TlsVersion,
+};
 pub use document::{reference, schema, template};
 pub use fault::{ConfigErrors, Fault, Origin, Position};
 pub(crate) use kind::{is_log_level, is_name};

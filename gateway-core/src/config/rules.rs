@@ -1,7 +1,7 @@
 //! What ties several keys together, and what is odd without being wrong.
 
 use super::{
-    choices::AgentsAccess,
+    choices::{AgentsAccess, ClientAuth, TlsVersion},
     settings::Settings,
     units::{format_duration, format_size},
 };
@@ -30,6 +30,9 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule { keys: &["mailbox.total_bytes", "mailbox.bytes_per_agent"], breach: small_mailbox },
     Rule { keys: &["admin.listen", "admin.enabled", TOKENS], breach: open_admin },
+    Rule { keys: &["tls.certificate", "tls.key"], breach: half_a_certificate },
+    Rule { keys: &["tls.client_auth", "tls.client_ca"], breach: missing_authority },
+    Rule { keys: &["admin.tls", "tls.certificate", "tls.key"], breach: missing_certificate },
 ];
 
 /// Pings at more than half of the timeout leave no second chance (PROTOCOL duty 8).
@@ -121,6 +124,23 @@ fn open_admin(Settings { admin, admin_tokens, .. }: &Settings) -> Option<String>
     })
 }
 
+fn half_a_certificate(Settings { tls, .. }: &Settings) -> Option<String> {
+    match (&tls.certificate, &tls.key) {
+        (Some(_), None) => Some("tls.certificate needs tls.key".to_owned()),
+        (None, Some(_)) => Some("tls.key needs tls.certificate".to_owned()),
+        _ => None,
+    }
+}
+
+fn missing_authority(Settings { tls, .. }: &Settings) -> Option<String> {
+    let missing = tls.client_auth != ClientAuth::Off && tls.client_ca.is_none();
+    missing.then(|| "tls.client_auth needs tls.client_ca, unless it is \"off\"".to_owned())
+}
+
+fn missing_certificate(Settings { admin, tls, .. }: &Settings) -> Option<String> {
+    (admin.tls && !tls.is_on()).then(|| "admin.tls needs tls.certificate and tls.key".to_owned())
+}
+
 fn at_least(large: (&str, usize), small: (&str, usize)) -> Option<String> {
     (large.1 < small.1).then(|| {
         let (large_size, small_size) = (format_size(large.1), format_size(small.1));
@@ -158,6 +178,7 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
             server.listen
         ));
     }
+    warnings.extend(tls_warnings(settings));
     if http.agents_token.is_some() && http.agents != AgentsAccess::Token {
         warnings.push("http.agents_token has no effect unless http.agents is \"token\"".to_owned());
     }
@@ -190,6 +211,48 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
             "telemetry.otlp_endpoint has no effect: this binary was built without the feature otlp"
                 .to_owned(),
         );
+    }
+    warnings
+}
+
+/// What crosses the network in the clear, and what of [tls] has no effect.
+fn tls_warnings(Settings { server, http, admin, tls, .. }: &Settings) -> Vec<String> {
+    let mut warnings = Vec::new();
+    // Before a proxy TLS has ended already.
+    let proxied = !http.trusted_proxies.is_empty();
+    if !tls.is_on() && !proxied && !server.listen.ip().is_loopback() {
+        warnings.push(format!(
+            "NO TLS: server.listen ({}) is beyond loopback and there is no tls.certificate, so that \
+             whoever is on the way can read all messages and change those without a signature",
+            server.listen
+        ));
+    }
+    if admin.enabled && !admin.tls && !admin.listen.ip().is_loopback() {
+        warnings.push(format!(
+            "NO TLS: admin.listen ({}) is beyond loopback without admin.tls, so that whoever is on the \
+             way can read the tokens of operators",
+            admin.listen
+        ));
+    }
+    let public = &server.public_urls;
+    if tls.is_on() && !public.is_empty() && public.iter().all(|url| url.scheme() == "ws") {
+        warnings.push(
+            "server.public_urls has only ws:// URLs, but the listener speaks TLS: agents that dial \
+             wss:// cannot register"
+                .to_owned(),
+        );
+    }
+    for (key, set) in [
+        ("tls.client_ca", tls.client_ca.is_some()),
+        ("tls.client_auth", tls.client_auth != ClientAuth::Off),
+        ("tls.min_version", tls.min_version != TlsVersion::V1_2),
+    ] {
+        if set && !tls.is_on() {
+            warnings.push(format!("{key} has no effect without tls.certificate and tls.key"));
+        } else if key == "tls.client_ca" && set && tls.client_auth == ClientAuth::Off {
+            warnings
+                .push("tls.client_ca has no effect while tls.client_auth is \"off\"".to_owned());
+        }
     }
     warnings
 }

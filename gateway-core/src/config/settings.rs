@@ -18,7 +18,10 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::{
-    choices::{Activity, AgentsAccess, Compat, ForwardedHeader, LogFormat, RoutedSignatures},
+    choices::{
+        Activity, AgentsAccess, ClientAuth, Compat, ForwardedHeader, LogFormat, RoutedSignatures,
+        TlsVersion,
+    },
     kind::Kind,
     origins::AllowedOrigin,
     policies::Policies,
@@ -66,6 +69,25 @@ sections! {
         /// How many agents a second may come back on average after this gateway has told all of them
         /// to: with more agents reconnect_spread is stretched, up to 5m. 0 means no limit.
         reconnect_rate: u32 = 1000, Kind::count(0, 1_000_000);
+    }
+
+    /// TLS, with which agents dial wss:// (docs/tls.md). The files are watched and read again when they
+    /// change; nobody is disconnected for that.
+    tls: TlsSettings {
+        /// The certificate, a PEM file: the gateway's own first, then what it was issued by. Without
+        /// one the listener speaks ws:// in the clear. Turning TLS on or off needs a restart. A relative
+        /// path starts at the folder of the file that sets it. Unset unless given.
+        certificate: Option<PathBuf> = None, Kind::Path, example r#""/etc/conexus/tls.crt""#;
+        /// The certificate's private key, a PEM file with PKCS#8, PKCS#1 or SEC1, not encrypted.
+        /// Unset unless given.
+        key: Option<PathBuf> = None, Kind::Path, example r#""/etc/conexus/tls.key""#;
+        /// The oldest version that is spoken: "1.2" or "1.3".
+        min_version: TlsVersion = TlsVersion::V1_2, Kind::Choice(TlsVersion::WORDS);
+        /// The authorities that issue agents' certificates, a PEM file. Unset unless given.
+        client_ca: Option<PathBuf> = None, Kind::Path, example r#""/etc/conexus/agents-ca.pem""#;
+        /// Whether agents show a certificate of tls.client_ca: "off" (they are not asked), "optional"
+        /// (one that is shown must be valid) or "required". The hook on_connect sees whose it is.
+        client_auth: ClientAuth = ClientAuth::Off, Kind::Choice(ClientAuth::WORDS);
     }
 
     /// The public HTTP routes beside the WebSocket.
@@ -326,6 +348,8 @@ sections! {
         /// Its address and port; port 0 takes a free one. Beyond loopback there must be an
         /// [admin_token.NAME].
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 9100)), Kind::Address;
+        /// Whether it speaks TLS, with the certificate of [tls]. It asks for no client's certificate.
+        tls: bool = false, Kind::Flag;
     }
 
     /// What is recorded.
@@ -373,6 +397,13 @@ pub struct IceServerSettings {
     /// For TURN: what the server and this gateway know, and no agent is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<Secret>,
+}
+
+impl TlsSettings {
+    /// Whether there is a certificate.
+    pub const fn is_on(&self) -> bool {
+        self.certificate.is_some() && self.key.is_some()
+    }
 }
 
 impl Settings {

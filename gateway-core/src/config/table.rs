@@ -8,7 +8,7 @@ use super::kind::Kind;
 
 /// Keys that a reload takes over, beside the operator's own tables: whole, or as the beginning of
 /// several. All others need a restart.
-const HOT: [&str; 4] = ["ice.", "policy.budget", "policy.breaker_", "scripts."];
+const HOT: [&str; 5] = ["ice.", "policy.budget", "policy.breaker_", "scripts.", "tls."];
 
 /// One known key.
 #[derive(Debug)]

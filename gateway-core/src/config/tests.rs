@@ -286,7 +286,7 @@ fn each_fault_names_its_place_and_what_is_accepted() {
         ("listen = \"127.0.0.1:1\"", "1:1: listen: unknown key; did you mean server.listen?"),
         ("[log]\nzzzzzz = 1", "2:1: log.zzzzzz: unknown key"),
         ("log = \"debug\"", "1:1: log: is a section; expected [log]"),
-        ("[server.tls]\ncert = \"x\"", "1:9: server.tls: unknown key"),
+        ("[server.tls]\ncert = \"x\"", "1:9: server.tls: unknown key; did you mean admin.tls?"),
         (
             "[presence]\n  timeout = 45",
             "2:13: presence.timeout: 45 has no unit; expected a duration such as \"250ms\", \"45s\", \"5m\" or \"1h\"",
@@ -419,6 +419,13 @@ fn each_fault_names_its_place_and_what_is_accepted() {
             "[admin]\nlisten = \"0.0.0.0:9100\"",
             "2:10: admin.listen: admin.listen (0.0.0.0:9100) must be on loopback, such as \"127.0.0.1:9100\", unless there is an [admin_token.NAME]: whoever reaches it may change the policy",
         ),
+        ("[tls]\ncertificate = \"c.pem\"", "2:15: tls.certificate: tls.certificate needs tls.key"),
+        ("[tls]\nkey = \"k.pem\"", "2:7: tls.key: tls.key needs tls.certificate"),
+        (
+            "[tls]\nclient_auth = \"optional\"",
+            "2:15: tls.client_auth: tls.client_auth needs tls.client_ca, unless it is \"off\"",
+        ),
+        ("[admin]\ntls = true", "2:7: admin.tls: admin.tls needs tls.certificate and tls.key"),
         (
             "[http]\nagents = \"token\"",
             "2:10: http.agents: http.agents = \"token\" needs http.agents_token",
@@ -499,12 +506,18 @@ fn oddities_are_warned_of() {
     assert_eq!(
         warned(&["server.listen=0.0.0.0:8000"]),
         [
-            "ioap.v1.1 is not offered: server.listen (0.0.0.0:8000) is beyond loopback and server.public_urls is empty, so agents that name the URL they dialed can register from this machine alone"
+            "ioap.v1.1 is not offered: server.listen (0.0.0.0:8000) is beyond loopback and server.public_urls is empty, so agents that name the URL they dialed can register from this machine alone",
+            "NO TLS: server.listen (0.0.0.0:8000) is beyond loopback and there is no tls.certificate, so that whoever is on the way can read all messages and change those without a signature"
         ]
     );
-    assert!(
-        warned(&["server.listen=0.0.0.0:8000", r#"server.public_urls=["wss://a/ws"]"#]).is_empty()
-    );
+    let (beyond, urls) = ("server.listen=0.0.0.0:8000", r#"server.public_urls=["wss://a/ws"]"#);
+    let (certificate, key) = ("tls.certificate=c.pem", "tls.key=k.pem");
+    assert_eq!(warned(&[beyond, urls]).len(), 1, "in the clear");
+    assert!(warned(&[beyond, urls, certificate, key]).is_empty());
+    let plain = r#"server.public_urls=["ws://a/ws"]"#;
+    assert_eq!(warned(&[beyond, plain, certificate, key]).len(), 1);
+    assert_eq!(warned(&["tls.min_version=1.3", "tls.client_ca=a.pem"]).len(), 2);
+    assert_eq!(warned(&["tls.client_ca=a.pem", certificate, key]).len(), 1);
     assert_eq!(warned(&["http.agents_token=x"]).len(), 1);
     assert_eq!(warned(&["limits.message_burst=5"]).len(), 1);
     assert!(warned(&[r#"ice.servers=[{ urls = ["stun:x"] }]"#]).is_empty());
@@ -515,8 +528,10 @@ fn every_choice_is_read_as_it_is_listed() {
     for key in KEYS {
         let kind::Kind::Choice(words) = &key.kind else { continue };
         for word in *words {
-            let desk =
-                Desk::new(&[]).set(&format!("{}={word}", key.path)).set("http.agents_token=x");
+            let desk = Desk::new(&[])
+                .set(&format!("{}={word}", key.path))
+                .set("http.agents_token=x")
+                .set("tls.client_ca=ca.pem");
             assert_eq!(desk.load().settings.value(key), *word);
         }
     }

@@ -425,6 +425,7 @@ mod tests {
             path: "/ws".into(),
             query: "token=sesame".into(),
             headers: vec![pair("authorization", "Bearer sesame"), pair("host", "a.example")],
+            tls: None,
             connection: None,
         }));
         let json = serde_json::to_string(&redacted(&event)).unwrap();

@@ -159,6 +159,7 @@ mod tests {
             path: "/ws".into(),
             query,
             headers: Vec::new(),
+            tls: None,
             connection: None,
         }));
         let hidden = Secrets::default().hide("line 7, line 9".into(), Some(&event));
@@ -179,6 +180,7 @@ mod tests {
                 pair("cookie", "sid=crumbs; a=b"),
                 pair("host", "gateway.example"),
             ],
+            tls: None,
             connection: None,
         }));
         for (said, left) in [

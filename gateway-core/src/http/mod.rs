@@ -6,6 +6,7 @@
 mod agents;
 mod cors;
 pub(crate) mod deadline;
+mod handshake;
 mod health;
 mod ice;
 pub(crate) mod proxies;
@@ -25,6 +26,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use conexus_plugin_api::host::Tls;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -68,6 +70,8 @@ pub(crate) struct Peer {
     pub(crate) via: Option<SocketAddr>,
     pub(crate) permit: Permit,
     pub(crate) deadline: Deadline,
+    /// How it is encrypted, where it is.
+    pub(crate) tls: Option<Arc<Tls>>,
 }
 
 /// What the routes share.

@@ -15,8 +15,10 @@ use std::{
 };
 
 use axum::Router;
+use conexus_plugin_api::host::Tls;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -29,6 +31,7 @@ use tracing::{debug, info, warn};
 use super::{
     Peer, Permit, Place, canonical,
     deadline::Deadline,
+    handshake,
     proxies::Proxies,
     proxy_header::{self, HeaderFault},
     pulse::Pulse,
@@ -36,7 +39,12 @@ use super::{
     socket::Socket,
     trouble::Trouble,
 };
-use crate::{limits::Limits, pace::OncePerSecond, telemetry::sessions::Sessions};
+use crate::{
+    limits::Limits,
+    pace::OncePerSecond,
+    telemetry::sessions::Sessions,
+    tls::{ServerTls, Side},
+};
 
 /// How long to wait after the system refused a connection (no file descriptor left, say): the
 /// refusal would come back at once, so without a pause the loop would spin.
@@ -64,6 +72,8 @@ pub(crate) struct Serving {
     /// How long it may take from a connection to its first request, and each request's head: a half
     /// handshake frees its socket.
     pub(crate) handshake_timeout: Duration,
+    /// What connections are encrypted with, if they are.
+    pub(crate) tls: Option<(Arc<ServerTls>, Side)>,
     /// Answered between two connections.
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) tasks: TaskTracker,
@@ -78,6 +88,8 @@ pub(crate) struct Serving {
 /// Why a connection ended before its peer was done with it.
 #[derive(Debug, thiserror::Error)]
 enum Unserved {
+    #[error(transparent)]
+    Tls(handshake::Failed),
     #[error(transparent)]
     Http(hyper::Error),
     #[error(transparent)]
@@ -176,6 +188,20 @@ fn is_the_peers(error: &io::Error) -> bool {
     )
 }
 
+/// A handshake under way: one that is given up was too slow, unless all are.
+struct Unfinished<'a> {
+    serving: &'a Serving,
+    is_over: bool,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if !self.is_over && !self.serving.stop.is_cancelled() {
+            self.serving.sessions.tls.failures.count("timeout");
+        }
+    }
+}
+
 impl Serving {
     fn connection(self: &Arc<Self>, stream: TcpStream, address: SocketAddr) {
         let is_proxy = self.proxies.trusts(address.ip());
@@ -197,7 +223,8 @@ impl Serving {
         let _ = stream.set_nodelay(true);
         let permit = Permit { _place: place, _of_address: of_address.map(Arc::new) };
         let patience = Patience::begun(self.handshake_timeout);
-        let peer = Peer { address, via: None, permit, deadline: patience.deadline.clone() };
+        let deadline = patience.deadline.clone();
+        let peer = Peer { address, via: None, permit, deadline, tls: None };
         let serving = Arc::clone(self);
         // Boxed here, since a task is moved several times before it runs.
         self.tasks.spawn(Box::pin(async move {
@@ -234,7 +261,31 @@ impl Serving {
             }
             (peer.address, peer.via) = (client, Some(peer.address));
         }
-        self.serve_http(Socket::Plain(stream), peer, patience).await
+        let socket = match &self.tls {
+            None => Socket::Plain(stream),
+            Some((tls, side)) => {
+                let (socket, described) = self.shake(tls.config(*side), stream).await?;
+                peer.tls = Some(described);
+                socket
+            }
+        };
+        self.serve_http(socket, peer, patience).await
+    }
+
+    /// The TLS handshake, counted however it ends.
+    async fn shake(
+        &self,
+        config: Arc<ServerConfig>,
+        stream: TcpStream,
+    ) -> Result<(Socket, Arc<Tls>), Unserved> {
+        let mut unfinished = Unfinished { serving: self, is_over: false };
+        // Boxed, since it is large and over soon.
+        let shaken = Box::pin(handshake::shake(config, stream, &self.sessions)).await;
+        unfinished.is_over = true;
+        shaken.map_err(|failed| {
+            self.sessions.tls.failures.count(failed.word);
+            Unserved::Tls(failed)
+        })
     }
 
     /// Answers the requests on a connection, until it becomes a session, which is no part of this:
@@ -281,6 +332,13 @@ impl Serving {
         let refused_for = &self.sessions.connections_refused;
         match error {
             Unserved::NoRequest => refused_for.count("timeout"),
+            Unserved::Tls(failed) => {
+                refused_for.count("tls");
+                if let Some(kept_back) = self.refused.due() {
+                    info!(%peer, %failed, kept_back, "connection refused");
+                }
+                return;
+            }
             Unserved::Proxy(fault) => {
                 refused_for.count("proxy_header");
                 // A proxy that is trusted and does not do as it is expected to is its operator's matter.
@@ -326,6 +384,7 @@ mod tests {
             places: None,
             refusals: Arc::new(Semaphore::new(1)),
             handshake_timeout: Duration::from_secs(10),
+            tls: None,
             pulse: Arc::default(),
             tasks: tasks.clone(),
             sessions: Arc::default(),

@@ -79,6 +79,7 @@ pub(super) async fn upgrade(
         via: peer.via,
         subprotocol: subprotocol.subprotocol(),
         values,
+        encrypted: peer.tls.is_some(),
         _permit: peer.permit,
     };
     let upgrading = hyper::upgrade::on(&mut request);
@@ -160,6 +161,7 @@ async fn admit(
         path: uri.path().to_owned(),
         query: uri.query().unwrap_or_default().to_owned(),
         headers: headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+        tls: peer.tls.clone(),
         connection: Some(Arc::clone(values)),
     };
     judge.on_connect(Arc::new(event)).settled().await

@@ -112,7 +112,8 @@ impl Bench {
         let server = plan.pid.map(Process::find).transpose()?;
         room(plan.connections())?;
         let audience = plan.audience.as_deref();
-        let target = Target::resolve(&plan.url, audience, plan.protocol, plan.sources).await?;
+        let target =
+            Target::resolve(&plan.url, audience, plan.protocol, plan.sources, &plan.tls).await?;
         let workers = Workers::start(plan.threads).map_err(LoadError::Threads)?;
         drop(register(&target, 0, &Identity::generate()).await.map_err(LoadError::Trial)?);
         let resident_before = server.as_ref().and_then(Process::resident);

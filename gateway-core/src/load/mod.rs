@@ -23,6 +23,7 @@ mod register;
 mod report;
 mod schedule;
 mod skim;
+mod stream;
 mod tally;
 mod target;
 mod timer;

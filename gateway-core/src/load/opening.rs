@@ -5,13 +5,11 @@
 use std::{collections::VecDeque, future::poll_fn, io};
 
 use conexus_protocol::Subprotocol;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{
     frame::{Opcode, masked},
+    stream::Stream,
     target::Target,
     wire::{Lost, Wire},
 };
@@ -66,6 +64,7 @@ impl Opening {
         let mut stream =
             target.connect(number).await.map_err(|error| UpgradeError::Connect { error })?;
         stream.write_all(request(target).as_bytes()).await.map_err(Lost::Io)?;
+        stream.flush().await.map_err(Lost::Io)?;
         let (head, rest) = head(&mut stream).await?;
         check(&head, &rest, target.protocol)?;
         let (mut wire, mut inbox) = (Wire::new(stream), VecDeque::new());
@@ -77,7 +76,7 @@ impl Opening {
     pub(super) async fn send(&mut self, texts: &[&str]) -> Result<(), Lost> {
         let frames = texts.iter().flat_map(|text| masked(Opcode::Text, text.as_bytes()));
         let frames: Vec<u8> = frames.collect();
-        Ok(self.wire.stream().write_all(&frames).await?)
+        Ok(self.wire.write_all(&frames).await?)
     }
 
     /// The next text.
@@ -118,7 +117,7 @@ fn request(target: &Target) -> String {
 }
 
 /// The head of the answer, and what was read of that which follows.
-async fn head(stream: &mut TcpStream) -> Result<(String, Vec<u8>), UpgradeError> {
+async fn head(stream: &mut Stream) -> Result<(String, Vec<u8>), UpgradeError> {
     let mut bytes = Vec::with_capacity(1024);
     loop {
         if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {

@@ -1,8 +1,9 @@
 //! What a run is to do, after the command line was understood.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use conexus_protocol::Subprotocol;
+use rustls::ClientConfig;
 use serde::{Serialize, Serializer};
 
 use super::message::Signing;
@@ -60,6 +61,8 @@ pub(crate) struct Plan {
     pub(crate) mode: Mode,
     pub(crate) url: String,
     pub(crate) audience: Option<String>,
+    /// For wss.
+    pub(crate) tls: Arc<ClientConfig>,
     pub(crate) protocol: Subprotocol,
     pub(crate) pairs: usize,
     pub(crate) window: usize,

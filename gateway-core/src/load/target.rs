@@ -1,17 +1,22 @@
 //! Whom the load is for: a URL, resolved and known to answer, and the addresses to come from.
 
 use std::{
-    io,
+    fmt, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
 use conexus_protocol::Subprotocol;
+use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     net::{TcpSocket, TcpStream, lookup_host},
     time::timeout,
 };
+use tokio_rustls::TlsConnector;
 use url::{Host, Position, Url};
+
+use super::stream::Stream;
 
 /// How long a first connection, and the resolving of a name, may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -21,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub enum TargetError {
     #[error("{url:?} is no URL of a gateway")]
     Syntax { url: String, source: url::ParseError },
-    #[error("{url:?} is not ws://; to load a gateway behind TLS, dial the gateway itself")]
+    #[error("{url:?} is neither ws:// nor wss://")]
     Scheme { url: String },
     #[error("{url:?} names no host")]
     NoHost { url: String },
@@ -31,6 +36,19 @@ pub enum TargetError {
     Unreachable { address: SocketAddr, source: io::Error },
     #[error("--sources is for targets on IPv4 loopback, and {0} is none")]
     SourcesBeyondLoopback(SocketAddr),
+}
+
+/// How connections are encrypted.
+#[derive(Clone)]
+struct Tls {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// A server that took a TCP connection a moment ago.
@@ -44,6 +62,7 @@ pub(crate) struct Target {
     pub(super) path: String,
     pub(super) protocol: Subprotocol,
     address: SocketAddr,
+    tls: Option<Tls>,
     sources: Option<u8>,
 }
 
@@ -55,20 +74,31 @@ impl Target {
         audience: Option<&str>,
         protocol: Subprotocol,
         sources: Option<u8>,
+        tls: &Arc<ClientConfig>,
     ) -> Result<Self, TargetError> {
         let syntax = |source| TargetError::Syntax { url: text.to_owned(), source };
         let url = Url::parse(text).map_err(syntax)?;
-        if url.scheme() != "ws" {
-            return Err(TargetError::Scheme { url: text.to_owned() });
-        }
+        let port = match url.scheme() {
+            "ws" => 80,
+            "wss" => 443,
+            _ => return Err(TargetError::Scheme { url: text.to_owned() }),
+        };
         let Some(host) = url.host() else {
             return Err(TargetError::NoHost { url: text.to_owned() });
         };
-        let address = answering(&addresses(host, url.port().unwrap_or(80)).await?).await?;
+        let address = answering(&addresses(host, url.port().unwrap_or(port)).await?).await?;
         if sources.is_some() && !(address.is_ipv4() && address.ip().is_loopback()) {
             return Err(TargetError::SourcesBeyondLoopback(address));
         }
+        let secured = || {
+            let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+            let name = ServerName::try_from(host);
+            let name = name.map_err(|_| TargetError::NoHost { url: text.to_owned() })?;
+            Ok(Tls { connector: TlsConnector::from(Arc::clone(tls)), name })
+        };
+        let tls = (port == 443).then(secured).transpose()?;
         Ok(Self {
+            tls,
             audience: audience.unwrap_or(text).to_owned(),
             host: url[Position::BeforeHost..Position::AfterPort].to_owned(),
             path: url[Position::BeforePath..Position::AfterQuery].to_owned(),
@@ -81,7 +111,7 @@ impl Target {
     /// A connection; the number tells which address it comes from. It is reset when it is dropped, so
     /// that its port does not wait for a minute (RFC 9293, 3.6.1): a run has thousands, and the next
     /// one wants them.
-    pub(super) async fn connect(&self, number: usize) -> io::Result<TcpStream> {
+    pub(super) async fn connect(&self, number: usize) -> io::Result<Stream> {
         let socket = match self.address {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
@@ -92,7 +122,12 @@ impl Target {
         let stream = socket.connect(self.address).await?;
         stream.set_nodelay(true)?;
         stream.set_zero_linger()?;
-        Ok(stream)
+        Ok(match &self.tls {
+            None => Stream::Plain(stream),
+            Some(Tls { connector, name }) => {
+                Stream::Tls(Box::new(connector.connect(name.clone(), stream).await?))
+            }
+        })
     }
 
     fn source(&self, number: usize) -> Option<IpAddr> {
@@ -142,7 +177,14 @@ mod tests {
     use super::*;
 
     async fn resolved(url: &str, sources: Option<u8>) -> Result<Target, TargetError> {
-        Target::resolve(url, None, Subprotocol::V1_1, sources).await
+        let roots = rustls::RootCertStore::empty();
+        let tls =
+            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+        Target::resolve(url, None, Subprotocol::V1_1, sources, &Arc::new(tls)).await
     }
 
     #[tokio::test]
@@ -156,7 +198,7 @@ mod tests {
         assert_eq!(target.path, "/ws?x=1");
         let sources = [0, 1, 2].map(|number| target.source(number).unwrap().to_string());
         assert_eq!(sources, ["127.0.0.1", "127.0.0.2", "127.0.0.1"]);
-        let stream = target.connect(1).await.unwrap();
+        let Stream::Plain(stream) = target.connect(1).await.unwrap() else { panic!("it is TLS") };
         assert_eq!(stream.local_addr().unwrap().ip().to_string(), "127.0.0.2");
     }
 
@@ -164,8 +206,8 @@ mod tests {
     async fn what_cannot_be_loaded_is_refused_with_its_reason() {
         for (url, said) in [
             ("gateway", "\"gateway\" is no URL of a gateway"),
-            ("wss://h/ws", "\"wss://h/ws\" is not ws://"),
-            ("http://h/ws", "\"http://h/ws\" is not ws://"),
+            ("https://h/ws", "\"https://h/ws\" is neither ws:// nor wss://"),
+            ("http://h/ws", "\"http://h/ws\" is neither ws:// nor wss://"),
         ] {
             let error = resolved(url, None).await.unwrap_err().to_string();
             assert!(error.starts_with(said), "{error}");

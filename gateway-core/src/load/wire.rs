@@ -10,15 +10,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use super::{
     frame::{Broken, Opcode, masked},
     outlet::Outlet,
     skim::Skimmer,
+    stream::Stream,
 };
 
 /// Holds what a fast server has written since the last look.
@@ -55,7 +53,7 @@ impl From<io::Error> for Lost {
 
 /// See the [module](self).
 pub(super) struct Wire {
-    stream: TcpStream,
+    stream: Stream,
     skimmer: Skimmer,
     /// Answers to pings that are not written yet.
     answers: Vec<u8>,
@@ -64,7 +62,7 @@ pub(super) struct Wire {
 
 impl Wire {
     /// Over a stream on which WebSocket frames begin.
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: Stream) -> Self {
         let skimmer = Skimmer::keeping(KEPT_BYTES_AT_FIRST);
         Self { stream, skimmer, answers: Vec::new(), answered: 0 }
     }
@@ -74,8 +72,10 @@ impl Wire {
         self.skimmer.keep_only(KEPT_BYTES);
     }
 
-    pub(super) fn stream(&mut self) -> &mut TcpStream {
-        &mut self.stream
+    /// Writes bytes that are no part of an outlet's frames, and waits until they are on their way.
+    pub(super) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
     }
 
     /// Reads once, and hands over the texts that arrived.
@@ -123,19 +123,28 @@ impl Wire {
             }
             let chunk = outlet.chunk(answering);
             if chunk.is_empty() {
-                return Poll::Ready(Ok(()));
+                return self.poll_flush(cx);
             }
             let wrote = ready!(Pin::new(&mut self.stream).poll_write(cx, chunk))?;
             outlet.wrote(wrote);
         }
     }
 
+    /// TLS may keep what the kernel does not take.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        Pin::new(&mut self.stream).poll_flush(cx).map_err(Lost::Io)
+    }
+
     /// Writes the answers to pings. Ready when all are written.
     pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        if self.answers.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
         while self.answered < self.answers.len() {
             let rest = &self.answers[self.answered..];
             self.answered += ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
         }
+        ready!(self.poll_flush(cx))?;
         self.answers.clear();
         self.answered = 0;
         Poll::Ready(Ok(()))

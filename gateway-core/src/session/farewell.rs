@@ -314,6 +314,7 @@ async fn take_back<S: AsyncRead + AsyncWrite + Unpin>(
     patience: Duration,
 ) -> (Vec<Parcel>, bool) {
     let behind = wire.withdraw();
+    wire.settle();
     if !patience.is_zero() {
         wire.finish_frame(patience).await;
     }

@@ -44,9 +44,15 @@ pub(crate) struct Connection {
     pub(crate) subprotocol: Subprotocol,
     /// What hooks keep for its length.
     pub(crate) values: Arc<host::Connection>,
+    /// Whether it goes over TLS.
+    pub(crate) encrypted: bool,
     /// Its places among `limits.connections` and `limits.connections_per_address`.
     pub(crate) _permit: Permit,
 }
+
+/// The most that a record of TLS carries (RFC 8446, section 5.1). A peer can read all of a record or
+/// nothing, so what was begun to be written of one is with the kernel when all of it is.
+const ONE_RECORD: usize = 1 << 14;
 
 /// Serves an upgraded socket until its end. `early` is what was read of it along with the request.
 pub(crate) fn run<S>(
@@ -60,7 +66,9 @@ where
 {
     // Not at info: a span is entered and left at every poll.
     let span = debug_span!("session", peer = %connection.peer);
-    let wire = Box::new(Wire::new(stream, early, core.settings.limits.message_bytes));
+    let max_message = core.settings.limits.message_bytes;
+    let at_once = if connection.encrypted { ONE_RECORD } else { usize::MAX };
+    let wire = Box::new(Wire::new(stream, early, max_message, at_once));
     serve(core, wire, connection).instrument(span)
 }
 

@@ -1,7 +1,9 @@
 //! What is on its way to the kernel: frames, in order, and how much of them it has.
 //!
 //! The protocol counts a message as delivered when the kernel has accepted its last byte, and
-//! hands it on to somebody else when the socket dies earlier, so every frame is known until then.
+//! hands it on to somebody else when the socket dies earlier, so every frame is known until then. A
+//! stream that takes bytes may keep them (TLS does, while the kernel takes nothing): the kernel has them
+//! once the stream is flushed, and nothing more is handed to it before.
 //! Frames are laid side by side in the [`Scratch`] and go with one call of the system, many at a
 //! time; that copy costs less than a vectored write of all their pieces does. Used by
 //! [`Wire`](super::wire::Wire) alone.
@@ -73,19 +75,33 @@ impl Frame {
 }
 
 /// See the [module](self). It is as long as its owner makes it: `Wire` bounds that.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outgoing {
     frames: VecDeque<Frame>,
     /// How much of the first frame the kernel has.
     begun: usize,
+    /// How much behind that the stream has taken, and may be keeping.
+    taken: usize,
     pending: usize,
     controls: usize,
     accepted: u64,
-    /// The stream may keep something back until it is flushed.
-    unflushed: bool,
+    /// The stream is handed no more before it is flushed.
+    at_once: usize,
 }
 
 impl Outgoing {
+    pub(super) fn new(at_once: usize) -> Self {
+        Self {
+            frames: VecDeque::new(),
+            begun: 0,
+            taken: 0,
+            pending: 0,
+            controls: 0,
+            accepted: 0,
+            at_once,
+        }
+    }
+
     /// Bytes that wait for the kernel.
     pub(super) fn pending(&self) -> usize {
         self.pending
@@ -96,9 +112,9 @@ impl Outgoing {
         self.controls
     }
 
-    /// Whether there is nothing to write and nothing to flush.
+    /// Whether the kernel has everything.
     pub(super) fn is_idle(&self) -> bool {
-        self.pending == 0 && !self.unflushed
+        self.pending == 0
     }
 
     /// Bytes that the kernel has ever taken.
@@ -126,24 +142,43 @@ impl Outgoing {
         &mut self,
         stream: &mut S,
         cx: &mut Context<'_>,
-        mut written: impl FnMut(Parcel),
+        written: &mut dyn FnMut(Parcel),
     ) -> Poll<io::Result<()>> {
-        if self.pending > 0 {
-            let mut scratch = Scratch::borrow();
-            while self.pending > 0 {
-                let size = self.lay_out(scratch.buffer());
-                let bytes = &scratch.buffer()[..size];
-                let taken = ready!(Pin::new(&mut *stream).poll_write(cx, bytes))?;
-                if taken == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
-                self.unflushed = true;
-                self.advance(taken, &mut written);
-            }
+        if self.pending == 0 {
+            return Poll::Ready(Ok(()));
         }
-        if self.unflushed {
+        ready!(self.poll_flush(stream, cx, written))?;
+        let mut scratch = Scratch::borrow();
+        while self.pending > 0 {
+            let buffer = scratch.buffer();
+            let room = buffer.len().min(self.at_once);
+            let size = self.lay_out(&mut buffer[..room]);
+            match ready!(Pin::new(&mut *stream).poll_write(cx, &buffer[..size])) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(taken) => self.taken = taken,
+                Err(error) => {
+                    // It may have taken them before it failed.
+                    self.taken = size;
+                    return Poll::Ready(Err(error));
+                }
+            }
+            ready!(self.poll_flush(stream, cx, written))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits until the kernel has what the stream has taken; `written` gets each entry whose last byte
+    /// it has then.
+    pub(super) fn poll_flush<S: AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+        written: &mut dyn FnMut(Parcel),
+    ) -> Poll<io::Result<()>> {
+        if self.taken > 0 {
             ready!(Pin::new(stream).poll_flush(cx))?;
-            self.unflushed = false;
+            let taken = std::mem::take(&mut self.taken);
+            self.advance(taken, written);
         }
         Poll::Ready(Ok(()))
     }
@@ -167,7 +202,7 @@ impl Outgoing {
         size
     }
 
-    fn advance(&mut self, taken: usize, written: &mut impl FnMut(Parcel)) {
+    fn advance(&mut self, taken: usize, written: &mut dyn FnMut(Parcel)) {
         self.pending -= taken;
         self.accepted += taken as u64;
         self.begun += taken;
@@ -185,22 +220,28 @@ impl Outgoing {
         }
     }
 
-    /// Takes back the entries of which the kernel has nothing yet, oldest first. A frame that was
+    /// Takes back the entries of which the stream has nothing yet, oldest first. A frame that was
     /// begun stays: the peer needs its end to understand what follows.
     pub(super) fn withdraw(&mut self) -> Vec<Parcel> {
-        let begun = usize::from(self.begun > 0).min(self.frames.len());
+        let (mut begun, mut bytes, mut controls) = (0, 0, 0);
+        for frame in &self.frames {
+            if bytes >= self.begun + self.taken {
+                break;
+            }
+            begun += 1;
+            bytes += frame.len();
+            controls += usize::from(matches!(frame.load, Load::Control(_)));
+        }
         let withdrawn = self.frames.split_off(begun);
-        self.pending = self.frames.front().map_or(0, |frame| frame.len() - self.begun);
-        let is_control = |frame: &Frame| matches!(frame.load, Load::Control(_));
-        self.controls = usize::from(self.frames.front().is_some_and(is_control));
+        (self.pending, self.controls) = (bytes - self.begun, controls);
         parcels(withdrawn).collect()
     }
 
     /// Takes back everything that is not fully with the kernel. True if a frame was begun, and is
     /// cut off now: the socket is good for nothing more.
     pub(super) fn abandon(&mut self) -> (Vec<Parcel>, bool) {
-        let cut = self.begun > 0;
-        (self.begun, self.pending, self.controls) = (0, 0, 0);
+        let cut = self.begun + self.taken > 0;
+        (self.begun, self.taken, self.pending, self.controls) = (0, 0, 0, 0);
         (parcels(std::mem::take(&mut self.frames)).collect(), cut)
     }
 }
@@ -230,7 +271,7 @@ mod tests {
     fn write(outgoing: &mut Outgoing, stream: &mut DuplexStream) -> (Vec<String>, bool) {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let mut written = Vec::new();
-        let polled = outgoing.poll_write(stream, &mut cx, |parcel| written.push(parcel));
+        let polled = outgoing.poll_write(stream, &mut cx, &mut |parcel| written.push(parcel));
         (texts(written), polled.is_ready())
     }
 
@@ -243,7 +284,7 @@ mod tests {
     #[tokio::test]
     async fn an_entry_is_written_when_the_stream_has_its_last_byte() {
         let (mut near, mut far) = duplex(7);
-        let mut outgoing = Outgoing::default();
+        let mut outgoing = Outgoing::new(usize::MAX);
         outgoing.text(reply("abc"));
         outgoing.text(reply("defg"));
         assert_eq!((outgoing.pending(), outgoing.accepted()), (11, 0));
@@ -258,7 +299,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_not_begun_can_be_withdrawn_and_the_rest_be_finished() {
         let (mut near, mut far) = duplex(3);
-        let mut outgoing = Outgoing::default();
+        let mut outgoing = Outgoing::new(usize::MAX);
         outgoing.text(reply("ab"));
         outgoing.control(Control::Pong, Bytes::from_static(b"p"));
         outgoing.text(reply("cd"));
@@ -273,7 +314,7 @@ mod tests {
     #[tokio::test]
     async fn control_frames_are_counted_until_they_are_written_or_taken_back() {
         let (mut near, mut far) = duplex(3);
-        let mut outgoing = Outgoing::default();
+        let mut outgoing = Outgoing::new(usize::MAX);
         for payload in [&b"a"[..], b"b", b"c"] {
             outgoing.control(Control::Pong, Bytes::from_static(payload));
         }
@@ -292,7 +333,7 @@ mod tests {
     #[tokio::test]
     async fn a_frame_between_two_writes_is_not_begun() {
         let (mut near, _far) = duplex(4);
-        let mut outgoing = Outgoing::default();
+        let mut outgoing = Outgoing::new(usize::MAX);
         outgoing.text(reply("ab"));
         outgoing.text(reply("cd"));
         assert_eq!(write(&mut outgoing, &mut near), (vec!["ab".to_owned()], false));
@@ -300,10 +341,81 @@ mod tests {
         assert_eq!((texts(left), cut), (vec!["cd".to_owned()], false));
     }
 
+    /// Takes everything, as a TLS connection does, and passes on what is behind it takes when flushed.
+    struct Keeping {
+        kept: Vec<u8>,
+        behind: DuplexStream,
+    }
+
+    impl AsyncWrite for Keeping {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            assert!(self.kept.is_empty(), "handed more before it was flushed");
+            self.kept.extend(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let Self { kept, behind } = &mut *self;
+            while !kept.is_empty() {
+                let taken = ready!(Pin::new(&mut *behind).poll_write(cx, kept))?;
+                kept.drain(..taken);
+            }
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_stream_keeps_is_not_written_until_it_is_flushed() {
+        let (behind, mut far) = duplex(5);
+        let mut near = Keeping { kept: Vec::new(), behind };
+        // The third frame is begun together with the two before.
+        let mut outgoing = Outgoing::new(10);
+        for text in ["ab", "cd", "ef", "gh"] {
+            outgoing.text(reply(text));
+        }
+        let (mut cx, mut written) = (Context::from_waker(std::task::Waker::noop()), Vec::new());
+        let mut write = |outgoing: &mut Outgoing| {
+            outgoing.poll_write(&mut near, &mut cx, &mut |parcel| written.push(parcel)).is_ready()
+        };
+        assert!(!write(&mut outgoing));
+        assert_eq!((outgoing.accepted(), outgoing.pending()), (0, 16));
+        assert_eq!(texts(outgoing.withdraw()), ["gh"], "the stream has something of the others");
+        assert_eq!(outgoing.pending(), 12);
+        read(&mut far, 5).await;
+        assert!(!write(&mut outgoing) || outgoing.is_idle());
+        read(&mut far, 5).await;
+        assert!(write(&mut outgoing));
+        assert_eq!((outgoing.accepted(), outgoing.is_idle()), (12, true));
+        assert_eq!(texts(written), ["ab", "cd", "ef"]);
+    }
+
+    #[tokio::test]
+    async fn what_a_stream_keeps_is_taken_back_when_it_is_abandoned() {
+        let (behind, _far) = duplex(3);
+        let mut near = Keeping { kept: Vec::new(), behind };
+        let mut outgoing = Outgoing::new(usize::MAX);
+        outgoing.text(reply("ab"));
+        outgoing.text(reply("cd"));
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let polled = outgoing.poll_write(&mut near, &mut cx, &mut |_| panic!("not written"));
+        assert!(polled.is_pending());
+        let (left, cut) = outgoing.abandon();
+        assert_eq!((texts(left), cut), (vec!["ab".to_owned(), "cd".to_owned()], true));
+        assert!(outgoing.is_idle());
+    }
+
     #[tokio::test]
     async fn what_was_begun_is_cut_off_when_it_is_abandoned() {
         let (mut near, _far) = duplex(1);
-        let mut outgoing = Outgoing::default();
+        let mut outgoing = Outgoing::new(usize::MAX);
         outgoing.text(reply("ab"));
         write(&mut outgoing, &mut near);
         let (left, cut) = outgoing.abandon();
@@ -313,7 +425,7 @@ mod tests {
     #[tokio::test]
     async fn many_frames_and_long_ones_arrive_as_they_are() {
         let (mut near, mut far) = duplex(10_000);
-        let mut outgoing = Outgoing::default();
+        let mut outgoing = Outgoing::new(usize::MAX);
         let mut expected = Vec::new();
         for length in (0..200).chain([125, 126, 65_535, 65_536]) {
             outgoing.text(reply(&"x".repeat(length)));

@@ -150,12 +150,13 @@ struct Stall {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
-    /// The server's end of an upgraded connection; `early` is what came right behind the upgrade.
-    pub(crate) fn new(stream: S, early: &[u8], max_message: usize) -> Self {
+    /// The server's end of an upgraded connection; `early` is what came right behind the upgrade, and no
+    /// more than `at_once` is handed to the stream before it is flushed.
+    pub(crate) fn new(stream: S, early: &[u8], max_message: usize, at_once: usize) -> Self {
         Self {
             stream,
             frames: Frames::new(max_message, early),
-            outgoing: Outgoing::default(),
+            outgoing: Outgoing::new(at_once),
             stalled: None,
             max_message,
             recipient: None,
@@ -204,13 +205,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Writes what was fed; ready when the kernel has everything.
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SocketFault>> {
+        self.poll_out(cx, Outgoing::poll_write)
+    }
+
+    fn poll_out(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: fn(
+            &mut Outgoing,
+            &mut S,
+            &mut Context<'_>,
+            &mut dyn FnMut(Parcel),
+        ) -> Poll<io::Result<()>>,
+    ) -> Poll<Result<(), SocketFault>> {
         if self.is_idle() {
             return Poll::Ready(Ok(()));
         }
         let recipient = self.recipient.as_ref();
         let before = self.outgoing.accepted();
         let (mut now, mut delivered) = (None, 0);
-        let written = self.outgoing.poll_write(&mut self.stream, cx, |parcel| match parcel {
+        let mut each = |parcel| match parcel {
             Parcel::Routed(routed) => {
                 // One look at the clock for all that is written at once.
                 let now = *now.get_or_insert_with(Instant::now);
@@ -222,7 +236,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             }
             Parcel::Tap(tap) => tap.delivered(),
             Parcel::Reply(_) | Parcel::Word(_) => {}
-        });
+        };
+        let written = poll(&mut self.outgoing, &mut self.stream, cx, &mut each);
         let accepted = self.outgoing.accepted();
         if let Some(recipient) = recipient {
             recipient.router.telemetry.bytes_sent(accepted - before);
@@ -334,6 +349,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Waits until everything fed is with the kernel.
     pub(crate) async fn flush(&mut self) -> Result<(), SocketFault> {
         poll_fn(|cx| self.poll_send(cx)).await
+    }
+
+    /// Looks whether the kernel has by now what the stream was keeping.
+    pub(crate) fn settle(&mut self) {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let _ = self.poll_out(&mut cx, Outgoing::poll_flush);
     }
 
     /// Takes back the entries of which the kernel has nothing yet, oldest first. A frame that was

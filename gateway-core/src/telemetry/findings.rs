@@ -12,6 +12,7 @@ use crate::{
     hooks::{BreakerState, HookStatus, Status},
     phase::Phase,
     presence::survey::{FullMailbox, SlowReader, Survey},
+    tls::Concern,
 };
 
 /// What there is to judge by.
@@ -33,6 +34,25 @@ pub(crate) struct Findings {
     looked_ms: Option<i64>,
 }
 
+/// One whose files were refused is only bad once the one in use ends.
+fn certificate(evidence: &Evidence<'_>, found: &mut Vec<Finding>) {
+    let Some(tls) = &evidence.core.tls else { return };
+    let (facts, now) = (tls.facts(), evidence.now.wall_ms.div_euclid(1000));
+    if let (Some(concern), Some(text)) = (facts.concern(now), facts.warning(now)) {
+        let finding = Finding::new(ProblemKind::Certificate, "tls.certificate", text);
+        found.push(match concern {
+            Concern::EndsSoon => finding.mild(),
+            Concern::NotYet | Concern::EndsVerySoon | Concern::Expired => finding,
+        });
+    }
+    if let Some(refusal) = tls.refusal() {
+        let text =
+            format!("the files were not taken over, {facts} stays in use: {}", refusal.reason);
+        let finding = Finding::new(ProblemKind::Certificate, "tls reload", text);
+        found.push(finding.mild().since(refusal.at_ms));
+    }
+}
+
 impl Findings {
     /// What is wrong by this evidence, and still by earlier one.
     pub(crate) fn update(&mut self, evidence: &Evidence<'_>) -> Vec<Problem> {
@@ -42,6 +62,7 @@ impl Findings {
         self.cut_off(evidence, &mut found);
         self.drops(evidence, &mut found);
         self.limits(evidence, &mut found);
+        certificate(evidence, &mut found);
         if evidence.core.phase() != Phase::Running {
             let text = "no new sessions; agents are told to come back";
             found.push(Finding::new(ProblemKind::Draining, &*evidence.core.node_id, text));

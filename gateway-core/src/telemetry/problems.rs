@@ -50,6 +50,8 @@ pub(crate) enum ProblemKind {
     ReloadRefused,
     /// `limits.connections` are open, or nearly so.
     ConnectionsFull,
+    /// The certificate of [tls] expires soon, has expired, or could not be reloaded.
+    Certificate,
     /// Nearly as many files are open as the process may have.
     FilesLow,
     /// Observers were not told of everything.
@@ -67,13 +69,14 @@ pub(crate) enum ProblemKind {
 }
 
 impl ProblemKind {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::HookQuarantined,
         Self::HookFailing,
         Self::SlowReader,
         Self::MailboxFull,
         Self::ReloadRefused,
         Self::ConnectionsFull,
+        Self::Certificate,
         Self::FilesLow,
         Self::ObserversDropped,
         Self::DecisionsDropped,
@@ -91,6 +94,7 @@ impl ProblemKind {
             Self::MailboxFull => "mailbox_full",
             Self::ReloadRefused => "reload_refused",
             Self::ConnectionsFull => "connections_full",
+            Self::Certificate => "certificate",
             Self::FilesLow => "files_low",
             Self::ObserversDropped => "observers_dropped",
             Self::DecisionsDropped => "decisions_dropped",
@@ -106,6 +110,7 @@ impl ProblemKind {
             Self::HookQuarantined
             | Self::MailboxFull
             | Self::ConnectionsFull
+            | Self::Certificate
             | Self::FilesLow
             | Self::StateFull => Severity::Critical,
             _ => Severity::Warning,
@@ -120,9 +125,11 @@ impl ProblemKind {
             }
             Self::SlowReader | Self::MailboxFull => "#/agents",
             Self::DecisionsDropped => "#/decisions",
-            Self::LogDropped | Self::FilesLow | Self::ConnectionsFull | Self::StateFull => {
-                "#/config"
-            }
+            Self::LogDropped
+            | Self::Certificate
+            | Self::FilesLow
+            | Self::ConnectionsFull
+            | Self::StateFull => "#/config",
             Self::ObserversDropped => "#/hooks",
             Self::Draining => "#/nodes",
         }

@@ -67,12 +67,52 @@ const REGISTRATION_REFUSALS: [&str; 11] = [
     "broken",
 ];
 
+/// Why there was no TLS.
+const TLS_FAILURES: [&str; 9] = [
+    "plain_http",
+    "timeout",
+    "closed",
+    "no_certificate",
+    "expired_certificate",
+    "bad_certificate",
+    "incompatible",
+    "refused_by_client",
+    "malformed",
+];
+
+/// TLS handshakes.
+#[derive(Debug)]
+pub(crate) struct Handshakes {
+    /// By version, 1.2 and 1.3; whole ones and resumed ones.
+    done: [[AtomicU64; 2]; 2],
+    pub(crate) failures: Named<{ TLS_FAILURES.len() }>,
+}
+
+impl Handshakes {
+    const VERSIONS: [&str; 2] = ["1.2", "1.3"];
+    const KINDS: [&str; 2] = ["full", "resumed"];
+
+    pub(crate) fn shaken(&self, is_1_3: bool, resumed: bool) {
+        self.done[usize::from(is_1_3)][usize::from(resumed)].fetch_add(1, Relaxed);
+    }
+
+    /// How many there were, by version and kind.
+    pub(crate) fn done(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        Self::VERSIONS.iter().zip(&self.done).flat_map(|(version, kinds)| {
+            let of =
+                |(kind, count): (&&'static str, &AtomicU64)| (*version, *kind, count.load(Relaxed));
+            Self::KINDS.iter().zip(kinds).map(of)
+        })
+    }
+}
+
 /// Why a connection did not become a WebSocket.
-const CONNECTION_REFUSALS: [&str; 11] = [
+const CONNECTION_REFUSALS: [&str; 12] = [
     "connections_full",
     "address_full",
     "address_rate",
     "timeout",
+    "tls",
     "proxy_header",
     "forwarded",
     "origin",
@@ -99,6 +139,7 @@ pub(crate) struct Sessions {
     leaving: [AtomicU64; Subprotocol::COUNT],
     registered: [AtomicU64; Subprotocol::COUNT],
     renewed: [AtomicU64; Subprotocol::COUNT],
+    pub(crate) tls: Handshakes,
     pub(crate) connections_refused: Named<{ CONNECTION_REFUSALS.len() }>,
     pub(crate) registrations_refused: Named<{ REGISTRATION_REFUSALS.len() }>,
     pub(crate) ended: Named<{ ENDS.len() }>,
@@ -121,6 +162,7 @@ impl Default for Sessions {
             leaving: Default::default(),
             registered: Default::default(),
             renewed: Default::default(),
+            tls: Handshakes { done: Default::default(), failures: Named::new(&TLS_FAILURES) },
             connections_refused: Named::new(&CONNECTION_REFUSALS),
             registrations_refused: Named::new(&REGISTRATION_REFUSALS),
             ended: Named::new(&ENDS),

@@ -396,6 +396,18 @@ pub const EVENT_POINT: u32 = 12;
 pub const EVENT_MESSAGE: u32 = 13;
 /// The DID of the agent that a hook's error is about.
 pub const EVENT_ABOUT: u32 = 14;
+/// The version of TLS, of an upgrade request over it.
+pub const EVENT_TLS_VERSION: u32 = 15;
+/// The distinguished name of a client's certificate.
+pub const EVENT_CLIENT_SUBJECT: u32 = 16;
+/// The common name of a client's certificate.
+pub const EVENT_CLIENT_COMMON_NAME: u32 = 17;
+/// The distinguished name of the authority of a client's certificate.
+pub const EVENT_CLIENT_ISSUER: u32 = 18;
+/// The serial number of a client's certificate, in hexadecimal.
+pub const EVENT_CLIENT_SERIAL: u32 = 19;
+/// The SHA-256 of a client's certificate, in hexadecimal.
+pub const EVENT_CLIENT_FINGERPRINT: u32 = 20;
 /// Number: 1 for a renewal.
 pub const EVENT_RENEWAL: u32 = 32;
 /// Number: milliseconds of silence.
@@ -406,6 +418,8 @@ pub const EVENT_BYTES: u32 = 34;
 pub const EVENT_CODE: u32 = 35;
 /// Number: milliseconds that a session lasted.
 pub const EVENT_LASTED_MS: u32 = 36;
+/// Number: until when a client's certificate is valid, in Unix milliseconds (as an `i64`).
+pub const EVENT_CLIENT_NOT_AFTER_MS: u32 = 37;
 /// The 32 bytes of the target's key, as bytes.
 pub const EVENT_TO_KEY: u32 = 48;
 
@@ -434,6 +448,12 @@ pub const LIST_ATTRIBUTES: u32 = 2;
 pub const LIST_LABELS: u32 = 3;
 /// Of an upgrade request. Names may come again.
 pub const LIST_HEADERS: u32 = 4;
+/// Host names of a client's certificate; names only.
+pub const LIST_CLIENT_DNS_NAMES: u32 = 5;
+/// URIs of a client's certificate; names only.
+pub const LIST_CLIENT_URIS: u32 = 6;
+/// E-mail addresses of a client's certificate; names only.
+pub const LIST_CLIENT_EMAILS: u32 = 7;
 
 /// Takes a value that is valid until it returns.
 pub type TakeValue = unsafe extern "C" fn(receiver: *mut c_void, value: *const Value);

@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, net::SocketAddr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Connection;
+use super::{Connection, Tls};
 use crate::{Agent, Point};
 
 /// An event at its point.
@@ -110,6 +110,9 @@ pub struct Connect {
     pub query: String,
     /// The headers in order, names in lower case; what is not UTF-8 is replaced.
     pub headers: Vec<(String, String)>,
+    /// How it is encrypted, where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Arc<Tls>>,
     /// Hooks' own values, kept for this connection.
     #[serde(skip)]
     pub connection: Option<Arc<Connection>>,

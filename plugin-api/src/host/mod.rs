@@ -8,6 +8,7 @@
 mod connection;
 mod event;
 mod services;
+mod tls;
 
 pub use crate::abi::host::{CallFault, Instance, Library, Mismatch, Returned};
 pub use crate::{Level, Refused, StateError, Value};
@@ -17,3 +18,4 @@ pub use event::{
     Route, RouteParts, Text, Unregister, Watch,
 };
 pub use services::Services;
+pub use tls::{ClientCertificate, Tls};

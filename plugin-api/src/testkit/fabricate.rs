@@ -13,8 +13,8 @@ use super::START_MS;
 use crate::{
     Agent, Metadata, Point,
     host::{
-        Connect, Connection, Delivered, Disconnect, Expire, HookError, Register, Registered,
-        Replaced, Route, RouteParts, Text, Unregister, Watch,
+        ClientCertificate, Connect, Connection, Delivered, Disconnect, Expire, HookError, Register,
+        Registered, Replaced, Route, RouteParts, Text, Tls, Unregister, Watch,
     },
 };
 
@@ -103,6 +103,7 @@ pub fn connect() -> ConnectBuilder {
         path: "/ws".into(),
         query: String::new(),
         headers: Vec::new(),
+        tls: None,
         connection: None,
     })
 }
@@ -119,6 +120,10 @@ setters! { ConnectBuilder {
     path(&mut this, path: &str) { this.0.path = path.into() }
     /// The query, without the question mark.
     query(&mut this, query: &str) { this.0.query = query.into() }
+    /// Over TLS, with this certificate of the client's or with none.
+    tls(&mut this, client: Option<ClientCertificate>) {
+        this.0.tls = Some(Arc::new(Tls { version: "1.3".into(), client }))
+    }
     /// One header more.
     header(&mut this, name: &str, value: &str) {
         this.0.headers.push((name.to_lowercase(), value.into()))

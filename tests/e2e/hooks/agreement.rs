@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use conexus_gateway::{config::RateClass, hooks::Engine, script::STACK_BYTES};
 use conexus_plugin_api::{
     Agent, Metadata, Point,
-    host::{Connect, Event, Expire, Register, Route, Watch},
+    host::{ClientCertificate, Connect, Event, Expire, Register, Route, Tls, Watch},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::json;
@@ -95,8 +95,27 @@ impl Chance {
             path: self.of(&["/ws", "/ws", "/ws", "/ws/"]).to_owned(),
             query: self.of(&["", "debug=0", "a=b&debug=1"]).to_owned(),
             headers,
+            tls: self.one_in(2).then(|| Arc::new(self.tls())),
             connection: None,
         }
+    }
+
+    fn tls(&mut self) -> Tls {
+        let version = self.of(&["1.2", "1.3", "1.3", "1.3"]).into();
+        let mut names = |name: &str| vec![name.to_owned(); self.0.random_range(0..3)];
+        let (dns_names, emails) = (names("a.example"), names("a@example"));
+        let client = self.one_in(2).then(|| ClientCertificate {
+            subject: "CN=Ω\\,,O=x".into(),
+            common_name: self.one_in(2).then(|| "Ω,".into()),
+            issuer: self.of(&["CN=agents", "CN=agents", "CN=others"]).to_owned(),
+            serial: "0a".into(),
+            fingerprint: "00".repeat(32),
+            not_after_ms: -1_000,
+            dns_names,
+            uris: vec![self.of(&["spiffe://example/a", "spiffe://example/b", "x:"]).to_owned()],
+            emails,
+        });
+        Tls { version, client }
     }
 
     fn event(&mut self) -> Event {

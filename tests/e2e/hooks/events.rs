@@ -132,6 +132,7 @@ pub(crate) fn at(point: Point) -> Event {
             path: "/ws".into(),
             query: String::new(),
             headers: Vec::new(),
+            tls: None,
             connection: None,
         })),
         Point::Register => Event::Register(Arc::new(Register {

@@ -8,6 +8,7 @@ use tokio::{
     task::JoinSet,
     time::sleep,
 };
+use tokio_tungstenite::MaybeTlsStream;
 
 use super::{agent_over, gateway_with};
 use crate::support::{
@@ -123,7 +124,10 @@ async fn half_registrations_are_ended_however_they_drip() {
                 if bytes.is_empty() {
                     assert_eq!(agent.close().await.0, 4002);
                 } else {
-                    drip(agent.socket.into_inner(), bytes).await;
+                    let MaybeTlsStream::Plain(stream) = agent.socket.into_inner() else {
+                        panic!("it is over TLS")
+                    };
+                    drip(stream, bytes).await;
                 }
             });
         }

@@ -9,7 +9,7 @@ use conexus_protocol::{
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::{
-    WebSocketStream, client_async_with_config,
+    MaybeTlsStream, WebSocketStream, client_async_with_config,
     tungstenite::{
         Error, Message, client::IntoClientRequest, http::Response, protocol::WebSocketConfig,
     },
@@ -17,7 +17,7 @@ use tokio_tungstenite::{
 
 use super::{gateway::TestGateway, soon};
 
-pub(crate) type Socket = WebSocketStream<TcpStream>;
+pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Opens a WebSocket, offering subprotocols, and says which one was chosen.
 pub(crate) async fn dial(
@@ -44,7 +44,18 @@ pub(crate) async fn dial_over(
     headers: &[(&'static str, &str)],
 ) -> Result<(Socket, Option<String>), Box<Error>> {
     let addr = stream.peer_addr().map_err(Error::Io)?;
-    let mut request = format!("ws://{addr}/ws").into_client_request().unwrap();
+    let stream = MaybeTlsStream::Plain(stream);
+    upgrade(&format!("ws://{addr}/ws"), subprotocols, headers, stream).await
+}
+
+/// As [`dial_over`], with or without TLS.
+pub(crate) async fn upgrade(
+    url: &str,
+    subprotocols: &[&str],
+    headers: &[(&'static str, &str)],
+    stream: MaybeTlsStream<TcpStream>,
+) -> Result<(Socket, Option<String>), Box<Error>> {
+    let mut request = url.into_client_request().unwrap();
     if !subprotocols.is_empty() {
         let offer = subprotocols.join(", ").parse().unwrap();
         request.headers_mut().insert("Sec-WebSocket-Protocol", offer);
@@ -118,10 +129,29 @@ impl Agent {
         addr: SocketAddr,
         subprotocol: Subprotocol,
         identity: Identity,
+        opened: (Socket, Option<String>),
+    ) -> Self {
+        Self::begun(format!("ws://{addr}/ws"), subprotocol, identity, opened).await
+    }
+
+    /// Over a connection that is there.
+    pub(crate) async fn connect_on(
+        stream: MaybeTlsStream<TcpStream>,
+        url: String,
+        subprotocol: Subprotocol,
+        identity: Identity,
+    ) -> Self {
+        let opened = upgrade(&url, &[subprotocol.as_str()], &[], stream).await.unwrap();
+        Self::begun(url, subprotocol, identity, opened).await
+    }
+
+    async fn begun(
+        url: String,
+        subprotocol: Subprotocol,
+        identity: Identity,
         (socket, chosen): (Socket, Option<String>),
     ) -> Self {
         assert_eq!(chosen.as_deref(), Some(subprotocol.as_str()));
-        let url = format!("ws://{addr}/ws");
         let mut agent = Self { identity, socket, subprotocol, nonce: None, url };
         if subprotocol == Subprotocol::V1_1 {
             let text = agent.text().await;

@@ -7,6 +7,7 @@ use conexus_gateway::{
     config::Settings,
     gateway::{Gateway, Watch},
     hooks::{EmptyChain, Fixed, Policy},
+    tls::ServerTls,
 };
 use conexus_protocol::Identity;
 use serde_json::Value;
@@ -18,6 +19,8 @@ use super::{http, soon, until};
 pub(crate) struct TestGateway {
     pub(crate) addr: SocketAddr,
     pub(crate) did: String,
+    url: String,
+    tls: Option<Arc<ServerTls>>,
     watch: Watch,
     shutdown: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
@@ -51,6 +54,8 @@ impl TestGateway {
         Self {
             addr: gateway.local_addr(),
             did: gateway.did().to_owned(),
+            url: gateway.url(),
+            tls: gateway.tls(),
             watch: gateway.watch(),
             shutdown: Some(shutdown),
             task: tokio::spawn(gateway.run(async {
@@ -61,7 +66,7 @@ impl TestGateway {
 
     /// The URL that agents dial.
     pub(crate) fn url(&self) -> String {
-        format!("ws://{}/ws", self.addr)
+        self.url.clone()
     }
 
     /// Asks it to stop gracefully, without waiting for it.
@@ -118,9 +123,27 @@ impl TestGateway {
     pub(crate) async fn settled(&self) -> Messages {
         let balanced = |m: Messages| m.received == m.delivered + m.refused + m.held;
         until("the accounting to balance", || balanced(self.watch.messages())).await;
-        let messages = self.messages().await;
+        let messages = match self.url.starts_with("wss") {
+            false => self.messages().await,
+            true => self.counters(),
+        };
         assert!(balanced(messages), "{messages:?}");
         messages
+    }
+
+    /// How many TLS handshakes failed for this reason.
+    pub(crate) fn tls_failures(&self, reason: &str) -> u64 {
+        self.watch.tls_failures(reason)
+    }
+
+    /// How many connections are open.
+    pub(crate) fn connections(&self) -> u64 {
+        self.watch.connections()
+    }
+
+    /// The certificate in use.
+    pub(crate) fn tls(&self) -> Arc<ServerTls> {
+        Arc::clone(self.tls.as_ref().expect("it speaks TLS"))
     }
 
     /// Waits until as many agents are present.

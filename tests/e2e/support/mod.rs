@@ -8,6 +8,7 @@ pub(crate) mod events;
 pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod http;
+pub(crate) mod pki;
 pub(crate) mod policy;
 pub(crate) mod process;
 pub(crate) mod scrape;

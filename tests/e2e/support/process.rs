@@ -94,7 +94,7 @@ impl Process {
         let Some(line) = soon("the start", out.next_line()).await.unwrap() else {
             panic!("it did not start: {:#?}", log.lock().unwrap());
         };
-        let listening = line.split("ws://").nth(1).unwrap().split('/').next().unwrap();
+        let listening = line.split("://").nth(1).unwrap().split('/').next().unwrap();
         let addr = listening.parse().unwrap();
         let admin = ([0, 0, 0, 0], 0).into();
         let mut process = Self { addr, admin, child, log, out: kept(out) };

@@ -21,15 +21,31 @@ pub(super) fn measure(bench: &Bench) -> Vec<Row> {
         .collect()
 }
 
-fn crowd(bench: &Bench, agents: usize) -> [Row; 2] {
+/// The same over TLS; the relay has none.
+pub(super) fn encrypted(bench: &Bench) -> Vec<Row> {
+    let agents = 5000;
+    let name = format!("memory of an idle agent over TLS, {agents} agents");
+    let config = Config { tls: true, ..Config::default() };
+    let trial = bench.compare(&name, &config, Mode::Plain, &idle(bench, agents));
+    let idle = Row::new(15, &name, "KiB", Kind::Absolute, &trial.figures(Report::idle));
+    let after = trial.figures(Report::idle_after_message);
+    let name = format!("the same after a message each, {agents} agents");
+    let after = Row::new(15, &name, "KiB", Kind::Absolute, &after);
+    vec![idle.target(Target::at_most(16.0)), after.target(Target::at_most(17.0))]
+}
+
+fn idle(bench: &Bench, agents: usize) -> Load {
     let settle = if bench.profile == Profile::Smoke { 0 } else { SETTLE };
-    let load = Load::new("idle")
+    Load::new("idle")
         .with("protocol", "v1")
         .with("agents", bench.profile.scaled(agents))
         .with("settle", settle)
-        .flag("idle-message");
+        .flag("idle-message")
+}
+
+fn crowd(bench: &Bench, agents: usize) -> [Row; 2] {
     let name = format!("memory of an idle agent, {agents} agents");
-    let trial = bench.compare(&name, &Config::default(), Mode::Plain, &load);
+    let trial = bench.compare(&name, &Config::default(), Mode::Plain, &idle(bench, agents));
     let idle = Row::new(8, &name, "KiB", Kind::Absolute, &trial.figures(Report::idle));
     let after = trial.figures(Report::idle_after_message);
     let name = format!("the same after a message each, {agents} agents");

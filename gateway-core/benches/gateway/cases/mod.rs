@@ -24,7 +24,7 @@ pub(crate) struct Case {
     pub(crate) measure: fn(&Bench) -> Vec<Row>,
 }
 
-pub(crate) const ALL: [Case; 14] = [
+pub(crate) const ALL: [Case; 15] = [
     Case { numbers: &[1], essential: true, measure: routing::one_by_one },
     Case { numbers: &[2, 6], essential: true, measure: routing::window },
     Case { numbers: &[3], essential: false, measure: routing::crowds },
@@ -38,5 +38,6 @@ pub(crate) const ALL: [Case; 14] = [
     Case { numbers: &[12], essential: false, measure: watched::cost },
     Case { numbers: &[13], essential: false, measure: watched::latency },
     Case { numbers: &[14], essential: false, measure: presence::measure },
+    Case { numbers: &[15], essential: false, measure: memory::encrypted },
     Case { numbers: &[16], essential: false, measure: flood::measure },
 ];

@@ -22,6 +22,7 @@ use crate::{
     cli::{
         control::{self, ControlError},
         terminal::harmless,
+        tls_options::Shown,
     },
     config::Sources,
     http_client::direct_client,
@@ -79,7 +80,8 @@ impl<'a> Follower<'a> {
             }
         };
         Ok(Self {
-            client: direct_client(WITHOUT_END).map_err(ControlError::from)?,
+            client: direct_client(WITHOUT_END, &options.trust.config(&Shown::default())?)
+                .map_err(ControlError::from)?,
             url,
             token: control::token(options.token_file.as_deref(), sources)?,
             agent,
@@ -212,10 +214,15 @@ mod tests {
     };
 
     use super::*;
+    use crate::cli::tls_options::Trust;
 
     fn follower(agent: &Agent, admin: std::net::SocketAddr) -> Follower<'_> {
         Follower {
-            client: direct_client(WITHOUT_END).unwrap(),
+            client: direct_client(
+                WITHOUT_END,
+                &Trust::default().config(&Shown::default()).unwrap(),
+            )
+            .unwrap(),
             url: format!("http://{admin}/events").parse().unwrap(),
             token: None,
             agent,

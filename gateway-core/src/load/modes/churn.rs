@@ -13,7 +13,7 @@ use std::{
 };
 
 use conexus_protocol::Identity;
-use tokio::{io::AsyncWriteExt as _, time::timeout};
+use tokio::time::timeout;
 
 use crate::load::{
     LoadError,
@@ -125,7 +125,7 @@ impl Couple {
 
     async fn exchange(&self, sender: &mut Wire, receiver: &mut Wire) -> Result<(), RoundError> {
         patiently("a message", async {
-            sender.stream().write_all(&self.message).await.map_err(Lost::Io)?;
+            sender.write_all(&self.message).await.map_err(Lost::Io)?;
             poll_fn(|cx| {
                 let (mut arrived, mut refused) = (false, None);
                 let received =
@@ -154,7 +154,7 @@ impl Couple {
 /// Says farewell and waits for the close.
 async fn leave(wire: &mut Wire, farewell: &[u8]) -> Result<(), RoundError> {
     patiently("a farewell", async {
-        wire.stream().write_all(farewell).await.map_err(Lost::Io)?;
+        wire.write_all(farewell).await.map_err(Lost::Io)?;
         match poll_fn(|cx| wire.poll_listen(cx, |_| {})).await {
             Lost::Ended | Lost::Closed { code: 1000, .. } => Ok(()),
             lost => Err(lost.into()),

@@ -13,7 +13,7 @@ use std::{
 
 use conexus_protocol::{Draft, Identity, Watch};
 use futures_util::task::AtomicWaker;
-use tokio::{io::AsyncWriteExt as _, sync::oneshot, time::timeout};
+use tokio::{sync::oneshot, time::timeout};
 
 use crate::load::{
     LoadError,
@@ -89,7 +89,7 @@ async fn join(
     if let Some(did) = &shared.plan.watch {
         let watch = Draft::new(did, Watch { dids: vec![did.clone()] }).sign(&identity);
         let frame = masked(Opcode::Text, watch.as_bytes());
-        patiently(async { Ok(agent.wire.stream().write_all(&frame).await?) }).await?;
+        patiently(async { Ok(agent.wire.write_all(&frame).await?) }).await?;
     }
     let member = &crowd.members[number];
     // Each joins once.
@@ -132,7 +132,7 @@ async fn write_to_all(shared: &Shared, crowd: &Crowd, number: usize) -> Result<(
         let _ = member.written.set(Instant::now());
         shared.board.tally(0).sent += 1;
         let frame = masked(Opcode::Text, text.as_bytes());
-        patiently(async { Ok(wire.stream().write_all(&frame).await?) }).await?;
+        patiently(async { Ok(wire.write_all(&frame).await?) }).await?;
     }
     patiently(poll_fn(|cx| poll_room(shared, crowd, &mut wire, cx, 1))).await
 }

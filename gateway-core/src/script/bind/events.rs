@@ -12,6 +12,7 @@ use super::{
     Bindings, Fallible,
     agents::{AgentRef, text_or_unit},
     ask,
+    tls::TlsInfo,
     values::parse_json,
 };
 use crate::hooks::PUBLIC_HEADERS;
@@ -165,6 +166,9 @@ fn connect(bindings: &mut Bindings) {
     bindings.field("ip", |e: &mut ConnectEvent| e.0.address.ip().to_canonical().to_string());
     bindings.field("port", |e: &mut ConnectEvent| i64::from(e.0.address.port()));
     bindings.field("path", |e: &mut ConnectEvent| e.0.path.clone());
+    bindings.field("tls", |e: &mut ConnectEvent| {
+        e.0.tls.as_ref().map_or(Dynamic::UNIT, |tls| Dynamic::from(TlsInfo(tls.clone())))
+    });
     bindings.field("query", |c: NativeCallContext, e: &mut ConnectEvent| {
         query(&c, e).map(str::to_owned)
     });

@@ -9,6 +9,7 @@ mod network;
 mod state;
 mod text;
 mod time;
+mod tls;
 mod values;
 mod verdicts;
 
@@ -84,6 +85,7 @@ pub(super) fn all(bindings: &mut Bindings) {
     state::bind(bindings);
     text::bind(bindings);
     time::bind(bindings);
+    tls::bind(bindings);
     verdicts::bind(bindings);
     #[cfg(test)]
     bindings

@@ -5,8 +5,8 @@ use std::{net::SocketAddr, sync::Arc};
 use conexus_plugin_api::{
     Agent, Metadata,
     host::{
-        Connect, Delivered, Disconnect, Event, Expire, HookError, Register, Registered, Replaced,
-        Route, RouteParts, Text, Unregister, Watch,
+        ClientCertificate, Connect, Delivered, Disconnect, Event, Expire, HookError, Register,
+        Registered, Replaced, Route, RouteParts, Text, Tls, Unregister, Watch,
     },
 };
 use conexus_protocol::AgentKey;
@@ -71,6 +71,13 @@ impl<'a> Said<'a> {
         map.iter().map(|(name, value)| Ok((name.to_string(), text(name, value)?))).collect()
     }
 
+    fn list(&mut self, name: &'static str) -> Made<Vec<String>> {
+        let Some(value) = self.get(name) else { return Ok(Vec::new()) };
+        let array = value.read_lock::<rhai::Array>();
+        let array = array.ok_or_else(|| format!("{name} is an array of texts"))?;
+        array.iter().map(|item| text(name, item)).collect()
+    }
+
     fn agent(&mut self, name: &'static str, world: &World) -> Made<Arc<Agent>> {
         match self.get(name) {
             None => agent(world, &Map::new()),
@@ -114,14 +121,7 @@ pub(super) fn agent(world: &World, map: &Map) -> Made<Arc<Agent>> {
         None => world.next_did(),
     };
     let key = AgentKey::parse_did(&did).map_err(|error| format!("{did:?}: {error}"))?;
-    let capabilities = match said.get("capabilities") {
-        None => Vec::new(),
-        Some(value) => {
-            let array = value.read_lock::<rhai::Array>();
-            let array = array.ok_or("capabilities is an array of texts")?;
-            array.iter().map(|item| text("capabilities", item)).collect::<Made<_>>()?
-        }
-    };
+    let capabilities = said.list("capabilities")?;
     let agent = Agent {
         key: *key.as_bytes(),
         session: said.whole("session")?.unwrap_or(1),
@@ -144,6 +144,45 @@ pub(super) fn agent(world: &World, map: &Map) -> Made<Arc<Agent>> {
     Ok(Arc::new(agent))
 }
 
+/// `tls: true`, or a map with `version` and `client`.
+fn tls(said: &mut Said<'_>) -> Made<Option<Arc<Tls>>> {
+    let Some(value) = said.get("tls") else { return Ok(None) };
+    let none = Map::new();
+    let map = value.read_lock::<Map>();
+    let map = match (&map, value.as_bool()) {
+        (Some(map), _) => map,
+        (None, Ok(true)) => &none,
+        (None, Ok(false)) => return Ok(None),
+        (None, Err(kind)) => return Err(format!("tls is true, false or a map, not {kind}")),
+    };
+    let mut said = Said::new("tls", map);
+    let version = said.text_or("version", "1.3")?.into();
+    let client = said.get("client").map(client).transpose()?;
+    said.end()?;
+    Ok(Some(Arc::new(Tls { version, client })))
+}
+
+fn client(value: &Dynamic) -> Made<ClientCertificate> {
+    let map = value.read_lock::<Map>().ok_or("client is a map")?;
+    let mut said = Said::new("client", &map);
+    let common_name = said.text("common_name")?;
+    let subject = common_name.as_ref().map_or_else(String::new, |name| format!("CN={name}"));
+    let client = ClientCertificate {
+        subject: said.text_or("subject", &subject)?,
+        common_name,
+        issuer: said.text_or("issuer", "CN=test")?,
+        serial: said.text_or("serial", "01")?,
+        fingerprint: said.text_or("fingerprint", &"0".repeat(64))?,
+        // Long after all tests.
+        not_after_ms: said.whole("not_after")?.unwrap_or(4_102_444_800_i64).saturating_mul(1000),
+        dns_names: said.list("dns_names")?,
+        uris: said.list("uris")?,
+        emails: said.list("emails")?,
+    };
+    said.end()?;
+    Ok(client)
+}
+
 pub(super) fn connect(_world: &World, map: &Map) -> Made<Event> {
     let mut said = Said::new("connect_event", map);
     let headers = said.texts("headers")?;
@@ -152,6 +191,7 @@ pub(super) fn connect(_world: &World, map: &Map) -> Made<Event> {
         path: said.text_or("path", "/ws")?,
         query: said.text_or("query", "")?,
         headers: headers.into_iter().map(|(name, v)| (name.to_ascii_lowercase(), v)).collect(),
+        tls: tls(&mut said)?,
         connection: None,
     };
     said.end()?;

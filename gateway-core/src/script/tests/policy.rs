@@ -141,7 +141,10 @@ impl Inner {
             Some(argument) => Some(event(point, argument)?),
         };
         let about = event.as_ref().and_then(Event::agent).map(|agent| agent.did.as_str());
-        let services = self.world.services(about);
+        let services = match point {
+            Point::Connect => self.world.services_of_a_connection(),
+            _ => self.world.services(about),
+        };
         let argument = event.as_ref().and_then(bind::argument);
         let returned = instance.hook(point, argument, services, self.deadline)?;
         let answer = instance.meaning(point, returned)?;

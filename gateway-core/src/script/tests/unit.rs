@@ -198,6 +198,7 @@ fn every_stock_script_passes_its_tests() {
         "allowlist",
         "ban_on_abuse",
         "business_hours",
+        "certificates",
         "denylist",
         "grace",
         "private_ip_guard",

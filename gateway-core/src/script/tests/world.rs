@@ -41,6 +41,8 @@ pub(super) struct Seen {
     pub(super) lines: Vec<(Level, String)>,
     /// Of agents whose event names none: an agent keeps its connection through a test.
     connections: BTreeMap<String, Arc<Connection>>,
+    /// Of the last on_connect: the next agent that has none yet comes over it.
+    arrived: Option<Arc<Connection>>,
     secret_read: bool,
     /// How many agents were made.
     made: u8,
@@ -55,8 +57,18 @@ impl World {
 
     /// What a call reaches; with the values of that agent's connection.
     pub(in crate::script) fn services(&self, agent: Option<&str>) -> Arc<dyn Services> {
-        let connection =
-            agent.map(|did| self.seen().connections.entry(did.to_owned()).or_default().clone());
+        let connection = agent.map(|did| {
+            let seen = &mut *self.seen();
+            let arrived = || seen.arrived.take().unwrap_or_default();
+            seen.connections.entry(did.to_owned()).or_insert_with(arrived).clone()
+        });
+        Arc::new(Reached { world: self.clone(), connection })
+    }
+
+    /// What a call of on_connect reaches, with the values of a connection that begins.
+    pub(super) fn services_of_a_connection(&self) -> Arc<dyn Services> {
+        let connection = Some(Arc::default());
+        self.seen().arrived.clone_from(&connection);
         Arc::new(Reached { world: self.clone(), connection })
     }
 

@@ -111,6 +111,28 @@ pub(super) fn connections(core: &Core, page: &mut Page<'_>) -> fmt::Result {
     )
 }
 
+/// Handshakes, and the certificate that they are made with.
+pub(super) fn tls(core: &Core, page: &mut Page<'_>) -> fmt::Result {
+    let handshakes = &core.router.telemetry.sessions.tls;
+    page.counters(
+        "conexus_tls_handshakes",
+        "TLS handshakes of the public listener, by version and kind (full, resumed)",
+        handshakes
+            .done()
+            .map(|(version, kind, count)| (vec![("version", version), ("kind", kind)], count)),
+    )?;
+    page.counters(
+        "conexus_tls_handshake_failures",
+        "TLS handshakes of the public listener that failed, by reason",
+        labelled("reason", handshakes.failures.all()),
+    )?;
+    page.gauge(
+        "conexus_tls_certificate_not_after_seconds",
+        "When the certificate in use expires, since 1970; 0 without TLS",
+        core.tls.as_ref().map_or(0.0, |tls| num(tls.facts().not_after)),
+    )
+}
+
 /// ICE servers that agents were told of.
 pub(super) fn ice(core: &Core, page: &mut Page<'_>) -> fmt::Result {
     page.counter(

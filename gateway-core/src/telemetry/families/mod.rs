@@ -20,6 +20,7 @@ pub(super) fn write(monitor: &Monitor, page: &mut Page<'_>) -> fmt::Result {
     let (core, look, status) = (&*monitor.core, monitor.latest(), monitor.engine.status());
     about(core, &status, page)?;
     agents::connections(core, page)?;
+    agents::tls(core, page)?;
     agents::ice(core, page)?;
     agents::messages(core, page)?;
     agents::queues(core, &look, page)?;

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::{Agent, abi::types as raw, host::Event};
+use crate::{
+    Agent,
+    abi::types as raw,
+    host::{ClientCertificate, Connect, Event},
+};
 
 /// The other agent of an event.
 pub(super) fn other(event: &Event) -> Option<&Arc<Agent>> {
@@ -19,6 +23,8 @@ pub(super) fn text(event: &Event, which: u32) -> Option<&[u8]> {
     let text = match (event, which) {
         (Event::Connect(event), raw::EVENT_PATH) => &event.path,
         (Event::Connect(event), raw::EVENT_QUERY) => &event.query,
+        (Event::Connect(event), raw::EVENT_TLS_VERSION) => event.tls.as_ref()?.version.as_ref(),
+        (Event::Connect(event), which) => return client_text(client(event)?, which),
         (Event::Register(event), raw::EVENT_CREDENTIALS) => event.credentials.as_deref()?,
         (Event::Route(event) | Event::Undeliverable(event), which) => match which {
             raw::EVENT_TO => event.to(),
@@ -46,6 +52,35 @@ pub(super) fn text(event: &Event, which: u32) -> Option<&[u8]> {
     Some(text.as_bytes())
 }
 
+/// The certificate that somebody who asks for a WebSocket has shown.
+fn client(event: &Connect) -> Option<&ClientCertificate> {
+    event.tls.as_ref()?.client.as_ref()
+}
+
+fn client_text(client: &ClientCertificate, which: u32) -> Option<&[u8]> {
+    let text = match which {
+        raw::EVENT_CLIENT_SUBJECT => &client.subject,
+        raw::EVENT_CLIENT_COMMON_NAME => client.common_name.as_ref()?,
+        raw::EVENT_CLIENT_ISSUER => &client.issuer,
+        raw::EVENT_CLIENT_SERIAL => &client.serial,
+        raw::EVENT_CLIENT_FINGERPRINT => &client.fingerprint,
+        _ => return None,
+    };
+    Some(text.as_bytes())
+}
+
+/// The names that a client's certificate has beside its subject; none where the list is another one.
+pub(super) fn client_names(event: &Event, list: u32) -> Option<&[String]> {
+    let Event::Connect(event) = event else { return None };
+    let names = |of: fn(&ClientCertificate) -> &[String]| client(event).map_or(&[][..], of);
+    Some(match list {
+        raw::LIST_CLIENT_DNS_NAMES => names(|client| &client.dns_names),
+        raw::LIST_CLIENT_URIS => names(|client| &client.uris),
+        raw::LIST_CLIENT_EMAILS => names(|client| &client.emails),
+        _ => return None,
+    })
+}
+
 /// Whether a text is left out of the decision log.
 pub(super) const fn is_secret(which: u32) -> bool {
     which == raw::EVENT_CREDENTIALS
@@ -53,6 +88,9 @@ pub(super) const fn is_secret(which: u32) -> bool {
 
 pub(super) fn number(event: &Event, which: u32) -> Option<u64> {
     match (event, which) {
+        (Event::Connect(event), raw::EVENT_CLIENT_NOT_AFTER_MS) => {
+            client(event).map(|client| client.not_after_ms.cast_unsigned())
+        }
         (Event::Register(event), raw::EVENT_RENEWAL) => Some(event.renewal.into()),
         (Event::Registered(event), raw::EVENT_RENEWAL) => Some(event.renewal.into()),
         (Event::Expire(event), raw::EVENT_SILENT_MS) => Some(event.silent_ms),

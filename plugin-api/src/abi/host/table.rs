@@ -313,6 +313,9 @@ unsafe extern "C" fn event_item(
     // SAFETY: the plugin's promise.
     unsafe {
         with(context, |frame| {
+            if let Some(names) = frame.event().and_then(|event| event::client_names(event, list)) {
+                return write(out, names.get(index).map(|name| pair((name, ""))));
+            }
             let header = headers(frame, list)?.get(index);
             write(out, header.map(|(name, value)| pair((name, value))))
         })
