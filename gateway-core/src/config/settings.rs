@@ -102,7 +102,7 @@ sections! {
         /// policy says of agents, and are not shown there; whoever may read the list can find out
         /// who has which value of the ones named here.
         agents_labels: Vec<String> = Vec::new(), Kind::Labels;
-        /// Web pages that may connect: "https://app.example.com", "https://*.example.com". A browser
+        /// Web pages that may connect: `"https://app.example.com"`, `"https://*.example.com"`. A browser
         /// names its page's origin; a WebSocket with one that is not listed is refused, one with
         /// none (a program's) is not. Listed pages may also read GET /agents, /health, /ice and /ready.
         /// While empty, no page is refused a WebSocket, and none may read the others.

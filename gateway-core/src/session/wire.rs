@@ -144,6 +144,10 @@ pub(crate) struct Wire<S> {
     closing: bool,
 }
 
+/// One of the ways of [`Outgoing`] to the stream.
+type PollOut<S> =
+    fn(&mut Outgoing, &mut S, &mut Context<'_>, &mut dyn FnMut(Parcel)) -> Poll<io::Result<()>>;
+
 /// Bytes wait for the kernel.
 #[derive(Debug, Clone, Copy)]
 struct Stall {
@@ -214,12 +218,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     fn poll_out(
         &mut self,
         cx: &mut Context<'_>,
-        poll: fn(
-            &mut Outgoing,
-            &mut S,
-            &mut Context<'_>,
-            &mut dyn FnMut(Parcel),
-        ) -> Poll<io::Result<()>>,
+        poll: PollOut<S>,
     ) -> Poll<Result<(), SocketFault>> {
         if self.is_idle() {
             return Poll::Ready(Ok(()));
