@@ -1,6 +1,6 @@
 //! Duties 3 to 6, 8 and 12: bound sender, verbatim, nothing vanishes, order, PING, slow readers.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use conexus_protocol::{
     Draft, Envelope, ErrorCode, ErrorPayload, Identity, Intent, MessageType, Offer, Ping, Pong,
@@ -8,7 +8,7 @@ use conexus_protocol::{
 };
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::TcpSocket;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, tungstenite::Message};
 
 use conexus_gateway::config::RoutedSignatures;
 
@@ -197,7 +197,7 @@ async fn small_window(gateway: &TestGateway) -> Agent {
 async fn a_slow_reader_costs_its_senders_an_error_and_nobody_else_anything() {
     let gateway = TestGateway::start_with(|s| {
         s.limits.outbox_messages = 16;
-        s.limits.write_timeout = std::time::Duration::from_secs(600);
+        s.limits.write_timeout = Duration::from_secs(600);
     })
     .await;
     let mut slow = small_window(&gateway).await;
@@ -237,7 +237,7 @@ async fn a_slow_reader_costs_its_senders_an_error_and_nobody_else_anything() {
 #[tokio::test]
 async fn a_socket_that_does_not_drain_is_closed_and_its_messages_are_accounted_for() {
     let gateway = TestGateway::start_with(|s| {
-        s.limits.write_timeout = std::time::Duration::from_millis(300);
+        s.limits.write_timeout = Duration::from_millis(300);
     })
     .await;
     let mut slow = small_window(&gateway).await;
@@ -264,6 +264,54 @@ async fn a_socket_that_does_not_drain_is_closed_and_its_messages_are_accounted_f
         assert!(open.remove(&id), "delivered and refused");
     }
     assert!(open.is_empty());
+}
+
+#[tokio::test]
+async fn what_waits_for_an_agent_that_resets_its_connection_is_not_delivered() {
+    // With a mailbox it is held instead.
+    for hold in [Duration::ZERO, Duration::from_secs(600)] {
+        let gateway = TestGateway::start_with(|s| {
+            s.limits.outbox_messages = 100_000;
+            s.limits.outbox_bytes = 64 << 20;
+            s.limits.write_timeout = Duration::from_secs(600);
+            s.mailbox.hold = hold;
+            s.mailbox.messages_per_agent = 100_000;
+            s.mailbox.messages_per_sender = 100_000;
+            s.mailbox.bytes_per_agent = 64 << 20;
+        })
+        .await;
+        let slow = small_window(&gateway).await;
+        let mut a = Agent::v1(&gateway).await;
+        // Many lie side by side in what the kernel is asked to take at once.
+        let sdp = "x".repeat(700);
+        let mut sent = 0;
+        let mut before = None;
+        // Until the kernel takes no more, and then some.
+        while before != Some(gateway.counters().delivered) || sent < 2_000 {
+            before = Some(gateway.counters().delivered);
+            for _ in 0..200 {
+                a.socket.feed(Message::text(a.offer(&slow.did(), &sdp).1)).await.unwrap();
+            }
+            a.ping().await;
+            sent += 200;
+            assert!(sent < 100_000, "the kernel takes everything");
+        }
+        let before = gateway.counters().delivered;
+        let MaybeTlsStream::Plain(stream) = slow.socket.get_ref() else { unreachable!() };
+        stream.set_zero_linger().unwrap();
+        drop(slow);
+        gateway.has_agents(1).await;
+        let messages = gateway.settled().await;
+        assert_eq!((messages.received, messages.delivered), (sent, before), "{messages:?}");
+        let (given_back, others) = match hold.is_zero() {
+            true => (messages.refused, messages.held),
+            false => (messages.held, messages.refused),
+        };
+        assert_eq!((given_back, others), (sent - before, 0), "{messages:?}");
+        for _ in 0..messages.refused {
+            assert_eq!(a.refusal().await.reason.as_deref(), Some("unknown_agent"));
+        }
+    }
 }
 
 #[tokio::test]

@@ -87,6 +87,8 @@ pub(super) struct Outgoing {
     accepted: u64,
     /// The stream is handed no more before it is flushed.
     at_once: usize,
+    /// The stream refused: what it has not flushed by then never reaches the peer.
+    failed: bool,
 }
 
 impl Outgoing {
@@ -99,6 +101,7 @@ impl Outgoing {
             controls: 0,
             accepted: 0,
             at_once,
+            failed: false,
         }
     }
 
@@ -137,7 +140,7 @@ impl Outgoing {
     }
 
     /// Writes what the kernel takes; ready when it has everything. `written` gets each entry whose
-    /// last byte it has.
+    /// last byte it has. After an error nothing more is written.
     pub(super) fn poll_write<S: AsyncWrite + Unpin>(
         &mut self,
         stream: &mut S,
@@ -147,6 +150,9 @@ impl Outgoing {
         if self.pending == 0 {
             return Poll::Ready(Ok(()));
         }
+        if self.failed {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         ready!(self.poll_flush(stream, cx, written))?;
         let mut scratch = Scratch::borrow();
         while self.pending > 0 {
@@ -154,13 +160,9 @@ impl Outgoing {
             let room = buffer.len().min(self.at_once);
             let size = self.lay_out(&mut buffer[..room]);
             match ready!(Pin::new(&mut *stream).poll_write(cx, &buffer[..size])) {
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(0) => return Poll::Ready(Err(self.fail(io::ErrorKind::WriteZero.into()))),
                 Ok(taken) => self.taken = taken,
-                Err(error) => {
-                    // It may have taken them before it failed.
-                    self.taken = size;
-                    return Poll::Ready(Err(error));
-                }
+                Err(error) => return Poll::Ready(Err(self.fail(error))),
             }
             ready!(self.poll_flush(stream, cx, written))?;
         }
@@ -168,19 +170,27 @@ impl Outgoing {
     }
 
     /// Waits until the kernel has what the stream has taken; `written` gets each entry whose last byte
-    /// it has then.
+    /// it has then. A stream that failed may well say that it is flushed, since it keeps nothing.
     pub(super) fn poll_flush<S: AsyncWrite + Unpin>(
         &mut self,
         stream: &mut S,
         cx: &mut Context<'_>,
         written: &mut dyn FnMut(Parcel),
     ) -> Poll<io::Result<()>> {
+        if self.failed {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         if self.taken > 0 {
-            ready!(Pin::new(stream).poll_flush(cx))?;
+            ready!(Pin::new(stream).poll_flush(cx)).map_err(|error| self.fail(error))?;
             let taken = std::mem::take(&mut self.taken);
             self.advance(taken, written);
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn fail(&mut self, error: io::Error) -> io::Error {
+        self.failed = true;
+        error
     }
 
     /// Lays out what is next, as much as there is room for; how much that is.
@@ -237,10 +247,10 @@ impl Outgoing {
         parcels(withdrawn).collect()
     }
 
-    /// Takes back everything that is not fully with the kernel. True if a frame was begun, and is
-    /// cut off now: the socket is good for nothing more.
+    /// Takes back everything that is not fully with the kernel. True if the stream failed, or a frame
+    /// was begun and is cut off now: the socket is good for nothing more.
     pub(super) fn abandon(&mut self) -> (Vec<Parcel>, bool) {
-        let cut = self.begun + self.taken > 0;
+        let cut = self.failed || self.begun + self.taken > 0;
         (self.begun, self.taken, self.pending, self.controls) = (0, 0, 0, 0);
         (parcels(std::mem::take(&mut self.frames)).collect(), cut)
     }
@@ -410,6 +420,105 @@ mod tests {
         let (left, cut) = outgoing.abandon();
         assert_eq!((texts(left), cut), (vec!["ab".to_owned(), "cd".to_owned()], true));
         assert!(outgoing.is_idle());
+    }
+
+    /// Takes so many bytes, and refuses what follows; it says that it is flushed, as TCP always does.
+    struct Reset {
+        takes: usize,
+    }
+
+    impl AsyncWrite for Reset {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            match self.takes.min(bytes.len()) {
+                0 => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+                taken => {
+                    self.takes -= taken;
+                    Poll::Ready(Ok(taken))
+                }
+            }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_a_stream_refused_is_never_written() {
+        // Nothing of the three; the first; the first and a part of the second.
+        for (takes, first) in [(0, 0), (4, 1), (6, 1)] {
+            let mut near = Reset { takes };
+            let mut outgoing = Outgoing::new(usize::MAX);
+            for text in ["ab", "cd", "ef"] {
+                outgoing.text(reply(text));
+            }
+            let (mut cx, mut written) = (Context::from_waker(std::task::Waker::noop()), Vec::new());
+            let mut each = |parcel| written.push(parcel);
+            let polled = outgoing.poll_write(&mut near, &mut cx, &mut each);
+            assert!(matches!(polled, Poll::Ready(Err(_))), "{polled:?}");
+            // As a session that ends does it.
+            let behind = outgoing.withdraw();
+            for poll in [Outgoing::poll_flush, Outgoing::poll_write] {
+                let polled = poll(&mut outgoing, &mut near, &mut cx, &mut each);
+                assert!(outgoing.is_idle() || matches!(polled, Poll::Ready(Err(_))), "{polled:?}");
+            }
+            assert_eq!(outgoing.accepted(), takes as u64);
+            let (mut left, cut) = outgoing.abandon();
+            left.extend(behind);
+            assert!(cut, "nothing more may go over it");
+            assert_eq!(texts(written), ["ab", "cd", "ef"][..first]);
+            assert_eq!(texts(left), ["ab", "cd", "ef"][first..]);
+        }
+    }
+
+    /// Takes everything, and cannot pass it on.
+    struct Cut;
+
+    impl AsyncWrite for Cut {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_a_stream_could_not_pass_on_is_taken_back() {
+        let mut outgoing = Outgoing::new(4);
+        for text in ["ab", "cd"] {
+            outgoing.text(reply(text));
+        }
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut each = |_| panic!("not written");
+        assert!(matches!(outgoing.poll_write(&mut Cut, &mut cx, &mut each), Poll::Ready(Err(_))));
+        let behind = outgoing.withdraw();
+        // Whatever the stream says now.
+        let mut healed = Reset { takes: usize::MAX };
+        assert!(matches!(
+            outgoing.poll_flush(&mut healed, &mut cx, &mut each),
+            Poll::Ready(Err(_))
+        ));
+        let (mut left, cut) = outgoing.abandon();
+        left.extend(behind);
+        assert_eq!((texts(left), cut), (vec!["ab".to_owned(), "cd".to_owned()], true));
     }
 
     #[tokio::test]
