@@ -77,6 +77,8 @@ impl Watcher {
 #[derive(Default)]
 struct Wanted {
     last_id: u64,
+    /// Agents are asked for in this order: as the user gave them.
+    last_serial: u64,
     targets: HashMap<AgentKey, Target>,
     /// Whom the user asked for by a WATCH of its own, on this connection.
     by_hand: HashSet<AgentKey>,
@@ -114,8 +116,10 @@ impl Watches {
         let id = wanted.last_id;
         let keys = agents.iter().map(|(key, _)| *key).collect();
         for (key, did) in agents {
+            wanted.last_serial += 1;
+            let serial = wanted.last_serial;
             let target = wanted.targets.entry(key).or_insert_with(|| Target {
-                serial: id,
+                serial,
                 did: did.clone(),
                 latest: None,
                 watchers: Vec::new(),

@@ -40,3 +40,17 @@ async fn a_status_that_is_no_success_is_a_failure() {
     let asked = run(folder.path(), &["health", "--url", "ftp://127.0.0.1"]).await;
     assert_eq!(asked.code, Some(1), "{asked:?}");
 }
+
+#[tokio::test]
+async fn a_gateway_is_asked_over_tls_whatever_its_certificate_is_for() {
+    let folder = folder_with(&[]);
+    let made = run(folder.path(), &["cert", "--name", "gateway.example"]).await;
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let tls = ["--set", "tls.certificate=cert.pem", "--set", "tls.key=key.pem"];
+    let gateway = Process::start(folder.path(), &tls).await;
+    let listen = format!("server.listen={}", gateway.addr);
+    let asked = [&["health", "--set", &listen][..], &tls].concat();
+    let asked = run(folder.path(), &asked).await;
+    assert_eq!(asked.code, Some(0), "{asked:?}");
+    assert!(asked.out.starts_with("200 OK: {"), "{asked:?}");
+}

@@ -14,7 +14,7 @@ use crate::support::{
 
 #[tokio::test]
 async fn the_manifests_are_valid_and_the_gateway_takes_what_they_mount() {
-    for kustomization in ["base", "overlays/turn"] {
+    for kustomization in ["base", "overlays/tls", "overlays/turn"] {
         let layout = tempfile::tempdir().unwrap();
         let folder = format!("deploy/kubernetes/{kustomization}");
         let told = check("kubernetes.py", &[&folder, layout.path().to_str().unwrap()], "").await;
@@ -56,6 +56,15 @@ async fn give_what_secrets_have(layout: &Path) {
     fs::remove_file(&key).unwrap();
     let made = run(layout, &["keygen", "--out", key.to_str().unwrap()]).await;
     assert_eq!(made.code, Some(0), "{made:?}");
+    let tls = layout.join("etc/conexus-tls");
+    if tls.exists() {
+        let folder = tls.to_str().unwrap();
+        let cert = ["cert", "--force", "--out", folder, "--name", "gateway.example"];
+        let made = run(layout, &cert).await;
+        assert_eq!(made.code, Some(0), "{made:?}");
+        fs::rename(tls.join("cert.pem"), tls.join("tls.crt")).unwrap();
+        fs::rename(tls.join("key.pem"), tls.join("tls.key")).unwrap();
+    }
 }
 
 #[test]
