@@ -3,9 +3,11 @@
 //! It is asked over HTTP on a connection of its own, at the address and by the TLS settings of the
 //! WebSocket, so it works before a client is connected, too.
 
+use std::collections::BTreeMap;
+
 use conexus_protocol::Metadata;
 use futures_util::{Stream, stream};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use url::Url;
 
 use crate::{Handle, HttpError};
@@ -43,8 +45,23 @@ pub struct FoundAgent {
     #[serde(default)]
     pub subprotocol: Option<String>,
     /// What it publishes about itself.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known_members")]
     pub metadata: Metadata,
+}
+
+/// Metadata of which a newer gateway may show more than we know.
+fn known_members<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Metadata, D::Error> {
+    #[derive(Deserialize)]
+    struct Known {
+        #[serde(default)]
+        name: Option<String>,
+        #[serde(default)]
+        capabilities: Vec<String>,
+        #[serde(default)]
+        attributes: BTreeMap<String, String>,
+    }
+    let Known { name, capabilities, attributes } = Known::deserialize(deserializer)?;
+    Ok(Metadata { name, capabilities, attributes })
 }
 
 /// A page of the list, in the order of the agents' keys.
@@ -97,11 +114,13 @@ impl Handle {
     }
 
     /// All of them, page by page as they are read. Whoever is there from the first page to the last
-    /// is in it once. Ends with the first error.
+    /// is in it once. The query's `limit` is the size of a page; 0 leaves it to the gateway. Ends with the
+    /// first error.
     pub fn find_all(
         &self,
-        query: AgentQuery,
+        mut query: AgentQuery,
     ) -> impl Stream<Item = Result<FoundAgent, FindError>> + Send + use<> {
+        query.limit = query.limit.filter(|limit| *limit > 0);
         let state = Some((self.clone(), query, Vec::new().into_iter(), false));
         stream::unfold(state, async |state| {
             let (handle, mut query, mut page, mut is_last) = state?;
@@ -165,5 +184,13 @@ mod tests {
         assert_eq!(url.query(), Some("capability=sum+up&label=team%3Aa%26b&limit=5"));
         let url = asked("ws://a/agents".parse().unwrap(), &AgentQuery::default());
         assert_eq!(url.query(), None);
+    }
+
+    #[test]
+    fn what_a_newer_gateway_shows_beside_what_is_known_is_left_out() {
+        let page = r#"{"agents":[{"did":"d","connected_at":"c","last_activity":"l","new":1,
+            "metadata":{"name":"n","colour":"red"}}],"count":1,"also":[]}"#;
+        let page: AgentPage = serde_json::from_str(page).unwrap();
+        assert_eq!(page.agents[0].metadata.name.as_deref(), Some("n"));
     }
 }

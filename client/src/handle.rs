@@ -106,9 +106,7 @@ impl Handle {
         let online = self.online()?;
         check_sendable(&draft)?;
         let text = self.sign(&draft, &online)?;
-        if draft.payload.kind() == MessageType::Watch {
-            self.shared.watches.by_hand();
-        }
+        self.shared.watches.note_by_hand(&draft.payload);
         self.write(&online, text, None).await?;
         Ok(draft.id)
     }
@@ -205,6 +203,7 @@ impl Handle {
         patience: Option<Duration>,
     ) -> Result<Message, SendError> {
         let text = self.sign(&draft, online)?;
+        self.shared.watches.note_by_hand(&draft.payload);
         let (answer, answered) = oneshot::channel();
         let expects = Expectation { id: draft.id, peer, answer };
         let patience = patience.unwrap_or(self.shared.config.request_timeout);
@@ -243,7 +242,8 @@ impl Handle {
     /// # Errors
     ///
     /// [`SendError::Recipient`] for what is no agent's DID, [`SendError::Unsupported`] when the
-    /// session speaks `ioap.v1`. What the gateway refuses, and a later connection that speaks
+    /// session speaks `ioap.v1`, [`SendError::NotConnected`] once the client was closed, was dropped or
+    /// gave up, unless it connects anew. What the gateway refuses, and a later connection that speaks
     /// `ioap.v1`, is told by the watch itself, for each agent.
     pub fn watch<D: AsRef<str>>(
         &self,
@@ -262,7 +262,10 @@ impl Handle {
             Some(session) if session.subprotocol == Subprotocol::V1 => {
                 Err(SendError::Unsupported(session.subprotocol))
             }
-            _ => Ok(self.shared.watches.watch(agents)),
+            _ => {
+                let watch = self.shared.watches.watch(agents);
+                watch.ok_or_else(|| SendError::NotConnected(self.state()))
+            }
         }
     }
 }

@@ -249,18 +249,13 @@ impl Link {
         }
     }
 
-    fn is_watched(&self, message: &Message) -> bool {
+    fn is_watched(&mut self, message: &Message) -> bool {
         matches!(&message.payload, Payload::Presence(presence) if self.watches.told(presence))
     }
 
     /// Asks the gateway to tell of those who are to be watched now.
     fn follow(&mut self, shared: &Shared) -> Result<(), WsError> {
-        let (gone, lists) = self.watches.difference();
-        for payload in gone {
-            let draft = Draft::new(self.gateway_did(), payload);
-            self.put(draft.sign(shared.identity()))?;
-        }
-        for (payload, list) in lists {
+        for (payload, list) in self.watches.difference() {
             let draft = Draft::new(self.gateway_did(), payload);
             self.put(draft.sign(shared.identity()))?;
             self.watches.asked(draft.id, list);

@@ -102,6 +102,7 @@ impl Shared {
         if !stop.done.is_cancelled() {
             return None;
         }
+        self.watches.begin();
         *stop = Stop::default();
         Some(stop.clone())
     }

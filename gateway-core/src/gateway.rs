@@ -190,10 +190,12 @@ impl Gateway {
             shutdown.await;
             drain::drain(&core, &sessions, &abort).await;
         };
-        let _telling =
+        let mut telling =
             AbortOnDropHandle::new(tokio::spawn(telling::serve(Arc::clone(&core.router))));
         let served = tokio::select! {
             served = &mut serving => Some(served),
+            // It does not end by itself, and without it nobody would be told of anybody any more.
+            told = &mut telling => Some(told),
             () = stopping => None,
         };
         stop_serving.cancel();

@@ -8,17 +8,14 @@ pub(crate) mod link;
 mod sink;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
 };
 
-use conexus_protocol::{AgentKey, Presence, Subprotocol};
+use conexus_protocol::{AgentKey, Payload, Presence, Subprotocol};
 use futures_util::{Stream, future::poll_fn};
 use tokio::sync::Notify;
 
@@ -71,8 +68,9 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn tell(&self, presence: &Presence) {
-        self.sink.push(&self.did, Ok(Presence { did: self.did.clone(), ..presence.clone() }));
+    /// Whom to wake for it, where nothing is locked any more.
+    fn tell(&self, presence: &Presence) -> Option<Waker> {
+        self.sink.push(&self.did, Ok(Presence { did: self.did.clone(), ..presence.clone() }))
     }
 }
 
@@ -82,6 +80,10 @@ struct Wanted {
     /// Agents are asked for in this order: as the user gave them.
     last_serial: u64,
     targets: HashMap<AgentKey, Target>,
+    /// Whom the user asked for by a WATCH of its own, on this connection.
+    by_hand: HashSet<AgentKey>,
+    /// The client has ended, and has not begun anew.
+    ended: bool,
 }
 
 /// See the [module](self).
@@ -90,8 +92,6 @@ pub(crate) struct Watches {
     wanted: Mutex<Wanted>,
     /// Wakes the link.
     changed: Notify,
-    /// The user sends WATCH by hand as well.
-    by_hand: AtomicBool,
 }
 
 impl fmt::Debug for Watches {
@@ -105,10 +105,13 @@ impl Watches {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A watch of these agents, each given once.
-    pub(crate) fn watch(self: &Arc<Self>, agents: Vec<(AgentKey, String)>) -> Watch {
+    /// A watch of these agents, each given once; none once the client has ended.
+    pub(crate) fn watch(self: &Arc<Self>, agents: Vec<(AgentKey, String)>) -> Option<Watch> {
         let sink = Arc::new(Sink::new(agents.len()));
         let mut wanted = self.wanted();
+        if wanted.ended {
+            return None;
+        }
         wanted.last_id += 1;
         let id = wanted.last_id;
         let keys = agents.iter().map(|(key, _)| *key).collect();
@@ -123,13 +126,14 @@ impl Watches {
             });
             let watcher = Watcher { id, did, sink: Arc::clone(&sink) };
             if let Some(latest) = &target.latest {
-                watcher.tell(latest);
+                // Nobody reads yet.
+                let _ = watcher.tell(latest);
             }
             target.watchers.push(watcher);
         }
         drop(wanted);
         self.changed.notify_one();
-        Watch { id, keys, sink, watches: Arc::clone(self) }
+        Some(Watch { id, keys, sink, watches: Arc::clone(self) })
     }
 
     fn unwatch(&self, id: u64, keys: &[AgentKey]) {
@@ -145,49 +149,74 @@ impl Watches {
         self.changed.notify_one();
     }
 
-    /// The user sends WATCH without a [`Watch`]: message handlers are to see what comes of it.
-    pub(crate) fn by_hand(&self) {
-        self.by_hand.store(true, Ordering::Relaxed);
+    /// The user sends WATCH or UNWATCH without a [`Watch`]: message handlers are to see what comes of
+    /// it.
+    pub(crate) fn note_by_hand(&self, payload: &Payload) {
+        let keys = |dids: &[String]| -> Vec<AgentKey> {
+            dids.iter().filter_map(|did| AgentKey::parse_did(did).ok()).collect()
+        };
+        match payload {
+            Payload::Watch(watch) => self.wanted().by_hand.extend(keys(&watch.dids)),
+            Payload::Unwatch(unwatch) => {
+                let keys = keys(&unwatch.dids);
+                self.wanted().by_hand.retain(|key| !keys.contains(key));
+            }
+            _ => {}
+        }
     }
 
     /// The gateway told of an agent; whether that was for a watch, and for nobody else.
     fn told(&self, presence: &Presence) -> bool {
         let Ok(key) = AgentKey::parse_did(&presence.did) else { return false };
         let mut wanted = self.wanted();
-        let Some(target) = wanted.targets.get_mut(&key) else {
-            // It was under way when the last watch of it ended.
-            return !self.by_hand.load(Ordering::Relaxed);
-        };
-        target.latest = Some(presence.clone());
-        for watcher in &target.watchers {
-            watcher.tell(presence);
-        }
-        true
+        let is_by_hand = wanted.by_hand.contains(&key);
+        // It may have been under way when the last watch of it ended.
+        let readers: Vec<Waker> = wanted.targets.get_mut(&key).map_or_else(Vec::new, |target| {
+            target.latest = Some(presence.clone());
+            target.watchers.iter().filter_map(|watcher| watcher.tell(presence)).collect()
+        });
+        drop(wanted);
+        readers.into_iter().for_each(Waker::wake);
+        !is_by_hand
     }
 
     /// An agent cannot be watched: whoever wants that learns why, and wants it no longer.
     fn refused(&self, key: AgentKey, serial: u64, reason: &WatchFault) {
         let mut wanted = self.wanted();
-        if wanted.targets.get(&key).is_some_and(|target| target.serial == serial)
-            && let Some(target) = wanted.targets.remove(&key)
-        {
-            for Watcher { did, sink, .. } in target.watchers {
-                let error = WatchError { did: did.clone(), reason: reason.clone() };
-                sink.push(&did, Err(error));
+        if wanted.targets.get(&key).is_none_or(|target| target.serial != serial) {
+            return;
+        }
+        let target = wanted.targets.remove(&key);
+        drop(wanted);
+        for Watcher { did, sink, .. } in target.into_iter().flat_map(|target| target.watchers) {
+            let error = WatchError { did: did.clone(), reason: reason.clone() };
+            if let Some(reader) = sink.push(&did, Err(error)) {
+                reader.wake();
             }
         }
     }
 
     /// The connection is lost: what was told on it may no longer be so.
     fn forget_states(&self) {
-        for target in self.wanted().targets.values_mut() {
+        let mut wanted = self.wanted();
+        wanted.by_hand.clear();
+        for target in wanted.targets.values_mut() {
             target.latest = None;
         }
     }
 
+    /// The client begins, or begins anew.
+    pub(crate) fn begin(&self) {
+        self.wanted().ended = false;
+    }
+
     /// The client ends, and so does every watch.
     pub(crate) fn end_all(&self) {
-        let targets = std::mem::take(&mut self.wanted().targets);
+        let targets = {
+            let mut wanted = self.wanted();
+            wanted.ended = true;
+            std::mem::take(&mut wanted.targets)
+        };
         for watcher in targets.into_values().flat_map(|target| target.watchers) {
             watcher.sink.end();
         }
@@ -198,7 +227,8 @@ impl Watches {
 ///
 /// It survives reconnects: the client asks again by itself, and the state of each agent is told
 /// anew. An agent that the gateway refuses to tell of is told as a [`WatchError`], once; the watch
-/// goes on for the others. What is not read in time is not lost but replaced by what came of it
+/// goes on for the others. What is refused for the moment alone (`rate_limited`, `policy_error`,
+/// `draining`) is asked for again first, for about a minute. What is not read in time is not lost but replaced by what came of it
 /// later: the last word about each agent is always kept. Dropping it ends it.
 #[must_use = "dropping a watch ends it"]
 pub struct Watch {

@@ -1,8 +1,8 @@
 //! What one watch was told and has not read yet: bounded, and its end is always the truth.
 
 use std::{
-    collections::{HashSet, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
 
@@ -14,7 +14,9 @@ const LEAST: usize = 64;
 #[derive(Debug, Default)]
 struct Inner {
     /// Oldest first, each with the DID that it is about.
-    queue: VecDeque<(Box<str>, Item)>,
+    queue: VecDeque<(Arc<str>, Item)>,
+    /// How many of these are about each agent.
+    counts: HashMap<Arc<str>, usize>,
     reader: Option<Waker>,
     ended: bool,
 }
@@ -37,28 +39,27 @@ impl Sink {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a word about an agent. Where there is no room, the oldest one that has a later one of
-    /// the same agent behind it makes place.
-    pub(super) fn push(&self, did: &str, item: Item) {
+    /// Adds a word about an agent; who is to be woken for it. Where there is no room, the oldest ones
+    /// that have a later one of the same agent behind them make place: an eighth of all, so that it
+    /// does not take a search for each word.
+    pub(super) fn push(&self, did: &str, item: Item) -> Option<Waker> {
         let mut inner = self.inner();
-        inner.queue.push_back((did.into(), item));
-        if inner.queue.len() > self.room {
-            let mut later = HashSet::new();
-            let mut spare = None;
-            for (index, (did, _)) in inner.queue.iter().enumerate().rev() {
-                if !later.insert(&**did) {
-                    spare = Some(index);
+        let Inner { queue, counts, reader, .. } = &mut *inner;
+        let did = counts.get_key_value(did).map_or_else(|| did.into(), |(did, _)| Arc::clone(did));
+        *counts.entry(Arc::clone(&did)).or_default() += 1;
+        queue.push_back((did, item));
+        if queue.len() > self.room {
+            let mut surplus = queue.len() - (self.room - self.room / 8);
+            queue.retain(|(did, _)| match counts.get_mut(did) {
+                Some(count) if surplus > 0 && *count > 1 => {
+                    *count -= 1;
+                    surplus -= 1;
+                    false
                 }
-            }
-            if let Some(spare) = spare {
-                inner.queue.remove(spare);
-            }
+                _ => true,
+            });
         }
-        let reader = inner.reader.take();
-        drop(inner);
-        if let Some(reader) = reader {
-            reader.wake();
-        }
+        reader.take()
     }
 
     /// Nothing more comes.
@@ -75,7 +76,15 @@ impl Sink {
     pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
         let mut inner = self.inner();
         match inner.queue.pop_front() {
-            Some((_, item)) => Poll::Ready(Some(item)),
+            Some((did, item)) => {
+                if let Entry::Occupied(mut count) = inner.counts.entry(did) {
+                    *count.get_mut() -= 1;
+                    if *count.get() == 0 {
+                        count.remove();
+                    }
+                }
+                Poll::Ready(Some(item))
+            }
             None if inner.ended => Poll::Ready(None),
             None => {
                 inner.reader = Some(cx.waker().clone());
@@ -113,7 +122,7 @@ mod tests {
             sink.push("busy", word("busy", number));
         }
         let words = read(&sink);
-        assert_eq!(words.len(), LEAST);
+        assert!((LEAST / 8 * 7..=LEAST).contains(&words.len()), "{}", words.len());
         assert_eq!(words.first(), Some(&("quiet".to_owned(), 0)));
         assert_eq!(words.last(), Some(&("busy".to_owned(), 999)));
         assert!(words.is_sorted_by_key(|(_, number)| *number));

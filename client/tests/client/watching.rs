@@ -3,7 +3,8 @@
 use conexus_client::{
     Client, SendError, Subprotocol, Watch, WatchFault,
     protocol::{
-        Draft, ErrorPayload, Identity, Message, Payload, Presence, PresenceState, RefusalReason,
+        Draft, ErrorCode, ErrorPayload, Identity, Message, Payload, Presence, PresenceState,
+        RefusalReason,
     },
 };
 use serde_json::json;
@@ -252,4 +253,81 @@ async fn presence_reaches_message_handlers_only_of_those_who_ask_by_hand() {
     assert!(matches!(first.payload, Payload::Offer(_)), "the marker: {first:?}");
     let second = soon(stream.recv()).await.unwrap();
     assert!(matches!(&second.payload, Payload::Presence(told) if told.since == "1"));
+}
+
+/// The next WATCH or UNWATCH, however long the client waits before it asks again.
+async fn in_time(peer: &mut Peer) -> Message {
+    tokio::time::timeout(std::time::Duration::from_secs(20), peer.receive()).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_refused_for_the_moment_is_asked_for_again_before_anybody_is_told() {
+    let gateway = Gateway::start().await;
+    let (client, mut peer) = connected(&gateway).await;
+    let (busy, fine) = (stranger(), stranger());
+    let mut watch = client.watch([&busy, &fine]).unwrap();
+    let message = peer.receive().await;
+    refuse(&mut peer, &message, RefusalReason::PolicyError, "payload.dids[0]").await;
+    tell(&mut peer, &fine, PresenceState::Online, "1").await;
+    let again = in_time(&mut peer).await;
+    assert!(matches!(&again.payload, Payload::Watch(watch) if watch.dids == [&*busy]));
+    tell(&mut peer, &busy, PresenceState::Online, "2").await;
+    assert_eq!(next(&mut watch).await, online(&fine, "1"));
+    assert_eq!(next(&mut watch).await, online(&busy, "2"));
+
+    // The gateway would go on telling of it.
+    drop(watch);
+    let message = peer.receive().await;
+    assert!(matches!(&message.payload, Payload::Unwatch(it) if it.dids.len() == 2));
+    refuse(&mut peer, &message, RefusalReason::RateLimited, "payload").await;
+    let again = in_time(&mut peer).await;
+    assert!(matches!(&again.payload, Payload::Unwatch(it) if it.dids.len() == 2));
+}
+
+#[tokio::test]
+async fn one_that_spoils_its_list_is_told_and_the_others_are_asked_for_again() {
+    let gateway = Gateway::start().await;
+    let (client, mut peer) = connected(&gateway).await;
+    let (wrong, fine) = (stranger(), stranger());
+    let mut watch = client.watch([&wrong, &fine]).unwrap();
+    let message = peer.receive().await;
+    let details = json!({"member": "payload.dids[0]"}).as_object().cloned();
+    let code = ErrorCode::MalformedMessage;
+    let error = ErrorPayload { code, message: "no".into(), details };
+    let draft = Draft::new(&*message.from, Payload::Error(error)).in_reply_to(&*message.id);
+    peer.send(draft).await;
+    assert_eq!(soon(watch.recv()).await.unwrap().unwrap_err().did, wrong);
+    assert_eq!(asked(&mut peer).await, [&*fine]);
+}
+
+#[tokio::test]
+async fn after_the_end_of_the_client_there_is_nothing_to_watch() {
+    let gateway = Gateway::start().await;
+    let (client, mut peer) = connected(&gateway).await;
+    let handle = client.handle();
+    drop(client);
+    let error = handle.watch([stranger()]).unwrap_err();
+    assert!(matches!(error, SendError::NotConnected(_)), "{error:?}");
+    soon(peer.ends()).await;
+}
+
+#[tokio::test]
+async fn who_asks_by_hand_for_an_agent_that_is_watched_sees_both() {
+    let gateway = Gateway::start().await;
+    let (client, mut peer) = connected(&gateway).await;
+    let did = stranger();
+    let mut stream = client.messages();
+    let mut watch = client.watch([&did]).unwrap();
+    asked(&mut peer).await;
+    let by_hand = conexus_client::protocol::Watch { dids: vec![did.clone()] };
+    soon(client.send("did:key:gateway", by_hand)).await.unwrap();
+    asked(&mut peer).await;
+    tell(&mut peer, &did, PresenceState::Online, "1").await;
+    assert_eq!(next(&mut watch).await, online(&did, "1"));
+    let first = soon(stream.recv()).await.unwrap();
+    assert!(matches!(&first.payload, Payload::Presence(told) if told.since == "1"));
+    // Its own goes on when the other one ends.
+    drop(watch);
+    let _other = client.watch([stranger()]).unwrap();
+    assert_eq!(asked(&mut peer).await.len(), 1);
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use url::Url;
+use url::{Host, Url};
 
 use super::{
     terminal::{harmless, table},
@@ -17,6 +17,9 @@ use crate::http_client::{ClientError, client_with};
 
 /// How long a gateway may take for one page.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A page of agents of the largest size that a gateway has, with metadata of the usual bound.
+const LARGEST_PAGE: usize = 64 << 20;
 
 /// Read when `--token` is not given, which other users of the machine could see.
 const TOKEN_VARIABLE: &str = "CONEXUS_AGENTS_TOKEN";
@@ -71,6 +74,12 @@ pub enum AgentsError {
     Question { url: Url, said: String },
     #[error("the gateway repeats a page")]
     Endless,
+    #[error("a token is sent over tls or loopback only, and {0} is neither")]
+    TokenInTheClear(Url),
+    #[error("the answer of the gateway at {url} is larger than {} MiB", LARGEST_PAGE >> 20)]
+    TooLarge { url: Url },
+    #[error("the answer of the gateway at {url} is no list of agents")]
+    Answer { url: Url, source: serde_json::Error },
     #[error(transparent)]
     Tls(#[from] TlsOptionsError),
     #[error(transparent)]
@@ -145,22 +154,46 @@ async fn fetch_page(
     url: Url,
     token: Option<&str>,
 ) -> Result<Page, AgentsError> {
+    if token.is_some() && !is_private(&url) {
+        return Err(AgentsError::TokenInTheClear(url));
+    }
     let request = client.get(url.clone());
     let request = match token {
         Some(token) => request.bearer_auth(token),
         None => request,
     };
     let failed = |source| AgentsError::Request { url: url.clone(), source };
-    let response = request.send().await.map_err(failed)?;
-    match response.status() {
-        status if status.is_success() => response.json().await.map_err(failed),
+    let mut response = request.send().await.map_err(failed)?;
+    let status = response.status();
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        if body.len() + chunk.len() > LARGEST_PAGE {
+            return Err(AgentsError::TooLarge { url });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    match status {
+        status if status.is_success() => {
+            serde_json::from_slice(&body).map_err(|source| AgentsError::Answer { url, source })
+        }
         reqwest::StatusCode::BAD_REQUEST => {
-            let fault: Option<Fault> = response.json().await.ok();
+            let fault: Option<Fault> = serde_json::from_slice(&body).ok();
             let said = fault.map_or_else(String::new, |fault| harmless(&fault.error));
             Err(AgentsError::Question { url, said })
         }
         status => Err(AgentsError::Status { url, status }),
     }
+}
+
+/// Whether what is sent there stays on this machine or is encrypted on its way.
+fn is_private(url: &Url) -> bool {
+    url.scheme() == "https"
+        || match url.host() {
+            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        }
 }
 
 /// `/agents` below the gateway's URL, which may also be the one that agents dial. A page is at least one agent, so that a limit of 0 asks
@@ -318,6 +351,20 @@ mod tests {
         }
         let options = |url: &str| options(url.parse().unwrap(), None);
         assert!(page_url(&options("ftp://127.0.0.1/ws"), None, None).is_err());
+    }
+
+    #[test]
+    fn a_token_stays_on_the_machine_or_is_encrypted() {
+        for (url, private) in [
+            ("https://gw.example/agents", true),
+            ("http://gw.example/agents", false),
+            ("http://10.0.0.1/agents", false),
+            ("http://localhost:8000/agents", true),
+            ("http://127.0.0.1:8000/agents", true),
+            ("http://[::1]:8000/agents", true),
+        ] {
+            assert_eq!(is_private(&url.parse().unwrap()), private, "{url}");
+        }
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! `conexus watch`: an agent that prints when others come and go.
 
 use std::{
+    collections::HashSet,
     io::{self, Write as _},
     process::ExitCode,
 };
 
 use conexus_client::{
     ConnectionState, WatchError, WatchFault,
-    protocol::{ErrorCode, Presence},
+    protocol::{AgentKey, ErrorCode, Presence},
 };
 use serde_json::json;
 
@@ -35,6 +36,9 @@ pub(super) async fn watch(options: &Options) -> Result<ExitCode, AgentError> {
     let mut states = client.states();
     options.agent.connect(&mut client).await?;
     let mut watch = client.watch(&options.dids).map_err(AgentError::Watch)?;
+    // One may be given twice, or in both spellings.
+    let dids = options.dids.iter().filter_map(|did| AgentKey::parse_did(did).ok());
+    let agents = dids.collect::<HashSet<_>>().len();
     let mut left = options.count.unwrap_or(u64::MAX);
     let mut refused = 0;
     let mut status = ExitCode::SUCCESS;
@@ -49,7 +53,7 @@ pub(super) async fn watch(options: &Options) -> Result<ExitCode, AgentError> {
                 Some(Err(error)) => {
                     say(&error)?;
                     refused += 1;
-                    if refused == options.dids.len() {
+                    if refused == agents {
                         status = ExitCode::FAILURE;
                         break;
                     }

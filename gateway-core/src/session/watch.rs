@@ -3,9 +3,11 @@
 //! A list is taken as a whole or not at all; then policy is asked about each agent on it, and the
 //! answers are PRESENCE for those who may be watched, an ERROR for each of the others. Nothing of
 //! what is said about an agent that may not be watched depends on whether it is there. All of it is
-//! one of the session's decisions that take time, since a list is long and each answer is signed.
+//! one of the session's decisions that take time, since a list is long and each answer is signed. But
+//! nothing in it is anybody's message: it is given up with its session, and takes no longer than a
+//! lease.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, future::poll_fn, sync::Arc, task::Poll};
 
 use conexus_plugin_api::{Point, host};
 use conexus_protocol::{AgentKey, Envelope, ErrorCode, RefusalReason, Unwatch, Watch};
@@ -21,7 +23,8 @@ use super::{
 };
 use crate::{
     core::Core,
-    hooks::Ruling,
+    hooks::{Judge, Ruling},
+    phase::Phase,
     router::Router,
     voice::Complaint,
     watching::{
@@ -30,7 +33,7 @@ use crate::{
     },
 };
 
-/// How many agents on a list are seen to before other tasks get their turn.
+/// How many agents on a list are seen to before other tasks get their turn, where no hook is asked.
 const AT_ONCE: usize = 8;
 
 /// One agent on a list.
@@ -89,7 +92,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         if !wanted.is_empty() {
             let id = envelope.id.clone().into_owned();
             let (core, watcher) = (Arc::clone(&self.core), Arc::clone(&self.handle));
-            self.pending = Some(Box::pin(follow(core, watcher, id, wanted)));
+            self.pending = Some(Box::pin(while_wanted(core, watcher, id, wanted)));
         }
         None
     }
@@ -129,38 +132,65 @@ fn over_the_limit(most: usize) -> Complaint {
     Complaint { message, ..refusal }.about("payload.dids").with("limit", most.to_string())
 }
 
+/// Sees to a list for as long as anybody reads the answers: neither the next session of the key nor a
+/// gateway that stops waits for a hook that takes its time.
+async fn while_wanted(
+    core: Arc<Core>,
+    watcher: Arc<SessionHandle>,
+    id: String,
+    wanted: Vec<Wanted>,
+) {
+    let mut followed = Box::pin(follow(&core, &watcher, &id, &wanted));
+    poll_fn(|cx| match watcher.watcher.has_ended() || core.phase() >= Phase::Quiescing {
+        true => Poll::Ready(()),
+        false => followed.as_mut().poll(cx),
+    })
+    .await;
+}
+
 /// Watches the agents on a list that policy lets the watcher follow, and answers for each of them.
-async fn follow(core: Arc<Core>, watcher: Arc<SessionHandle>, id: String, wanted: Vec<Wanted>) {
+async fn follow(core: &Core, watcher: &Arc<SessionHandle>, id: &str, wanted: &[Wanted]) {
     let router = &core.router;
     let judge = router.policy.judge();
     let asks = judge.asks(Point::Watch);
+    // Nothing is read meanwhile, and the lease stands still.
+    let until = core.clock.now().after(core.settings.presence.timeout);
     for (index, wanted) in wanted.iter().enumerate() {
-        if index > 0 && index % AT_ONCE == 0 {
+        if index > 0 && (asks || index % AT_ONCE == 0) {
             yield_now().await;
         }
-        let ruling: Ruling<()> = if asks {
-            let event = host::Watch {
-                agent: watcher.facts(),
-                did: wanted.did.clone(),
-                target: router.presence.facts(wanted.key, core.clock.now()),
-                connection: Some(Arc::clone(&watcher.connection)),
-            };
-            Arc::clone(&judge).on_watch(Arc::new(event)).settled().await
-        } else {
-            Ok(())
+        let ruling = match asks {
+            true if core.clock.now() >= until => Err(RefusalReason::PolicyError.into()),
+            true => ask(core, Arc::clone(&judge), watcher, wanted).await,
+            false => Ok(()),
         };
         match ruling {
-            Ok(()) => grant(router, &watcher, wanted),
+            Ok(()) => grant(router, watcher, wanted),
             Err(denial) => {
                 // An earlier judge may have granted it.
-                router.presence.unwatch(wanted.key, &watcher);
+                router.presence.unwatch(wanted.key, watcher);
                 router.telemetry.watches.refused.count(denial.reason.as_str());
                 let complaint = Complaint::denial(&denial).about(&wanted.member());
                 let to = watcher.agent.as_str();
-                watcher.outbox.reply(router.voice.error(to, Some(&id), &complaint));
+                watcher.outbox.reply(router.voice.error(to, Some(id), &complaint));
             }
         }
     }
+}
+
+async fn ask(
+    core: &Core,
+    judge: Arc<dyn Judge>,
+    watcher: &SessionHandle,
+    wanted: &Wanted,
+) -> Ruling<()> {
+    let event = host::Watch {
+        agent: watcher.facts(),
+        did: wanted.did.clone(),
+        target: core.router.presence.facts(wanted.key, core.clock.now()),
+        connection: Some(Arc::clone(&watcher.connection)),
+    };
+    judge.on_watch(Arc::new(event)).settled().await
 }
 
 fn grant(router: &Router, watcher: &Arc<SessionHandle>, wanted: &Wanted) {

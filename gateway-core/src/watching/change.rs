@@ -19,7 +19,7 @@ pub(crate) enum State {
     Online(Moment),
     /// It ended then, for this reason.
     Offline(Moment, &'static str),
-    /// It is not here; when it went nobody has noted. As of then.
+    /// It is not here; when it went is not known, or not for the watcher, who began then.
     Absent(Moment),
 }
 
@@ -70,28 +70,49 @@ impl Change {
         self.number
     }
 
+    /// The same, with its words to be found anew.
+    pub(super) fn unworded(&self) -> Self {
+        Self::new(self.number, self.key, self.state)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_worded(&self) -> bool {
+        self.texts.iter().any(|text| text.get().is_some())
+    }
+
+    pub(super) const fn is_online(&self) -> bool {
+        matches!(self.state, State::Online(_))
+    }
+
     pub(super) const fn key(&self) -> AgentKey {
         self.key
     }
 
     /// The PRESENCE that tells of it.
     pub(super) fn text(&self, spelling: Spelling, teller: Teller<'_>) -> Arc<str> {
-        let Teller { voice, clock } = teller;
-        let text = self.texts[usize::from(spelling == Spelling::Legacy)].get_or_init(|| {
-            let (state, since, reason) = match self.state {
-                State::Online(since) => (PresenceState::Online, since, None),
-                State::Offline(since, reason) => (PresenceState::Offline, since, Some(reason)),
-                State::Absent(since) => (PresenceState::Offline, since, None),
-            };
-            let presence = Presence {
-                did: spelling.spell(self.key),
-                state,
-                reason: reason.map(str::to_owned),
-                since: clock.wall(since).to_string(),
-            };
-            // Not to the one who reads it: it is for all of them.
-            voice.say(voice.did(), None, presence)
-        });
+        if let State::Absent(_) = self.state {
+            // It is for one watcher alone.
+            return self.word(spelling, teller);
+        }
+        let text = self.texts[usize::from(spelling == Spelling::Legacy)]
+            .get_or_init(|| self.word(spelling, teller));
         Arc::clone(text)
+    }
+
+    fn word(&self, spelling: Spelling, teller: Teller<'_>) -> Arc<str> {
+        let Teller { voice, clock } = teller;
+        let (state, since, reason) = match self.state {
+            State::Online(since) => (PresenceState::Online, since, None),
+            State::Offline(since, reason) => (PresenceState::Offline, since, Some(reason)),
+            State::Absent(since) => (PresenceState::Offline, since, None),
+        };
+        let presence = Presence {
+            did: spelling.spell(self.key),
+            state,
+            reason: reason.map(str::to_owned),
+            since: clock.wall(since).to_string(),
+        };
+        // Not to the one who reads it: it is for all of them.
+        voice.say(voice.did(), None, presence)
     }
 }

@@ -3,7 +3,8 @@
 //! Presence notes each change of a watched key here, under the key's own lock: that costs whoever
 //! comes or goes a look at one number, or a place in a list. One task [tells](telling) the watchers
 //! later, a few at a time, so that neither the agent nor anybody's messages wait for its audience.
-//! What an outbox has no room for is [owed](watcher), the latest state of each agent alone.
+//! What an outbox has no room for is [owed](watcher), the latest state of each agent alone. Whoever
+//! begins to watch is told nothing of what was before: not when an absent agent went, nor why.
 //! `presence` notes changes and adds watchers, `session` asks for both.
 
 pub(crate) mod change;
@@ -20,6 +21,7 @@ use std::{
             Ordering::{Relaxed, SeqCst},
         },
     },
+    time::Duration,
 };
 
 use ahash::RandomState;
@@ -29,7 +31,7 @@ use tokio::sync::Notify;
 
 use self::change::{Change, State};
 use crate::{
-    clock::Clock,
+    clock::{Clock, Moment},
     session::handle::{SessionHandle, SessionId},
     telemetry::Telemetry,
 };
@@ -41,15 +43,36 @@ const SHARDS: usize = 16;
 /// meantime only the last one is.
 const UNTOLD: usize = 8;
 
+/// Of an agent whose watchers had to wait this long for their turn only the last change is told: they
+/// are no longer told what was, while others wait.
+const LATE: Duration = Duration::from_millis(500);
+
+/// Somebody who watches an agent.
+#[derive(Debug)]
+struct Follower {
+    session: Arc<SessionHandle>,
+    /// When it began, and the number of the agent's last change before: that one is not for it.
+    began: Moment,
+    before: u64,
+}
+
 /// One agent that somebody watches.
 #[derive(Debug)]
 struct Watched {
-    watchers: BTreeMap<SessionId, Arc<SessionHandle>>,
+    watchers: BTreeMap<SessionId, Follower>,
     latest: Arc<Change>,
     /// What not all watchers were told yet, oldest first.
     untold: Vec<Arc<Change>>,
     /// Its key is among those whose watchers are to be told.
     queued: bool,
+}
+
+/// Whose watchers are to be told, and since when; each key is in here once at most.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<(AgentKey, Moment)>,
+    /// Of the one whose turn it is.
+    telling: Option<Moment>,
 }
 
 type Shard = HashMap<AgentKey, Watched, RandomState>;
@@ -64,8 +87,7 @@ pub(crate) struct Watches {
     /// Nobody is told of changes any more: the gateway stops.
     quiet: AtomicBool,
     last_change: AtomicU64,
-    /// Whose watchers are to be told; each key is in here once at most.
-    changed: Mutex<VecDeque<AgentKey>>,
+    changed: Mutex<Queue>,
     more: Notify,
     pub(crate) clock: Clock,
     telemetry: Arc<Telemetry>,
@@ -104,7 +126,16 @@ impl Watches {
         self.watched.load(Relaxed)
     }
 
-    /// From now on nobody is told of a change; who asks for a state is answered all the same.
+    /// Of how many agents there is something to be told, and for how long of the one that waits longest.
+    pub(crate) fn backlog(&self) -> (usize, Duration) {
+        let queue = self.changed.lock();
+        let oldest = queue.telling.or_else(|| Some(queue.waiting.front()?.1));
+        let waited = oldest.map_or(Duration::ZERO, |since| since.until(self.clock.now()));
+        (queue.waiting.len() + usize::from(queue.telling.is_some()), waited)
+    }
+
+    /// From now on nobody is told of a change, also of one that was not told yet; who asks for a state
+    /// is answered all the same.
     pub(crate) fn fall_silent(&self) {
         self.quiet.store(true, SeqCst);
     }
@@ -138,12 +169,12 @@ impl Watches {
     }
 
     fn enqueue(&self, key: AgentKey) {
-        self.changed.lock().push_back(key);
+        self.changed.lock().waiting.push_back((key, self.clock.now()));
         self.more.notify_one();
     }
 
     /// Makes `session` a watcher of an agent, which is in this `state` unless that is known better
-    /// here; what the agent's state is. Under the lock of the key's slot in presence.
+    /// here; what it is to be told of the agent's state. Under the lock of the key's slot in presence.
     pub(crate) fn add(
         &self,
         key: AgentKey,
@@ -160,10 +191,21 @@ impl Watches {
                 queued: false,
             }
         });
-        if watched.watchers.insert(session.id, Arc::clone(session)).is_none() {
+        let latest = &watched.latest;
+        let follower = watched.watchers.entry(session.id).or_insert_with(|| {
             self.telemetry.watches.begun();
+            // Here, where the task that tells cannot come in between with older changes.
+            session.watcher.knows(key, latest.number());
+            Follower {
+                session: Arc::clone(session),
+                began: self.clock.now(),
+                before: latest.number(),
+            }
+        });
+        if latest.number() <= follower.before && !latest.is_online() {
+            return Arc::new(Change::new(latest.number(), key, State::Absent(follower.began)));
         }
-        Arc::clone(&watched.latest)
+        Arc::clone(latest)
     }
 
     /// `session` no longer watches an agent.
@@ -187,22 +229,44 @@ impl Watches {
     /// An agent whose watchers are to be told; waits until there is one.
     async fn next_changed(&self) -> AgentKey {
         loop {
-            if let Some(key) = self.changed.lock().pop_front() {
+            if let Some(key) = self.take_changed() {
                 return key;
             }
             self.more.notified().await;
         }
     }
 
+    fn take_changed(&self) -> Option<AgentKey> {
+        let next = {
+            let mut queue = self.changed.lock();
+            let next = queue.waiting.pop_front();
+            queue.telling = next.map(|(_, since)| since);
+            next
+        };
+        let (key, since) = next?;
+        if since.until(self.clock.now()) >= LATE
+            && let Some(watched) = self.shard(key).get_mut(&key)
+        {
+            let outdated = watched.untold.len().saturating_sub(1);
+            watched.untold.drain(..outdated);
+            self.telemetry.watches.coalesced(outdated * watched.watchers.len());
+        }
+        Some(key)
+    }
+
     /// Up to `most` watchers of an agent that follow `after`, and what they may not know yet.
     fn part(&self, key: AgentKey, after: Option<SessionId>, most: usize) -> Part {
-        let shard = self.shard(key);
-        let Some(watched) = shard.get(&key) else {
+        let mut shard = self.shard(key);
+        let Some(watched) = shard.get_mut(&key) else {
             return Part { watchers: Vec::new(), changes: Vec::new(), more: false };
         };
+        if self.quiet.load(Relaxed) {
+            watched.untold.clear();
+        }
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let following = watched.watchers.range((from, Bound::Unbounded));
-        let watchers: Vec<_> = following.take(most).map(|(_, session)| session.clone()).collect();
+        let watchers: Vec<_> =
+            following.take(most).map(|(_, follower)| Arc::clone(&follower.session)).collect();
         let more = watchers.len() == most;
         Part { watchers, changes: watched.untold.clone(), more }
     }
@@ -216,6 +280,8 @@ impl Watches {
         if watched.untold.is_empty() {
             watched.untold = Vec::new();
             watched.queued = false;
+            // Without the words, which nobody may need again.
+            watched.latest = Arc::new(watched.latest.unworded());
             self.remove_if_idle(&mut shard, key);
         } else {
             drop(shard);

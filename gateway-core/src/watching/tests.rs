@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use conexus_protocol::{AgentKey, Envelope, Identity, Presence as Payload, PresenceState, Rules};
 
 use super::{
+    LATE,
     change::{Spelling, Teller},
     watcher::Told,
 };
@@ -53,7 +54,7 @@ impl World {
     /// What the task that tells does until there is nothing left to do.
     fn tell_all(&self) {
         let watches = &self.presence.watches;
-        while let Some(key) = { watches.changed.lock().pop_front() } {
+        while let Some(key) = watches.take_changed() {
             let part = watches.part(key, None, 100);
             for watcher in &part.watchers {
                 let told = watcher.watcher.tell(&watcher.outbox, &part.changes, self.teller());
@@ -110,14 +111,14 @@ async fn a_watcher_is_told_the_state_and_then_each_change_in_order() {
     assert_eq!(told(&watcher), ["online"], "who asks again is answered again");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_takeover_is_no_change_and_the_state_is_as_old_as_the_first_session() {
     let world = World::new();
     let (me, watcher) = (Identity::generate(), session_of(&Identity::generate()));
     let older = world.comes(&me).await;
     world.watch(&watcher, me.key(), Spelling::W3c);
     let since = payloads(&watcher)[0].since.clone();
-    tokio::time::sleep(Duration::from_millis(3)).await;
+    tokio::time::advance(Duration::from_millis(3)).await;
     let newer = session_of(&me);
     let yields = async {
         older.outbox.changed().await;
@@ -253,4 +254,83 @@ async fn once_silent_nobody_is_told_of_changes() {
     assert!(told(&watcher).is_empty());
     world.watch(&watcher, me.key(), Spelling::W3c);
     assert_eq!(told(&watcher), ["online"], "but who asks is told the truth");
+}
+
+#[tokio::test]
+async fn what_was_not_told_before_the_silence_is_not_told_any_more() {
+    let world = World::new();
+    let (me, watcher) = (Identity::generate(), session_of(&Identity::generate()));
+    world.watch(&watcher, me.key(), Spelling::W3c);
+    told(&watcher);
+    world.comes(&me).await;
+    world.presence.watches.fall_silent();
+    world.tell_all();
+    assert!(told(&watcher).is_empty());
+    assert_eq!(world.presence.watches.backlog().0, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_begins_is_not_told_what_was_before_however_often_it_asks() {
+    let world = World::new();
+    let me = Identity::generate();
+    let (first, second) = (session_of(&Identity::generate()), session_of(&Identity::generate()));
+    world.watch(&first, me.key(), Spelling::W3c);
+    let session = world.comes(&me).await;
+    tokio::time::advance(Duration::from_millis(5)).await;
+    world.goes(&session, "removed");
+    tokio::time::advance(Duration::from_millis(5)).await;
+    // Before the others were told, and after.
+    world.watch(&second, me.key(), Spelling::W3c);
+    let answer = payloads(&second).remove(0);
+    assert_eq!(answer.reason, None);
+    world.tell_all();
+    assert_eq!(told(&first), ["absent", "online", "removed"]);
+    tokio::time::advance(Duration::from_millis(5)).await;
+    world.watch(&second, me.key(), Spelling::W3c);
+    assert_eq!(payloads(&second), [answer], "the same again, and nothing else");
+    world.watch(&first, me.key(), Spelling::W3c);
+    assert_eq!(told(&first), ["removed"], "who was there knows");
+    let session = world.comes(&me).await;
+    world.goes(&session, "closed");
+    world.tell_all();
+    assert_eq!(told(&second), ["online", "closed"]);
+    world.watch(&second, me.key(), Spelling::W3c);
+    assert_eq!(told(&second), ["closed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_had_to_wait_is_told_the_last_change_alone() {
+    let world = World::new();
+    let (me, watcher) = (Identity::generate(), session_of(&Identity::generate()));
+    world.watch(&watcher, me.key(), Spelling::W3c);
+    told(&watcher);
+    world.comes(&me).await;
+    assert_eq!(world.presence.watches.backlog(), (1, Duration::ZERO));
+    tokio::time::advance(LATE / 2).await;
+    let key = me.key();
+    let session = world.presence.holder(key).unwrap();
+    world.goes(&session, "closed");
+    world.comes(&me).await;
+    tokio::time::advance(LATE / 2).await;
+    assert_eq!(world.presence.watches.backlog(), (1, LATE));
+    world.tell_all();
+    assert_eq!(told(&watcher), ["online"]);
+    assert_eq!(world.telemetry.watches.presences().1, 2);
+    assert_eq!(world.presence.watches.backlog(), (0, Duration::ZERO));
+}
+
+#[tokio::test]
+async fn words_are_kept_no_longer_than_it_takes_to_tell_them() {
+    let world = World::new();
+    let (me, watcher) = (Identity::generate(), session_of(&Identity::generate()));
+    world.watch(&watcher, me.key(), Spelling::W3c);
+    let worded = || {
+        let shard = world.presence.watches.shard(me.key());
+        shard.get(&me.key()).unwrap().latest.is_worded()
+    };
+    assert!(!worded(), "the first answer is its watcher's alone");
+    world.comes(&me).await;
+    world.tell_all();
+    assert_eq!(told(&watcher), ["absent", "online"]);
+    assert!(!worded());
 }

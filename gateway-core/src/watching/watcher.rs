@@ -22,7 +22,7 @@ use crate::session::outbox::{Outbox, Refused};
 #[derive(Debug)]
 struct Target {
     spelling: Spelling,
-    /// The number of the change that it was told last; 0 before any.
+    /// The number of the change that it was told last, or the last one before it began.
     told: u64,
     owed: Option<Arc<Change>>,
 }
@@ -94,6 +94,15 @@ impl Watcher {
         true
     }
 
+    /// What was up to this change is not news: the watch begins here.
+    pub(super) fn knows(&self, key: AgentKey, number: u64) {
+        let mut inner = self.inner.lock();
+        let target = inner.watching.as_mut().and_then(|watching| watching.targets.get_mut(&key));
+        if let Some(target) = target {
+            target.told = number;
+        }
+    }
+
     /// Watches an agent no longer; whether it did.
     pub(crate) fn end(&self, key: AgentKey) -> bool {
         let mut inner = self.inner.lock();
@@ -106,6 +115,11 @@ impl Watcher {
             inner.watching = None;
         }
         true
+    }
+
+    /// Whether it watches nobody any more, for good.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.inner.lock().ended
     }
 
     /// Watches nobody any more, for good; whom it did.

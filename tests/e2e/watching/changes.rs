@@ -116,8 +116,11 @@ async fn a_watch_ends_with_its_session_also_when_that_is_taken_over() {
     let mut new = Agent::registered_as(&gateway, Subprotocol::V1_1, me).await;
     assert_eq!(old.close().await.0, 4003);
     crate::support::until("the watch to end", || gateway.watches() == 0).await;
+    let fence = Identity::generate();
+    assert_eq!(watched(&mut new, &[fence.did()]).await, [absent(fence.did())]);
     let _other = Agent::registered_as(&gateway, Subprotocol::V1, other).await;
-    new.ping().await;
+    let _fence = Agent::registered_as(&gateway, Subprotocol::V1, fence.clone()).await;
+    assert_eq!(seen(&mut new).await, online(fence.did()), "and nothing before it");
 }
 
 #[tokio::test]
@@ -232,7 +235,21 @@ async fn a_flapping_agent_is_told_of_in_order_and_the_last_word_is_the_truth() {
 
 #[tokio::test]
 async fn while_the_gateway_stops_nobody_is_told_that_all_go() {
-    let mut gateway = TestGateway::start().await;
+    nobody_is_told(Duration::ZERO, Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn nor_when_they_go_one_after_the_other() {
+    nobody_is_told(Duration::from_millis(50), Duration::from_millis(300)).await;
+}
+
+/// What a stop looks like to agents that watch each other.
+async fn nobody_is_told(delay: Duration, spread: Duration) {
+    let mut gateway = TestGateway::start_with(|s| {
+        s.server.drain_delay = delay;
+        s.server.drain_spread = spread;
+    })
+    .await;
     let mut agents = Vec::new();
     for _ in 0..20 {
         agents.push(Agent::v1_1(&gateway).await);

@@ -49,7 +49,8 @@ async fn watch_says_why_it_may_not_and_what_is_no_did() {
     let folder = folder_with(&[]);
     let url = gateway.url();
     let did = Identity::generate().did().to_owned();
-    let ended = run(folder.path(), &["watch", "--url", &url, &did]).await;
+    // Given twice it is one agent.
+    let ended = run(folder.path(), &["watch", "--url", &url, &did, &did]).await;
     assert_eq!(ended.code, Some(1));
     assert!(ended.err.contains(&did) && ended.err.contains("not you"), "{}", ended.err);
     assert!(ended.err.contains("(denied)"), "{}", ended.err);

@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use conexus_gateway::hooks::Denial;
-use conexus_plugin_api::Point;
+use conexus_gateway::hooks::{Decision, Denial, Judge, Ruling};
+use conexus_plugin_api::{Point, host};
 use conexus_protocol::{ErrorCode, Identity, RefusalReason, Subprotocol};
 use tokio::sync::mpsc;
 
@@ -59,7 +59,8 @@ async fn each_agent_is_judged_with_what_is_known_of_both_and_the_denied_are_name
 
 #[tokio::test]
 async fn of_one_that_may_not_be_watched_nothing_is_said_be_it_there_or_not() {
-    let gateway = TestGateway::start_with_policy(Changing::new(deny_all()), |_| {}).await;
+    let policy = Changing::new(deny_all());
+    let gateway = TestGateway::start_with_policy(policy.clone(), |_| {}).await;
     let mut watcher = Agent::v1_1(&gateway).await;
     let me = Identity::generate();
     let mut answers = Vec::new();
@@ -76,12 +77,16 @@ async fn of_one_that_may_not_be_watched_nothing_is_said_be_it_there_or_not() {
         gateway.has_agents(1).await;
     }
     assert_eq!(answers[0], answers[1]);
-    // Changes are not told either: the next thing that it reads is the answer to its PING.
+    assert_eq!(gateway.watches(), 0);
+    // Changes are not told either: that of one whom it may watch is the next thing that it reads.
+    policy.change(Closures::default());
+    let other = Identity::generate();
+    assert_eq!(watched(&mut watcher, &[other.did()]).await, [absent(other.did())]);
     let agent = Agent::registered_as(&gateway, Subprotocol::V1, me.clone()).await;
     drop(agent);
     gateway.has_agents(1).await;
-    watcher.ping().await;
-    assert_eq!(gateway.watches(), 0);
+    let _other = Agent::registered_as(&gateway, Subprotocol::V1, other.clone()).await;
+    assert_eq!(seen(&mut watcher).await, online(other.did()));
 }
 
 #[tokio::test]
@@ -89,8 +94,8 @@ async fn a_grant_lasts_until_the_agent_asks_again_and_is_denied() {
     let policy = Changing::new(Closures::default());
     let gateway = TestGateway::start_with_policy(policy.clone(), |_| {}).await;
     let mut watcher = Agent::v1_1(&gateway).await;
-    let me = Identity::generate();
-    watched(&mut watcher, &[me.did()]).await;
+    let (me, other) = (Identity::generate(), Identity::generate());
+    watched(&mut watcher, &[me.did(), other.did()]).await;
     policy.change(deny_all());
     let agent = Agent::registered_as(&gateway, Subprotocol::V1, me.clone()).await;
     assert_eq!(seen(&mut watcher).await, online(me.did()), "what one judge granted stays");
@@ -98,8 +103,9 @@ async fn a_grant_lasts_until_the_agent_asks_again_and_is_denied() {
     assert_eq!(watcher.refusal().await.reason.as_deref(), Some("denied"));
     drop(agent);
     gateway.has_agents(1).await;
-    watcher.ping().await;
-    assert_eq!(gateway.watches(), 0);
+    assert_eq!(gateway.watches(), 1);
+    let _other = Agent::registered_as(&gateway, Subprotocol::V1, other.clone()).await;
+    assert_eq!(seen(&mut watcher).await, online(other.did()), "and nothing before it");
 }
 
 const SCRIPT: &str = r#"
@@ -177,4 +183,68 @@ async fn while_a_hook_takes_its_time_only_the_watcher_waits() {
     drop(watcher);
     soon("its end", gateway.has_agents(2)).await;
     crate::support::until("its watches to end", || gateway.watches() == 0).await;
+}
+
+/// Never comes to a verdict about who may follow whom; says so when it is asked.
+struct Undecided(mpsc::UnboundedSender<()>);
+
+impl Judge for Undecided {
+    fn asks(&self, point: Point) -> bool {
+        point == Point::Watch
+    }
+
+    fn on_watch(self: Arc<Self>, _: Arc<host::Watch>) -> Decision<Ruling<()>> {
+        self.0.send(()).unwrap();
+        Decision::Later(Box::pin(std::future::pending()))
+    }
+}
+
+#[tokio::test]
+async fn neither_the_next_session_of_the_key_nor_a_stop_waits_for_a_list_that_is_not_decided() {
+    let (tell, mut asked) = mpsc::unbounded_channel();
+    let policy = Changing::new(Undecided(tell));
+    let mut gateway = TestGateway::start_with_policy(policy, |_| {}).await;
+    let me = Identity::generate();
+    let dids: Vec<_> = (0..40).map(|_| Identity::generate().did().to_owned()).collect();
+    let dids: Vec<_> = dids.iter().map(String::as_str).collect();
+    let registered = || Agent::registered_as(&gateway, Subprotocol::V1_1, me.clone());
+    // Taken over, broken, and dismissed.
+    let mut old = registered().await;
+    watch(&mut old, &dids).await;
+    asked.recv().await.unwrap();
+    let mut new = soon("the takeover", registered()).await;
+    assert_eq!(old.close().await.0, 4003);
+    watch(&mut new, &dids).await;
+    asked.recv().await.unwrap();
+    drop(new);
+    let mut last = soon("the return", registered()).await;
+    watch(&mut last, &dids).await;
+    asked.recv().await.unwrap();
+    gateway.begin_stop();
+    assert_eq!(last.close().await.0, 1012);
+    soon("the stop", gateway.ended()).await;
+    assert!(asked.try_recv().is_err(), "nobody was asked about the others");
+}
+
+#[tokio::test]
+async fn a_list_takes_no_longer_than_a_lease() {
+    const LEASE: Duration = Duration::from_millis(200);
+    let policy = Changing::new(Closures {
+        watch: Some(Box::new(|_| {
+            std::thread::sleep(LEASE);
+            Ok(())
+        })),
+        ..Closures::default()
+    });
+    let gateway = TestGateway::start_with_policy(policy, |s| s.presence.timeout = LEASE).await;
+    let mut watcher = Agent::v1_1(&gateway).await;
+    let dids: Vec<_> = (0..3).map(|_| Identity::generate().did().to_owned()).collect();
+    let refs: Vec<_> = dids.iter().map(String::as_str).collect();
+    watch(&mut watcher, &refs).await;
+    assert_eq!(seen(&mut watcher).await, absent(&dids[0]));
+    for place in 1..3 {
+        let refusal = watcher.refusal().await;
+        assert_eq!(refusal.reason.as_deref(), Some("policy_error"));
+        assert_eq!(refusal.member, Some(format!("payload.dids[{place}]")));
+    }
 }

@@ -273,6 +273,17 @@ pub(super) fn watches(core: &Core, page: &mut Page<'_>) -> fmt::Result {
         "Agents that anybody watches",
         num(core.router.presence.watches.watched()),
     )?;
+    let (waiting, waited) = core.router.presence.watches.backlog();
+    page.gauge(
+        "conexus_presence_untold_agents",
+        "Agents whose watchers are yet to be told of a change",
+        num(waiting),
+    )?;
+    page.gauge(
+        "conexus_presence_untold_seconds",
+        "How long the watchers who wait longest have been waiting to be told",
+        waited.as_secs_f64(),
+    )?;
     page.counters(
         "conexus_watches_refused",
         "Agents that somebody may not watch, by reason; for limit, whole lists",
