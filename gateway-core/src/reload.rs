@@ -58,6 +58,9 @@ struct Seen {
     secret_files: Vec<PathBuf>,
     /// The settings of the last attempt that came to hooks, whether it was refused or not.
     candidate: Settings,
+    /// The settings that the certificate in use was read by. Where a reload turned TLS off, which takes a
+    /// restart, these go on to be renewed.
+    served: Settings,
     /// The hash of each file that mattered, as it was before it was read.
     hashes: BTreeMap<PathBuf, String>,
     /// The same of the files of the certificate.
@@ -80,6 +83,7 @@ impl Reloader {
             config_files: loaded.files.clone(),
             secret_files: loaded.secret_files.clone(),
             candidate: loaded.settings.clone(),
+            served: loaded.settings.clone(),
             hashes: BTreeMap::new(),
             certificate: BTreeMap::new(),
         };
@@ -177,14 +181,21 @@ impl Reloader {
         // Before anything is read: what changes meanwhile is a change.
         let before = hashes(&self.sources, seen, &self.engine);
         let certificate = self.certificate_now(seen);
-        let done = self.reload_now(seen);
+        let is_renewed = is_renewed(&seen.certificate, &certificate);
+        let mut judged = false;
+        let done = self.reload_now(seen, &mut judged);
         self.look_again(seen, before);
         // Another candidate may name other files.
         seen.certificate = self.certificate_now(seen);
-        let read = if done.is_ok() { self.certificate_read() } else { certificate };
+        let read = if done.is_ok() && judged { self.certificate_read() } else { certificate };
         seen.certificate.extend(read);
         if done.is_ok() {
             seen.note_what_was_read(&self.engine);
+        }
+        if is_renewed && !judged {
+            // Nobody would look at them again, and what is wrong elsewhere must not let them expire.
+            let now = seen.certificate.clone();
+            self.reload_certificate(seen, now);
         }
         done
     }
@@ -194,14 +205,12 @@ impl Reloader {
         self.tls.iter().flat_map(|tls| tls.files()).collect()
     }
 
-    /// The files of the certificate as they are now: of the one that was accepted, and of one that was
-    /// refused since.
+    /// The files of the certificate as they are now: of the one in use, and of one that was refused since.
     fn certificate_now(&self, seen: &Seen) -> BTreeMap<PathBuf, String> {
         if self.tls.is_none() {
             return BTreeMap::new();
         }
-        let accepted = self.accepted();
-        let paths = tls::named(&accepted.settings.tls).chain(tls::named(&seen.candidate.tls));
+        let paths = tls::named(&seen.served.tls).chain(tls::named(&seen.candidate.tls));
         paths.map(|path| (path.clone(), fingerprint(path))).collect()
     }
 
@@ -209,7 +218,7 @@ impl Reloader {
     fn reload_certificate(&self, seen: &mut Seen, now: BTreeMap<PathBuf, String>) {
         let Some(tls) = &self.tls else { return };
         seen.certificate = now;
-        match tls.prepare(&self.accepted().settings) {
+        match tls.prepare(&seen.served) {
             Ok(candidate) => {
                 tls.commit(candidate);
                 seen.certificate.extend(self.certificate_read());
@@ -233,7 +242,8 @@ impl Reloader {
         seen.hashes = hashes;
     }
 
-    fn reload_now(&self, seen: &mut Seen) -> Result<Reloaded, Vec<String>> {
+    /// `judged` is whether the files of the certificate were taken over or refused.
+    fn reload_now(&self, seen: &mut Seen, judged: &mut bool) -> Result<Reloaded, Vec<String>> {
         let loaded = match config::load(&self.sources) {
             Ok(loaded) => loaded,
             Err(errors) => {
@@ -251,6 +261,7 @@ impl Reloader {
         let certificate = match &self.tls {
             Some(tls) if loaded.settings.tls.is_on() => {
                 let candidate = tls.prepare(&loaded.settings).map_err(|error| {
+                    *judged = true;
                     tls.refuse(&error);
                     self.engine.refuse(&error.to_string());
                     vec![error.to_string()]
@@ -265,6 +276,8 @@ impl Reloader {
         })?;
         if let Some((tls, candidate)) = certificate {
             tls.commit(candidate);
+            *judged = true;
+            seen.served.clone_from(&loaded.settings);
         }
         let needs_restart = changed(&self.running, &loaded.settings);
         if !needs_restart.is_empty() {
@@ -332,6 +345,11 @@ impl Seen {
             self.hashes.insert(file.path, file.sha256);
         }
     }
+}
+
+/// Whether a file of the certificate is another one than it was.
+fn is_renewed(before: &BTreeMap<PathBuf, String>, now: &BTreeMap<PathBuf, String>) -> bool {
+    now.iter().any(|(path, hash)| before.get(path) != Some(hash))
 }
 
 /// The certificate is taken over, but to turn TLS on or off takes a restart.

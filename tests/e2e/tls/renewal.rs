@@ -141,6 +141,22 @@ async fn a_signal_and_a_request_read_the_files_again_where_nobody_watches() {
     assert!(process.stop().await.success());
 }
 
+#[tokio::test]
+async fn a_renewed_pair_counts_though_the_rest_is_refused() {
+    let pki = Pki::new();
+    let process = process(&pki, "[policy]\nwatch = false\n").await;
+    let faults = ["no_such_key = 1\n", "[[chain.on_route]]\nhook = \"nobody\"\n"];
+    for (fault, name) in faults.iter().zip(["second", "third"]) {
+        let tls = "[tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n";
+        write(&pki.path("gateway.toml"), &format!("{fault}{tls}"));
+        let renewed = pki.authority.server(name);
+        pki.install(&renewed);
+        assert_eq!(process.post("/api/v1/reload").await.0, 409);
+        assert_eq!(presented(&pki, process.addr).await, renewed.der());
+    }
+    assert!(process.stop().await.success());
+}
+
 /// As Kubernetes mounts secrets: the files are links through a link to a folder, which is swapped.
 fn mount(folder: &Path, version: &str, pair: &crate::support::pki::Pair) {
     std::fs::create_dir(folder.join(version)).unwrap();
@@ -174,6 +190,11 @@ async fn turning_tls_off_needs_a_restart_and_says_so() {
     let line = process.logged("changed settings need a restart").await;
     assert!(line.contains("tls.certificate") && line.contains("tls.key"), "{line}");
     assert_eq!(presented(&pki, process.addr).await, before);
+    // Until then it goes on to be renewed.
+    let renewed = pki.authority.server("second");
+    pki.install(&renewed);
+    process.logged("another certificate is in use").await;
+    assert_eq!(presented(&pki, process.addr).await, renewed.der());
     until("the log to have it", || !process.log().is_empty()).await;
     assert!(process.stop().await.success());
 }
