@@ -86,7 +86,8 @@ sections! {
         /// The authorities that issue agents' certificates, a PEM file. Unset unless given.
         client_ca: Option<PathBuf> = None, Kind::Path, example r#""/etc/conexus/agents-ca.pem""#;
         /// Whether agents show a certificate of tls.client_ca: "off" (they are not asked), "optional"
-        /// (one that is shown must be valid) or "required". The hook on_connect sees whose it is.
+        /// (one that is shown must be valid) or "required" (all but /health and /ready is refused without
+        /// one). The hook on_connect sees whose it is.
         client_auth: ClientAuth = ClientAuth::Off, Kind::Choice(ClientAuth::WORDS);
     }
 

@@ -28,11 +28,16 @@ const REQUEST: u64 = 16 * 1024;
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
-#[error("TLS handshake: {word}: {error}")]
-pub(super) struct Failed {
-    /// By which it is counted.
-    pub(super) word: &'static str,
-    error: io::Error,
+pub(super) enum Failed {
+    /// Not a byte came: somebody looks whether the port is open, as load balancers do.
+    #[error("connection was closed before it began")]
+    Nothing,
+    #[error("TLS handshake: {word}: {error}")]
+    Handshake {
+        /// By which it is counted.
+        word: &'static str,
+        error: io::Error,
+    },
 }
 
 /// Shakes hands. Cancel-safe only as far as the connection goes with it.
@@ -41,20 +46,20 @@ pub(super) async fn shake(
     mut stream: TcpStream,
     sessions: &Sessions,
 ) -> Result<(Socket, Arc<Tls>), Failed> {
-    let closed = |error| Failed { word: "closed", error };
     let mut first = [0];
-    if stream.peek(&mut first).await.map_err(closed)? == 0 {
-        return Err(closed(io::ErrorKind::UnexpectedEof.into()));
+    if !matches!(stream.peek(&mut first).await, Ok(1)) {
+        return Err(Failed::Nothing);
     }
     // A method's name. No record of TLS begins with a letter.
     if first[0].is_ascii_uppercase() {
         let _ = timeout(TELLING, tell(&mut stream)).await;
         let error = io::Error::other("the request is not encrypted");
-        return Err(Failed { word: "plain_http", error });
+        return Err(Failed::Handshake { word: "plain_http", error });
     }
     let accepting = TlsAcceptor::from(config)
         .accept_with(stream, |connection| connection.set_buffer_limit(Some(BUFFER)));
-    let stream = accepting.await.map_err(|error| Failed { word: word(&error), error })?;
+    let stream =
+        accepting.await.map_err(|error| Failed::Handshake { word: word(&error), error })?;
     let tls = described(&stream);
     let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
     sessions.tls.shaken(tls.version == "1.3", resumed);
@@ -84,7 +89,6 @@ fn word(error: &io::Error) -> &'static str {
         return "closed";
     };
     match error {
-        rustls::Error::NoCertificatesPresented => "no_certificate",
         rustls::Error::InvalidCertificate(CertificateError::Expired)
         | rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { .. }) => {
             "expired_certificate"

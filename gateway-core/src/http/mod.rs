@@ -21,8 +21,10 @@ mod ws;
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
+    extract::{Request, State},
     http::StatusCode,
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -30,6 +32,7 @@ use conexus_plugin_api::host::Tls;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::debug;
 
 use self::{deadline::Deadline, proxies::Proxies};
 use crate::{
@@ -72,6 +75,8 @@ pub(crate) struct Peer {
     pub(crate) deadline: Deadline,
     /// How it is encrypted, where it is.
     pub(crate) tls: Option<Arc<Tls>>,
+    /// It has shown no certificate, and without one may only ask for the gateway's health.
+    pub(crate) lacks_certificate: bool,
 }
 
 /// What the routes share.
@@ -91,19 +96,38 @@ pub(crate) struct App {
 }
 
 pub(crate) fn routes(app: App) -> Router {
+    let certified = middleware::from_fn_with_state(app.clone(), certified);
     let readable = Router::new()
-        .route("/health", get(health::health))
-        .route("/ready", get(health::ready))
         .route("/agents", get(agents::list))
-        .route("/ice", get(ice::servers));
+        .route("/ice", get(ice::servers))
+        .route_layer(certified.clone())
+        .route("/health", get(health::health))
+        .route("/ready", get(health::ready));
     let readable = match cors::layer(&app.core.settings.http.allowed_origins) {
         Some(layer) => readable.layer(layer),
         None => readable,
     };
     readable
-        .route(WS_PATH, get(ws::upgrade))
+        .route(WS_PATH, get(ws::upgrade).route_layer(certified))
         .fallback(async || fault(StatusCode::NOT_FOUND, "no such route"))
         .with_state(app)
+}
+
+/// Where `tls.client_auth` is "required": not in the handshake, since whoever looks after the gateway's
+/// health has no certificate to show.
+async fn certified(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if !peer.lacks_certificate {
+        return next.run(request).await;
+    }
+    let refused_for = &app.core.router.telemetry.sessions.connections_refused;
+    refused_for.count("certificate_required");
+    debug!(peer = %peer.address, "refused: tls.client_auth asks for a certificate, and it has shown none");
+    fault(StatusCode::FORBIDDEN, "a client certificate is required")
 }
 
 /// An IPv4 address as one, though it may come as an IPv6 one: on a listener for both, all do.

@@ -33,7 +33,7 @@ use tracing::{debug, info, warn};
 use super::{
     Peer, Permit, Place, canonical,
     deadline::Deadline,
-    handshake,
+    handshake::{self, Failed},
     proxies::Proxies,
     proxy_header::{self, HeaderFault},
     pulse::Pulse,
@@ -106,7 +106,7 @@ pub(crate) struct Said {
 #[derive(Debug, thiserror::Error)]
 enum Unserved {
     #[error(transparent)]
-    Tls(handshake::Failed),
+    Tls(Failed),
     #[error(transparent)]
     Http(hyper::Error),
     #[error(transparent)]
@@ -260,7 +260,8 @@ impl Serving {
         let permit = Permit { _place: place, _of_address: of_address.map(Arc::new) };
         let patience = Patience::begun(self.handshake_timeout);
         let deadline = patience.deadline.clone();
-        let peer = Peer { address, via: None, permit, deadline, tls: None };
+        let peer =
+            Peer { address, via: None, permit, deadline, tls: None, lacks_certificate: false };
         let serving = Arc::clone(self);
         // Boxed here, since a task is moved several times before it runs.
         self.tasks.spawn(Box::pin(async move {
@@ -300,7 +301,9 @@ impl Serving {
         let socket = match &self.tls {
             None => Socket::Plain(stream),
             Some((tls, side)) => {
-                let (socket, described) = self.shake(tls.config(*side), stream).await?;
+                let (config, certificate_required) = tls.config(*side);
+                let (socket, described) = self.shake(config, stream).await?;
+                peer.lacks_certificate = certificate_required && described.client.is_none();
                 peer.tls = Some(described);
                 socket
             }
@@ -319,7 +322,9 @@ impl Serving {
         let shaken = Box::pin(handshake::shake(config, stream, &self.sessions)).await;
         unfinished.is_over = true;
         shaken.map_err(|failed| {
-            self.sessions.tls.failures.count(failed.word);
+            if let Failed::Handshake { word, .. } = failed {
+                self.sessions.tls.failures.count(word);
+            }
             Unserved::Tls(failed)
         })
     }
@@ -363,6 +368,10 @@ impl Serving {
 
     fn refuse(&self, stream: TcpStream, peer: SocketAddr, refusal: Refusal) {
         self.count(peer, refusal);
+        if self.tls.is_some() {
+            // It would not understand an answer in the clear, and a handshake costs what is to be spared.
+            return;
+        }
         let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
         self.tasks.spawn(async move {
             let _place = place;
@@ -382,6 +391,7 @@ impl Serving {
         let refused_for = &self.sessions.connections_refused;
         match error {
             Unserved::NoRequest => refused_for.count("timeout"),
+            Unserved::Tls(Failed::Nothing) => {}
             Unserved::Tls(failed) => {
                 refused_for.count("tls");
                 if let Some(kept_back) = self.said.tls.due() {

@@ -68,11 +68,10 @@ const REGISTRATION_REFUSALS: [&str; 11] = [
 ];
 
 /// Why there was no TLS.
-const TLS_FAILURES: [&str; 9] = [
+const TLS_FAILURES: [&str; 8] = [
     "plain_http",
     "timeout",
     "closed",
-    "no_certificate",
     "expired_certificate",
     "bad_certificate",
     "incompatible",
@@ -107,7 +106,7 @@ impl Handshakes {
 }
 
 /// Why a connection did not become a WebSocket.
-const CONNECTION_REFUSALS: [&str; 12] = [
+const CONNECTION_REFUSALS: [&str; 13] = [
     "connections_full",
     "address_full",
     "address_rate",
@@ -115,6 +114,7 @@ const CONNECTION_REFUSALS: [&str; 12] = [
     "tls",
     "proxy_header",
     "forwarded",
+    "certificate_required",
     "origin",
     "subprotocol",
     "denied",

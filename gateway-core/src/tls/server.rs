@@ -44,6 +44,8 @@ pub struct Candidate(Loaded);
 
 struct Loaded {
     agents: Arc<ServerConfig>,
+    /// tls.client_auth = "required".
+    certificate_required: bool,
     operators: Arc<ServerConfig>,
     facts: Arc<Facts>,
     warnings: Vec<String>,
@@ -122,13 +124,14 @@ impl ServerTls {
         self.loaded.load().seen.clone()
     }
 
-    /// What a handshake uses.
-    pub(crate) fn config(&self, side: Side) -> Arc<ServerConfig> {
+    /// What a handshake uses, and whether who shows no certificate in it may only ask for the gateway's
+    /// health.
+    pub(crate) fn config(&self, side: Side) -> (Arc<ServerConfig>, bool) {
         let loaded = self.loaded.load();
-        Arc::clone(match side {
-            Side::Agents => &loaded.agents,
-            Side::Operators => &loaded.operators,
-        })
+        match side {
+            Side::Agents => (Arc::clone(&loaded.agents), loaded.certificate_required),
+            Side::Operators => (Arc::clone(&loaded.operators), false),
+        }
     }
 }
 
@@ -150,26 +153,28 @@ fn prepare(settings: &Settings) -> Result<Option<Candidate>, TlsError> {
     })?;
 
     let provider = Arc::new(ring::default_provider());
+    let asks = tls.client_auth != ClientAuth::Off;
     let mut verifier = WebPkiClientVerifier::no_client_auth();
     if let Some(path) = &tls.client_ca {
         let file = File { key: "tls.client_ca", path };
         let roots = Arc::new(file.authorities(&mut seen)?);
         let builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
-        let built = match tls.client_auth {
-            ClientAuth::Off => None,
-            ClientAuth::Optional => Some(builder.allow_unauthenticated().build()),
-            ClientAuth::Required => Some(builder.build()),
-        };
-        if let Some(built) = built {
-            verifier = built.map_err(|error| file.wrong(error.to_string()))?;
+        if asks {
+            // Who needs one and has none is refused by `http`: whoever looks after the gateway's health has
+            // none to show.
+            verifier = builder
+                .allow_unauthenticated()
+                .build()
+                .map_err(|error| file.wrong(error.to_string()))?;
         }
     }
     let versions: &[&SupportedProtocolVersion] = match tls.min_version {
         TlsVersion::V1_2 => &[&TLS13, &TLS12],
         TlsVersion::V1_3 => &[&TLS13],
     };
-    let build = |verifier| server(&provider, versions, verifier, &chain, &private_key);
-    let agents = build(verifier).map_err(|error| match error {
+    let build =
+        |verifier, resumes| server(&provider, versions, verifier, resumes, &chain, &private_key);
+    let agents = build(verifier, !asks).map_err(|error| match error {
         rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             TlsError::Mismatch { key: key.clone(), certificate: certificate.clone() }
         }
@@ -178,11 +183,12 @@ fn prepare(settings: &Settings) -> Result<Option<Candidate>, TlsError> {
         }
         error => error.into(),
     })?;
-    let operators = build(WebPkiClientVerifier::no_client_auth())?;
+    let operators = build(WebPkiClientVerifier::no_client_auth(), true)?;
     let mut warnings = warnings(settings, &chain, &facts);
     warnings.extend(key_file.open_to_others());
     let loaded = Loaded {
         agents: Arc::new(agents),
+        certificate_required: tls.client_auth == ClientAuth::Required,
         operators: Arc::new(operators),
         facts: Arc::new(facts),
         warnings,
@@ -193,11 +199,14 @@ fn prepare(settings: &Settings) -> Result<Option<Candidate>, TlsError> {
 
 /// Sessions are resumed by tickets, which the clients keep: nothing grows here. Their keys are made
 /// anew with every candidate, so that what was resumed yesterday meets the certificate, and the
-/// authorities, of today.
+/// authorities, of today. Where clients are asked for certificates nothing is resumed: their certificates
+/// are verified in whole handshakes alone, and each resumption would bring another ticket, so that one
+/// which has expired would count for as long as its client keeps coming back.
 fn server(
     provider: &Arc<CryptoProvider>,
     versions: &[&'static SupportedProtocolVersion],
     verifier: Arc<dyn ClientCertVerifier>,
+    resumes: bool,
     chain: &[CertificateDer<'static>],
     key: &PrivateKeyDer<'static>,
 ) -> Result<ServerConfig, rustls::Error> {
@@ -207,9 +216,11 @@ fn server(
         .with_single_cert(chain.to_vec(), key.clone_key())?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = ring::Ticketer::new()?;
+    if resumes {
+        config.ticketer = ring::Ticketer::new()?;
+    }
     // Two are for clients that open several connections at once.
-    config.send_tls13_tickets = 1;
+    config.send_tls13_tickets = usize::from(resumes);
     Ok(config)
 }
 

@@ -54,7 +54,7 @@ async fn a_development_certificate_serves_agents_and_operators() {
 
     let without = run(folder, &["send", "--url", &url, &did, "--ca", "tls/ca.pem"]).await;
     assert_ne!(without.code, Some(0));
-    assert!(without.err.contains("the gateway asks for a client certificate"), "{}", without.err);
+    assert!(without.err.contains("a client certificate is required"), "{}", without.err);
     let untrusted = run(folder, &["send", "--url", &url, &did]).await;
     assert!(untrusted.err.contains("an authority that is not trusted here"), "{}", untrusted.err);
 

@@ -161,7 +161,8 @@ async fn a_handshake_that_does_not_get_on_loses_its_place() {
 async fn what_is_no_tls_is_counted_and_harms_nobody() {
     let pki = Pki::new();
     let gateway = pki.gateway(|_| {}).await;
-    for bytes in [&b"\x16\x03\x01\x00\x05hello"[..], b"\x00\x00\x00", &[22; 300], b""] {
+    // Whoever says nothing only looks whether the port is open.
+    for bytes in [b"", &b"\x16\x03\x01\x00\x05hello"[..], b"\x00\x00\x00", &[22; 300]] {
         let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         stream.shutdown().await.unwrap();
@@ -169,8 +170,19 @@ async fn what_is_no_tls_is_counted_and_harms_nobody() {
         let _ = soon("the end", stream.read_to_end(&mut answer)).await;
     }
     let failed = || gateway.tls_failures("malformed") + gateway.tls_failures("closed");
-    until("all to be counted", || failed() == 4).await;
+    until("all to be counted", || failed() == 3).await;
     pki.agent(&gateway, Identity::generate()).await;
+}
+
+#[tokio::test]
+async fn whoever_is_over_a_limit_is_told_nothing_in_the_clear() {
+    let pki = Pki::new();
+    let gateway = pki.gateway(|s| s.limits.connections = 1).await;
+    let _agent = pki.agent(&gateway, Identity::generate()).await;
+    let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = soon("the end", stream.read_to_end(&mut answer)).await;
+    assert_eq!(answer, b"");
 }
 
 #[tokio::test]
