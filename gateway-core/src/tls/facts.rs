@@ -45,8 +45,8 @@ impl Facts {
         })
     }
 
-    /// What is to be said of it at this time. A certificate of 90 days is renewed with 30 left; one that
-    /// lasts for less, with a third of its time left.
+    /// What is to be said of it at this time. It is not while renewal is due: certbot and cert-manager
+    /// renew one of 90 days with 30 left, and one that lasts for less with a third of its time left.
     pub fn concern(&self, now: i64) -> Option<Concern> {
         let lasts = (self.not_after - self.not_before).max(0);
         let left = self.not_after - now;
@@ -56,7 +56,7 @@ impl Facts {
             Some(Concern::Expired)
         } else if left < (7 * DAY).min(lasts / 10) {
             Some(Concern::EndsVerySoon)
-        } else if left < (30 * DAY).min(lasts / 3) {
+        } else if left < (21 * DAY).min(lasts / 4) {
             Some(Concern::EndsSoon)
         } else {
             None
@@ -121,15 +121,15 @@ mod tests {
     fn a_certificate_is_warned_of_in_time_for_how_long_it_lasts() {
         for (lasts, left, concern) in [
             (90, 91, Some(Concern::NotYet)),
-            (90, 31, None),
-            (90, 29, Some(Concern::EndsSoon)),
+            (90, 22, None),
+            (90, 20, Some(Concern::EndsSoon)),
             (90, 6, Some(Concern::EndsVerySoon)),
             (90, 0, Some(Concern::Expired)),
             (90, -1, Some(Concern::Expired)),
-            (30, 11, None),
-            (30, 9, Some(Concern::EndsSoon)),
+            (30, 8, None),
+            (30, 7, Some(Concern::EndsSoon)),
             (30, 2, Some(Concern::EndsVerySoon)),
-            (365, 29, Some(Concern::EndsSoon)),
+            (365, 20, Some(Concern::EndsSoon)),
             (365, 8, Some(Concern::EndsSoon)),
             (365, 6, Some(Concern::EndsVerySoon)),
         ] {
