@@ -61,6 +61,8 @@ pub enum CertError {
     HalfAnAuthority(PathBuf, PathBuf),
     #[error("{} is not of an authority that this command made", path.display())]
     Authority { path: PathBuf, source: rcgen::Error },
+    #[error("{} is asked for twice", .0.display())]
+    Twice(PathBuf),
     #[error("{name:?} is neither a host name nor an IP address")]
     Name { name: String, source: rcgen::Error },
     #[error("no certificate could be made")]
@@ -79,6 +81,11 @@ struct Wanted {
 pub(super) fn cert(options: &Options) -> Result<ExitCode, CertError> {
     let out = &options.out;
     let wanted = wanted(options)?;
+    let mut twice = wanted.iter().map(|wanted| &wanted.certificate).collect::<Vec<_>>();
+    twice.sort();
+    if let Some(pair) = twice.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(CertError::Twice(pair[0].clone()));
+    }
     if !options.force {
         let paths = wanted.iter().flat_map(|wanted| [&wanted.certificate, &wanted.key]);
         if let Some(path) = paths.into_iter().find(|path| path.exists()) {
@@ -218,6 +225,8 @@ fn file_name(text: &str) -> Result<String, &'static str> {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "._-@".contains(letter);
     match text {
         "ca" | "cert" | "key" | "ca.key" => Err("the gateway's own files are called so"),
+        // NAME.pem would be the key of another.
+        _ if text.ends_with(".key") => Err("the files of keys are called so"),
         _ if text.is_empty() || text.starts_with('.') || !text.chars().all(plain) => {
             Err("expected letters, digits, \".\", \"_\", \"-\" and \"@\"")
         }
@@ -245,6 +254,16 @@ mod tests {
             ["cert", "--out", out].into_iter().chain(line.split(' ').filter(|w| !w.is_empty()));
         let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
         cert(&line.options).map(drop).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn no_file_is_asked_for_twice_or_named_as_a_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = run(folder.path(), "--client a --client a.key").unwrap_err();
+        assert!(error.contains("the files of keys are called so"), "{error}");
+        let error = run(folder.path(), "--client a --client b --client a").unwrap_err();
+        assert!(error.ends_with("a.pem is asked for twice"), "{error}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is made");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -168,12 +169,16 @@ pub(super) fn admin_url(text: &str) -> Result<Url, url::ParseError> {
 /// The address in the configuration. Where that is faulty an address that is not certain is none:
 /// another gateway may listen there.
 pub(super) fn configured(sources: &Sources) -> Result<Url, ControlError> {
-    let (address, tls) = match config::load(sources) {
+    let (mut address, tls) = match config::load(sources) {
         Ok(loaded) => (loaded.settings.admin.listen, loaded.settings.admin.tls),
-        Err(errors) => {
-            (config::admin_address(sources).ok_or(ControlError::Unknown(errors))?, false)
-        }
+        Err(errors) => config::admin_address(sources).ok_or(ControlError::Unknown(errors))?,
     };
+    // Where it listens everywhere, it listens here as well.
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
     let scheme = if tls { "https" } else { "http" };
     format!("{scheme}://{address}/").parse().map_err(|_| ControlError::Address(address))
 }
@@ -292,6 +297,19 @@ mod tests {
             set: set.iter().map(|text| (*text).to_owned()).collect(),
         };
         configured(&sources).map(String::from).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_listener_everywhere_or_with_tls_is_asked_as_it_can_be() {
+        const FAULTY: &str = "[log]\nnonsense = 1\n";
+        for (admin, url) in [
+            ("listen = \"0.0.0.0:9177\"\ntls = true\n", "https://127.0.0.1:9177/"),
+            ("listen = \"[::]:9177\"\n", "http://[::1]:9177/"),
+            ("listen = \"127.0.0.1:9177\"\ntls = true\n", "https://127.0.0.1:9177/"),
+        ] {
+            let file = format!("{FAULTY}[admin]\n{admin}");
+            assert_eq!(asked(Some(&file), &[], &[]), Ok(url.to_owned()), "{admin}");
+        }
     }
 
     #[test]

@@ -116,9 +116,9 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     })
 }
 
-/// `admin.listen` of a configuration that is faulty elsewhere: only where it is written and no fault
+/// `admin.listen` and `admin.tls` of a configuration that is faulty elsewhere: only where it is written and no fault
 /// puts it in doubt. A file that cannot be read might set it, too, but not over a later layer.
-pub(crate) fn admin_address(sources: &Sources) -> Option<SocketAddr> {
+pub(crate) fn admin_address(sources: &Sources) -> Option<(SocketAddr, bool)> {
     const KEY: &str = "admin.listen";
     let (Findings { entries, faults, .. }, _) = read(sources);
     let entry = entries.iter().rev().find(|entry| entry.key.path == KEY)?;
@@ -130,7 +130,9 @@ pub(crate) fn admin_address(sources: &Sources) -> Option<SocketAddr> {
     if faults.iter().any(doubtful) {
         return None;
     }
-    entry.value.as_str()?.parse().ok()
+    let tls = entries.iter().rev().find(|entry| entry.key.path == "admin.tls");
+    let tls = tls.and_then(|entry| entry.value.as_bool()).unwrap_or_default();
+    Some((entry.value.as_str()?.parse().ok()?, tls))
 }
 
 /// `server.listen`, and whether there is a certificate (`tls.certificate`), of a configuration that
