@@ -187,11 +187,12 @@ def lay_out(objects, pod, container, layout):
                 secret = wanted.get("secretName") or wanted["name"]
                 expect(secret in SECRETS, f"volume {name}: nobody is told of the Secret {secret}")
                 take(name, SECRETS.get(secret, {}), wanted.get("items"))
-            else:
+            elif "emptyDir" not in source:
                 problems.append(f"volume {name} is of a kind that is not laid out here")
 
     def moved(text):
-        for path in where.values():
+        # Nothing is laid out in a folder that is empty.
+        for path in {str(where[volume["name"]]) for volume in pod["volumes"] if "emptyDir" not in volume}:
             text = text.replace(f'"{path}', f'"{layout}{path}')
         return text
 
