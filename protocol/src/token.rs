@@ -21,7 +21,7 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// See the [module](self). Holding one proves that its signature verifies; whether it is in time and
+/// Holding one proves that its signature verifies; whether it is in time and
 /// meant for somebody has yet to be asked. It can be asked before, too ([`UnverifiedToken`]).
 #[derive(Debug, Clone)]
 pub struct AgentToken(Claimed);

@@ -351,7 +351,7 @@ sections! {
         /// Its address and port; port 0 takes a free one. Beyond loopback there must be an
         /// [admin_token.NAME].
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 9100)), Kind::Address;
-        /// Whether it speaks TLS, with the certificate of [tls]. It asks for no client's certificate.
+        /// Whether it speaks TLS, with the certificate that section tls names. It asks for no client's certificate.
         tls: bool = false, Kind::Flag;
     }
 
