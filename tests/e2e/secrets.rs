@@ -491,11 +491,13 @@ async fn no_secret_comes_out_of_a_gateway_whatever_fails() {
     planted.command(&["check"]).await;
     planted.read_everything(&did).await;
     let seen = events.close().await;
-    assert!(seen.contains("event: overview"), "{seen}");
+    assert!(seen.contains(OVERVIEW), "{seen}");
     planted.keep("/events", seen);
     drop(agents);
     planted.search().await;
 }
+
+const OVERVIEW: &str = "event: overview";
 
 /// The stream of events, of which everything is kept.
 struct Watched {
@@ -513,14 +515,16 @@ impl Watched {
         let (stop, mut stopped) = tokio::sync::oneshot::channel();
         let reading = tokio::spawn(async move {
             let mut seen = Vec::new();
-            loop {
+            let mut stopping = false;
+            // The overview comes once a second, whatever else happens.
+            while !stopping || !String::from_utf8_lossy(&seen).contains(OVERVIEW) {
                 tokio::select! {
                     read = stream.read_buf(&mut seen) => {
                         if read.unwrap() == 0 {
                             break;
                         }
                     }
-                    _ = &mut stopped => break,
+                    _ = &mut stopped, if !stopping => stopping = true,
                 }
             }
             String::from_utf8_lossy(&seen).into_owned()
@@ -528,6 +532,7 @@ impl Watched {
         Self { stop, reading }
     }
 
+    /// What there was, an overview included.
     async fn close(self) -> String {
         let _ = self.stop.send(());
         soon("the stream of events", self.reading).await.unwrap()
