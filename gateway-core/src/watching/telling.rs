@@ -6,20 +6,23 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Part, change::Teller};
 use crate::router::Router;
 
 /// So many watchers are told before messages get their turn, and then no more for a while. Each is
 /// a task that wakes and writes to its socket.
-const AT_ONCE: usize = 32;
-const PAUSE: Duration = Duration::from_millis(1);
+const AT_ONCE: usize = 16;
+const PACE: Duration = Duration::from_millis(1);
 
 /// Tells watchers, until dropped.
 pub(crate) async fn serve(router: Arc<Router>) {
     let watches = &router.presence.watches;
     let teller = Teller { voice: &router.voice, clock: &router.clock };
+    let mut pace = interval(PACE);
+    // What was not told in time is not made up for by a rush.
+    pace.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut told = 0;
     loop {
         let key = watches.next_changed().await;
@@ -35,7 +38,7 @@ pub(crate) async fn serve(router: Arc<Router>) {
             }
             if told >= AT_ONCE {
                 told = 0;
-                sleep(PAUSE).await;
+                pace.tick().await;
             } else {
                 tokio::task::yield_now().await;
             }
