@@ -21,7 +21,7 @@ use super::{
     state::AdminState,
 };
 use crate::{
-    http::{Peer, deadline::Deadline, serve::HTTP_LIFETIME},
+    http::{Peer, deadline::Deadline, patience::HTTP_LIFETIME},
     phase::Phase,
     telemetry::events::{Listener, Topic, Topics},
 };

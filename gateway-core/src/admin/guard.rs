@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config::{Scope, UNKNOWN},
-    http::{Peer, serve::HTTP_LIFETIME},
+    http::{Peer, patience::HTTP_LIFETIME},
 };
 
 /// A reload compiles and starts whatever has changed.

@@ -9,6 +9,7 @@ pub(crate) mod deadline;
 mod handshake;
 mod health;
 mod ice;
+pub(crate) mod patience;
 pub(crate) mod proxies;
 mod proxy_header;
 pub(crate) mod pulse;

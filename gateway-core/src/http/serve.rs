@@ -4,16 +4,7 @@
 //! there is a task. Where a proxy speaks for its clients, that is known from its PROXY header, or
 //! later yet from a request's ([`ws`](super::ws)).
 
-use std::{
-    io,
-    net::SocketAddr,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use conexus_plugin_api::host::Tls;
@@ -24,7 +15,7 @@ use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::{Instant, sleep},
+    time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service as _;
@@ -32,8 +23,8 @@ use tracing::{debug, info, warn};
 
 use super::{
     Peer, Permit, Place, canonical,
-    deadline::Deadline,
     handshake::{self, Failed},
+    patience::{Patience, Unserved},
     proxies::Proxies,
     proxy_header::{self, HeaderFault},
     pulse::Pulse,
@@ -51,14 +42,6 @@ use crate::{
 /// How long to wait after the system refused a connection (no file descriptor left, say): the
 /// refusal would come back at once, so without a pause the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How long a connection may be used for requests, unless an answer puts that off. hyper bounds the wait for a request, not
-/// the writing of a response that nobody reads.
-pub(crate) const HTTP_LIFETIME: Duration = Duration::from_secs(60);
-
-/// How long an answer that is under way may take once that time is over. What waits for policy is not
-/// cut off; whoever does not read loses the place.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// How many are told at once that they are refused. Under a flood the others are just dropped: an
 /// answer would cost more than it is worth.
@@ -100,77 +83,6 @@ pub(crate) struct Said {
     tls: OncePerSecond,
     /// For a trusted proxy's PROXY header, or for having none.
     proxies: OncePerSecond,
-}
-
-/// Why a connection ended before its peer was done with it.
-#[derive(Debug, thiserror::Error)]
-enum Unserved {
-    #[error(transparent)]
-    Tls(Failed),
-    #[error(transparent)]
-    Http(hyper::Error),
-    #[error(transparent)]
-    Proxy(#[from] HeaderFault),
-    #[error("no request in time (limits.handshake_timeout)")]
-    NoRequest,
-    #[error("open for too long")]
-    TooLong,
-}
-
-/// How long a connection may be used: until `handshake_timeout` for its first request, with all that
-/// comes before it, and then until its deadline, where it is ended in order ([`GRACE`]).
-#[derive(Clone)]
-struct Patience {
-    deadline: Deadline,
-    /// Until when its requests may be answered, unless an answer puts that off.
-    lifetime: Instant,
-    has_asked: Arc<AtomicBool>,
-}
-
-impl Patience {
-    fn begun(handshake_timeout: Duration) -> Self {
-        let until = Instant::now() + handshake_timeout;
-        let (deadline, lifetime) = (Deadline::at(until), until + HTTP_LIFETIME);
-        Self { deadline, lifetime, has_asked: Arc::default() }
-    }
-
-    fn got_a_request(&self) {
-        if !self.has_asked.swap(true, Relaxed) {
-            self.deadline.put_off_until(self.lifetime);
-        }
-    }
-
-    /// Waits until it is time for the end: true where answers may be under way.
-    async fn over(&self) -> bool {
-        self.deadline.passed().await;
-        self.has_asked.load(Relaxed)
-    }
-
-    /// Waits until there is no more patience.
-    async fn lost(&self) -> Unserved {
-        if !self.over().await {
-            return Unserved::NoRequest;
-        }
-        sleep(GRACE).await;
-        Unserved::TooLong
-    }
-
-    /// Ends what takes too long.
-    async fn bounds(
-        self,
-        served: impl Future<Output = Result<(), Unserved>>,
-    ) -> Result<(), Unserved> {
-        tokio::select! {
-            served = served => match served {
-                // hyper has been as patient, to the millisecond.
-                Err(Unserved::Http(error)) if error.is_timeout() && !self.has_asked.load(Relaxed) => {
-                    Err(Unserved::NoRequest)
-                }
-                served => served,
-            },
-            unserved = self.lost() => Err(unserved),
-        }
-    }
 }
 
 /// Accepts until stopped.
@@ -427,9 +339,13 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpSocket,
+        time::Instant,
     };
 
-    use super::*;
+    use super::{
+        super::patience::{GRACE, HTTP_LIFETIME},
+        *,
+    };
 
     fn serving(routes: Router, stop: &CancellationToken) -> Arc<Serving> {
         Arc::new(Serving {
