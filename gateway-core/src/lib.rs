@@ -44,6 +44,8 @@ mod audience;
 mod bans;
 pub mod cli;
 mod clock;
+#[allow(dead_code, reason = "what is to use it is being built")]
+mod cluster;
 pub mod config;
 mod core;
 mod drain;

@@ -59,6 +59,7 @@ pub(super) enum Kind {
     Origins,
     Networks,
     HttpUrl,
+    RedisUrl,
     Relay,
     /// Names of labels, as GET /agents takes them.
     Labels,
@@ -120,6 +121,7 @@ impl Kind {
                     .into()
             }
             Self::HttpUrl => r#"a URL such as "http://127.0.0.1:4318""#.into(),
+            Self::RedisUrl => r#"a URL such as "redis://127.0.0.1:6379""#.into(),
             Self::Origins => format!("a list of which each is {ORIGIN_FORM}"),
             Self::Networks => format!("a list of which each is {NETWORK_FORM}"),
             Self::PublicUrls => r#"a list of URLs such as ["wss://gateway.example/ws"]"#.into(),
@@ -176,6 +178,7 @@ impl Kind {
             Self::Choice(words) => words.contains(&text),
             Self::Address => text.parse::<SocketAddr>().is_ok(),
             Self::HttpUrl => return check_http_url(text),
+            Self::RedisUrl => return check_redis_url(text),
             Self::LogLevel => is_log_level(text),
             Self::Path => !text.is_empty(),
             Self::Name => is_name(text),
@@ -338,6 +341,29 @@ fn check_http_url(text: &str) -> Checked {
         "http" | "https" if url.fragment().is_none() => Ok(()),
         "http" | "https" => Err(format!("{text:?} has a fragment")),
         other => Err(format!("{text:?} has the scheme {other:?}; expected http or https")),
+    }
+}
+
+fn check_redis_url(text: &str) -> Checked {
+    const EXPECTED: &str = "expected \"redis://HOST:PORT\" or \"rediss://HOST:PORT\"";
+    let url = Url::parse(text).map_err(|error| format!("not a URL ({error}); {EXPECTED}"))?;
+    // Not quoted: it contains a password.
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("a URL with user info, which everybody would see; \
+                    cluster.redis.username and cluster.redis.password are for that"
+            .into());
+    }
+    let database = url.path().trim_start_matches('/');
+    match url.scheme() {
+        "redis" | "rediss" if url.host_str().is_none() => {
+            Err(format!("{text:?} names no host; {EXPECTED}"))
+        }
+        "redis" | "rediss" if url.query().is_some() || url.fragment().is_some() => {
+            Err(format!("{text:?} has a query or a fragment; {EXPECTED}"))
+        }
+        "redis" | "rediss" if database.is_empty() || database.parse::<u32>().is_ok() => Ok(()),
+        "redis" | "rediss" => Err(format!("{text:?}: {database:?} is no number of a database")),
+        other => Err(format!("{text:?} has the scheme {other:?}; {EXPECTED}")),
     }
 }
 

@@ -51,6 +51,7 @@ impl Kind {
             Self::Origins => list(&text(r"^[A-Za-z][A-Za-z0-9+.-]*://(\*\.)?[^/?#@*]+/?$")),
             Self::Networks => list(&text(r"^[0-9A-Fa-f:.]+(/\d{1,3})?$")),
             Self::HttpUrl => text(r"^\s*[Hh][Tt][Tt][Pp][Ss]?:[^#]+$"),
+            Self::RedisUrl => text(r"^\s*[Rr][Ee][Dd][Ii][Ss][Ss]?://[^?#@]+$"),
             Self::Relay => list(&json!({ "enum": RELAYABLE.map(|kind| kind.as_str()) })),
             Self::Labels => list(&text("^[^:]+$")),
             Self::Secret => secret(),

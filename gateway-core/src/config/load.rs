@@ -302,14 +302,20 @@ fn assemble(chosen: &Chosen, sources: &Sources) -> Result<Settings, Box<figment:
     }
     let figment =
         chosen.values().fold(Figment::from(Serialized::defaults(defaults)), |figment, entry| {
-            figment.merge((entry.key.path, to_json(&entry.value)))
+            let (section, name) = entry.key.field();
+            figment.merge((format!("{section}.{name}"), to_json(&entry.value)))
         });
     figment.extract().map_err(Box::new)
 }
 
 /// The walk accepts only what the types take; should they ever differ, the type has its say.
 fn undeserialized(error: &figment::Error, origin: impl Fn(&str) -> Origin) -> Fault {
-    let key = error.path.join(".");
+    let field = error.path.join(".");
+    let known = KEYS.iter().find(|key| {
+        let (section, name) = key.field();
+        field == format!("{section}.{name}")
+    });
+    let key = known.map_or(field, |key| key.path.to_owned());
     Fault::of(key.as_str(), error.kind.to_string(), origin(&key))
 }
 

@@ -27,7 +27,7 @@ use super::{
     policies::Policies,
     proxy_networks::ProxyNetwork,
     secret::Secret,
-    table::{Key, sections},
+    table::{Key, section_path, sections},
     tokens::AdminTokens,
     units, urls,
 };
@@ -342,6 +342,48 @@ sections! {
         /// The largest value.
         #[serde(with = "units::size")]
         max_value_bytes: usize = 64 * KIB, Kind::size(16, 16 * MIB);
+    }
+
+    /// Several gateways that are one to their agents, by way of a Redis that they share
+    /// (docs/cluster.md). Without `cluster.redis.url` the gateway is alone.
+    cluster: ClusterSettings {
+        /// What the names of all keys and channels in Redis begin with: gateways with the same one are
+        /// the nodes of one cluster.
+        prefix: String = "conexus".to_owned(), Kind::Text;
+        /// How long a node that is not heard of counts as there. It renews its lease three times in
+        /// this time. When a node dies, its agents are gone for everyone after that.
+        #[serde(with = "units::duration")]
+        lease: Duration = Duration::from_secs(5), Kind::duration(Duration::from_millis(300));
+        /// How long a registration waits for an older session of the same key on another node to hand
+        /// over; and how long a node waits for what it asks another one.
+        #[serde(with = "units::duration")]
+        takeover_timeout: Duration = Duration::from_secs(2), Kind::duration(Duration::from_millis(10));
+        /// For how long this node remembers on which node an agent is, and its labels. Who has moved is
+        /// found at once all the same; labels may be as old as this.
+        #[serde(with = "units::duration")]
+        cache_age: Duration = Duration::from_secs(5), Kind::duration(Duration::ZERO);
+        /// How many agents of other nodes are remembered at most. One costs about 1 KiB.
+        cache_entries: usize = 100_000, Kind::count(16, 100_000_000);
+        /// Messages for one other node that may be under way, its confirmation included; further ones
+        /// are refused.
+        queue_messages: usize = 16_384, Kind::count(16, 10_000_000);
+        /// The same in bytes.
+        #[serde(with = "units::size")]
+        queue_bytes: usize = 64 * MIB, Kind::size(64 * KIB, 1024 * 1024 * MIB);
+    }
+
+    /// The Redis that the nodes of a cluster share: Redis 7 or later, or Valkey.
+    cluster_redis: RedisSettings {
+        /// Where it is: redis://HOST:PORT, or rediss://HOST:PORT for TLS, and /DATABASE behind that if
+        /// need be. It makes this gateway a node of a cluster. Unset unless given.
+        url: Option<String> = None, Kind::RedisUrl, example r#""redis://127.0.0.1:6379""#;
+        /// The user of its access control list; Redis calls the usual one "default". Unset unless given.
+        username: Option<String> = None, Kind::Text, example r#""conexus""#;
+        /// Its password. Unset unless given.
+        password: Option<Secret> = None, Kind::Secret, example r#"{ env = "REDIS_PASSWORD" }"#;
+        /// How long it may take to connect or to answer before it counts as away.
+        #[serde(with = "units::duration")]
+        timeout: Duration = Duration::from_secs(1), Kind::duration(Duration::from_millis(50));
     }
 
     /// The operator's own listener: the admin API (docs/admin-api.md).

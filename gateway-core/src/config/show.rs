@@ -18,7 +18,8 @@ impl Settings {
     pub fn value(&self, key: &Key) -> Value {
         // Plain data with text keys: it always serializes.
         let all = serde_json::to_value(self).unwrap_or_default();
-        all[key.section()][key.name()].clone()
+        let (section, name) = key.field();
+        all[section][name].clone()
     }
 
     /// The value of a key in TOML; `None` where it is unset. Secrets are `"<secret>"`.

@@ -23,14 +23,19 @@ pub struct Key {
 }
 
 impl Key {
-    /// `presence`.
+    /// `presence`, or `cluster.redis` of a section within another.
     pub fn section(&self) -> &'static str {
-        self.path.split_once('.').map_or("", |(section, _)| section)
+        self.path.rsplit_once('.').map_or("", |(section, _)| section)
     }
 
     /// `timeout`.
     pub fn name(&self) -> &'static str {
-        self.path.split_once('.').map_or(self.path, |(_, name)| name)
+        self.path.rsplit_once('.').map_or(self.path, |(_, name)| name)
+    }
+
+    /// Where [`Settings`](super::Settings) has it: a section within another is a field of its own there.
+    pub(super) fn field(&self) -> (String, &'static str) {
+        (self.section().replace('.', "_"), self.name())
     }
 
     /// `CONEXUS_PRESENCE__TIMEOUT`: the environment variable that sets it.
@@ -89,11 +94,12 @@ macro_rules! sections {
         )+
 
         /// Every section in the order of `gateway.toml`, with its documentation.
-        pub const SECTIONS: &[(&str, &[&str])] = &[$( (stringify!($section), &[$($about),+]) ),+];
+        pub const SECTIONS: &[(&str, &[&str])] =
+            &[$( (section_path!($section), &[$($about),+]) ),+];
 
         /// Every key in the order of `gateway.toml`.
         pub const KEYS: &[Key] = &[$($( Key {
-            path: concat!(stringify!($section), ".", stringify!($key)),
+            path: concat!(section_path!($section), ".", stringify!($key)),
             doc: &[$($doc),+],
             example: [$(Some($example),)? None][0],
             kind: $kind,
@@ -101,3 +107,14 @@ macro_rules! sections {
     };
 }
 pub(super) use sections;
+
+/// What a section is called: as its field, unless it is within another.
+macro_rules! section_path {
+    (cluster_redis) => {
+        "cluster.redis"
+    };
+    ($section:ident) => {
+        stringify!($section)
+    };
+}
+pub(super) use section_path;

@@ -88,7 +88,7 @@ impl Findings {
         for (name, item) in root.iter() {
             let origin = layer.at(root.key(name).and_then(toml_edit::Key::span));
             let named = OwnTable::of(name);
-            let known = SECTIONS.iter().any(|(section, _)| *section == name);
+            let known = is_section(name);
             match (item.as_table_like(), named) {
                 (Some(tables), Some(named)) => self.walk_named(named, tables, layer),
                 (Some(section), None) if known => self.walk_section(name, section, layer),
@@ -110,6 +110,10 @@ impl Findings {
         for (name, item) in table.iter() {
             let path = format!("{section}.{name}");
             let key_span = table.key(name).and_then(toml_edit::Key::span);
+            if let Some(section) = item.as_table_like().filter(|_| is_section(&path)) {
+                self.walk_section(&path, section, layer);
+                continue;
+            }
             let Some(key) = find(&path) else {
                 self.unknown_key(&path, layer.at(key_span));
                 continue;
@@ -143,6 +147,10 @@ impl Findings {
     fn unknown_key(&mut self, path: &str, origin: Origin) {
         self.faults.push(Fault::of(path, "unknown key", origin).near(nearest_key(path)));
     }
+}
+
+fn is_section(path: &str) -> bool {
+    SECTIONS.iter().any(|(section, _)| *section == path)
 }
 
 fn find(path: &str) -> Option<&'static Key> {

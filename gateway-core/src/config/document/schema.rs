@@ -30,15 +30,33 @@ pub fn schema() -> String {
             (key.name().to_owned(), described(key.kind.schema(), &about, default))
         });
         let about = paragraphs(about).join("\n\n");
-        ((*section).to_owned(), described(object(keys.collect()), &about, None))
+        (*section, described(object(keys.collect()), &about, None))
     });
+    let sections = nested(sections);
     let own = OWN_TABLES.iter().map(|table| (table.name.to_owned(), own_table(table)));
     let mut schema = Map::new();
     schema.insert("$schema".into(), "https://json-schema.org/draft/2020-12/schema".into());
     schema.insert("title".into(), "The Conexus gateway's configuration".into());
-    let Value::Object(root) = object(sections.chain(own).collect()) else { return String::new() };
+    let Value::Object(root) = object(sections.into_iter().chain(own).collect()) else {
+        return String::new();
+    };
     schema.extend(root);
     format!("{:#}\n", sorted(Value::Object(schema)))
+}
+
+/// Sections by their names, those within another among its properties.
+fn nested(sections: impl Iterator<Item = (&'static str, Value)>) -> Map<String, Value> {
+    let mut nested = Map::new();
+    for (path, section) in sections {
+        match path.split_once('.') {
+            // Whatever contains it comes first.
+            Some((outer, name)) => nested[outer]["properties"][name] = section,
+            None => {
+                nested.insert(path.to_owned(), section);
+            }
+        }
+    }
+    nested
 }
 
 /// In the order of their names, whichever order `serde_json` was built to keep.

@@ -1,0 +1,87 @@
+//! The cluster: several gateways that are one to their agents.
+//!
+//! Nodes share a directory (which agent is on which node) and deliver to each other, both by way of
+//! an engine that exists already, the [`Backplane`]. A node's word counts only while its lease lives.
+//! Without a cluster nothing here is even made: what is delivered on this node never comes by.
+
+pub(crate) mod backplane;
+pub(crate) mod frame;
+pub(crate) mod ids;
+pub(crate) mod members;
+pub(crate) mod places;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::{sync::watch, time::Instant};
+
+use self::{
+    backplane::{Away, Backplane, Link},
+    ids::MemberId,
+    members::Members,
+    places::Places,
+};
+use crate::config::ClusterSettings;
+
+/// What the rest of a node has of its cluster.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) settings: ClusterSettings,
+    pub(crate) backplane: Arc<dyn Backplane>,
+    pub(crate) station: watch::Sender<Station>,
+    /// Until when this node's lease lives, reckoned from before it was asked for.
+    trusted_until: Mutex<Option<Instant>>,
+    pub(crate) members: ArcSwap<Members>,
+    pub(crate) places: Places,
+}
+
+/// Whether this node is part of the cluster right now.
+#[derive(Debug, Clone)]
+pub(crate) enum Station {
+    /// Not yet, or not any more: the engine is away.
+    Apart(Away),
+    Joined(Joined),
+}
+
+/// A node's place in the cluster.
+#[derive(Debug, Clone)]
+pub(crate) struct Joined {
+    pub(crate) member: MemberId,
+    pub(crate) link: Arc<dyn Link>,
+    /// The how manieth link of this process it is.
+    pub(crate) number: u64,
+}
+
+impl Cluster {
+    pub(crate) fn new(settings: ClusterSettings, backplane: Arc<dyn Backplane>) -> Self {
+        let station = Station::Apart(Away("has not joined the cluster yet".into()));
+        Self {
+            places: Places::new(settings.cache_entries, settings.cache_age),
+            settings,
+            backplane,
+            station: watch::Sender::new(station),
+            trusted_until: Mutex::default(),
+            members: ArcSwap::default(),
+        }
+    }
+
+    /// This node's place, or why it has none.
+    pub(crate) fn joined(&self) -> Result<Joined, Away> {
+        match &*self.station.borrow() {
+            Station::Joined(joined) => Ok(joined.clone()),
+            Station::Apart(away) => Err(away.clone()),
+        }
+    }
+
+    /// Notes that a lease of this node's lives until then.
+    pub(crate) fn trust_until(&self, until: Option<Instant>) {
+        *self.trusted_until.lock() = until;
+    }
+
+    /// Whether the others cannot have given this node up: while that is not certain it takes nothing
+    /// from them, since its agents may be elsewhere by now.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.trusted_until.lock().is_some_and(|until| Instant::now() < until)
+    }
+}
