@@ -8,6 +8,8 @@ pub(crate) mod backplane;
 pub(crate) mod frame;
 pub(crate) mod ids;
 pub(crate) mod members;
+#[cfg(test)]
+pub(crate) mod memory;
 pub(crate) mod places;
 
 use std::sync::Arc;

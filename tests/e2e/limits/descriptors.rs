@@ -95,9 +95,10 @@ async fn without_file_descriptors_sessions_go_on_and_it_accepts_again_by_itself(
 
     // A decision is lost where a file is full just while none can be opened; later ones are not.
     soon("the decisions to go on", async {
+        let did = late.did();
         let recorded = |name| {
             let log = std::fs::read_to_string(folder.path().join(name));
-            log.is_ok_and(|log| log.contains(&late.did()))
+            log.is_ok_and(|log| log.contains(&did))
         };
         while !recorded("decisions.jsonl") && !recorded("decisions.jsonl.1") {
             let (_, text) = late.send_offer(&b.did(), "x").await;

@@ -1,0 +1,479 @@
+//! An engine in memory, for nodes within one process: what tests build clusters over.
+//!
+//! It does what [`Backplane`] asks for, atomically under one lock, by tokio's clock, which tests can
+//! pause and move. An outage cuts every link, as a crash of Redis does; what the engine knows outlives
+//! it unless the engine is told to [forget](MemoryEngine::forget).
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use conexus_plugin_api::{Agent, host::StateError};
+use conexus_protocol::AgentKey;
+use futures_util::future::{BoxFuture, FutureExt as _};
+use parking_lot::Mutex;
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    backplane::{
+        Announced, Away, Backplane, Change, ChangeKind, Claim, Claimed, Entry, Link, LinkEvent,
+        Listed, NodeInfo, Outcome, Release, Roster, StateOperation, StateReply, StateRequest,
+    },
+    ids::{Bucket, Epoch, MemberId},
+};
+use crate::state::Store;
+
+/// Unix microseconds at which every engine begins.
+const BEGINNING: u64 = 1_000_000_000_000_000;
+
+/// See the [module](self). Clones are the same engine.
+#[derive(Debug, Clone)]
+pub(crate) struct MemoryEngine(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    origin: Instant,
+    away: bool,
+    roster: BTreeMap<MemberId, (NodeInfo, Instant)>,
+    directory: HashMap<AgentKey, Entry>,
+    last_epoch: u64,
+    state: Store,
+    links: BTreeMap<u64, Listener>,
+    next_link: u64,
+    /// Writes of any kind so far.
+    writes: u64,
+}
+
+#[derive(Debug)]
+struct Listener {
+    member: MemberId,
+    followed: BTreeSet<Bucket>,
+    events: mpsc::Sender<LinkEvent>,
+}
+
+impl MemoryEngine {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Inner {
+            origin: Instant::now(),
+            away: false,
+            roster: BTreeMap::new(),
+            directory: HashMap::new(),
+            last_epoch: 0,
+            state: Store::new(&crate::config::Settings::default().state),
+            links: BTreeMap::new(),
+            next_link: 1,
+            writes: 0,
+        })))
+    }
+
+    /// Cuts all links, and lets nobody connect until it is back.
+    pub(crate) fn set_away(&self, away: bool) {
+        let mut inner = self.0.lock();
+        inner.away = away;
+        if away {
+            inner.cut(|_| true);
+        }
+    }
+
+    /// Cuts the links of one member, once.
+    pub(crate) fn cut(&self, member: MemberId) {
+        self.0.lock().cut(|listener| listener.member == member);
+    }
+
+    /// Forgets all it knows, as an engine does that is started empty.
+    pub(crate) fn forget(&self) {
+        let mut inner = self.0.lock();
+        inner.roster.clear();
+        inner.directory.clear();
+        inner.last_epoch = 0;
+    }
+
+    /// What is down for a key.
+    pub(crate) fn entry(&self, key: AgentKey) -> Option<Entry> {
+        self.0.lock().directory.get(&key).cloned()
+    }
+
+    /// How many agents are down.
+    pub(crate) fn agents(&self) -> usize {
+        self.0.lock().directory.len()
+    }
+
+    /// How often anything was written.
+    pub(crate) fn writes(&self) -> u64 {
+        self.0.lock().writes
+    }
+}
+
+impl Backplane for MemoryEngine {
+    fn connect(
+        &self,
+        member: MemberId,
+        events: mpsc::Sender<LinkEvent>,
+    ) -> BoxFuture<'_, Result<Arc<dyn Link>, Away>> {
+        async move {
+            let mut inner = self.0.lock();
+            if inner.away {
+                return Err(Away("the engine is away".into()));
+            }
+            let id = inner.next_link;
+            inner.next_link += 1;
+            inner.links.insert(id, Listener { member, followed: BTreeSet::new(), events });
+            Ok(Arc::new(MemoryLink { engine: self.clone(), id }) as Arc<dyn Link>)
+        }
+        .boxed()
+    }
+}
+
+impl Inner {
+    fn micros(&self) -> u64 {
+        BEGINNING + u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Now, and never the same moment twice.
+    fn tick(&mut self) -> u64 {
+        self.last_epoch = self.micros().max(self.last_epoch + 1);
+        self.last_epoch
+    }
+
+    fn cut(&mut self, which: impl Fn(&Listener) -> bool) {
+        self.links.retain(|_, listener| {
+            let cut = which(listener);
+            if cut {
+                // Where there is no room, the end of the channel says the same.
+                let lost = LinkEvent::Lost(Away("the link was cut".into()));
+                let _ = listener.events.try_send(lost);
+            }
+            !cut
+        });
+    }
+
+    /// Hands an event to whoever wants it; a listener that cannot take it loses its link.
+    fn hand_out(
+        &mut self,
+        wants: impl Fn(&Listener) -> bool,
+        event: impl Fn() -> LinkEvent,
+    ) -> bool {
+        let mut heard = false;
+        self.links.retain(|_, listener| {
+            if !wants(listener) {
+                return true;
+            }
+            let taken = listener.events.try_send(event()).is_ok();
+            heard |= taken;
+            taken
+        });
+        heard
+    }
+
+    fn tell(&mut self, change: &Change) {
+        let bucket = Bucket::of(change.key);
+        self.hand_out(
+            |listener| listener.followed.contains(&bucket),
+            || LinkEvent::Change(change.clone()),
+        );
+    }
+
+    fn put(
+        &mut self,
+        member: MemberId,
+        agent: &Arc<Agent>,
+        epoch: Result<Epoch, Duration>,
+    ) -> Claimed {
+        let key = AgentKey::from_bytes(agent.key);
+        let epoch = match epoch {
+            Ok(known) => {
+                self.last_epoch = self.last_epoch.max(known.0);
+                known
+            }
+            Err(age) => {
+                let age = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+                Epoch(self.tick().saturating_sub(age))
+            }
+        };
+        let before = self.directory.get(&key).map(|entry| (entry.member, entry.epoch));
+        if let Some((to, newer)) = before
+            && (newer > epoch || newer == epoch && to != member)
+        {
+            return Claimed::Lost { to, epoch: newer };
+        }
+        let entry = Entry { key, member, epoch, agent: Arc::clone(agent) };
+        self.directory.insert(key, entry);
+        let kind = if before.is_some() { ChangeKind::Moved } else { ChangeKind::Came };
+        if before != Some((member, epoch)) {
+            self.tell(&Change { key, member, epoch, kind });
+        }
+        Claimed::Won { epoch, before }
+    }
+
+    fn remove(&mut self, member: MemberId, key: AgentKey, epoch: Epoch, reason: &str) {
+        let is_so = |entry: &Entry| entry.member == member && entry.epoch == epoch;
+        if self.directory.get(&key).is_some_and(is_so) {
+            self.directory.remove(&key);
+            let kind = ChangeKind::Left(reason.to_owned());
+            self.tell(&Change { key, member, epoch, kind });
+        }
+    }
+
+    fn of(&self, member: MemberId, bucket: Bucket) -> Vec<Entry> {
+        let of = |entry: &&Entry| entry.member == member && Bucket::of(entry.key) == bucket;
+        self.directory.values().filter(of).cloned().collect()
+    }
+}
+
+#[derive(Debug)]
+struct MemoryLink {
+    engine: MemoryEngine,
+    id: u64,
+}
+
+impl Drop for MemoryLink {
+    fn drop(&mut self) {
+        self.engine.0.lock().links.remove(&self.id);
+    }
+}
+
+impl MemoryLink {
+    /// Does something under the engine's lock, unless the link is cut.
+    fn done<'a, T: Send + 'a>(
+        &'a self,
+        what: impl FnOnce(&mut Inner) -> T + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, Away>> {
+        async move {
+            let mut inner = self.engine.0.lock();
+            if !inner.links.contains_key(&self.id) {
+                return Err(Away("the link was cut".into()));
+            }
+            Ok(what(&mut inner))
+        }
+        .boxed()
+    }
+
+    fn written<'a, T: Send + 'a>(
+        &'a self,
+        what: impl FnOnce(&mut Inner) -> T + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, Away>> {
+        self.done(|inner| {
+            inner.writes += 1;
+            what(inner)
+        })
+    }
+}
+
+impl Link for MemoryLink {
+    fn renew<'a>(
+        &'a self,
+        member: MemberId,
+        about: &'a NodeInfo,
+        lease: Duration,
+    ) -> BoxFuture<'a, Result<Roster, Away>> {
+        self.written(move |inner| {
+            let now = Instant::now();
+            let entered = inner.roster.insert(member, (about.clone(), now + lease)).is_none();
+            let listed = |(member, (info, until)): (&MemberId, &(NodeInfo, Instant))| Listed {
+                member: *member,
+                info: info.clone(),
+                left: until.saturating_duration_since(now),
+            };
+            Roster { members: inner.roster.iter().map(listed).collect(), entered }
+        })
+    }
+
+    fn strike(&self, member: MemberId, even_alive: bool) -> BoxFuture<'_, Result<bool, Away>> {
+        self.written(move |inner| {
+            let over = inner.roster.get(&member).map(|(_, until)| *until <= Instant::now());
+            let struck = over.is_some_and(|over| over || even_alive);
+            if struck {
+                inner.roster.remove(&member);
+            }
+            struck
+        })
+    }
+
+    fn claim<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Claimed, Away>> {
+        self.written(|inner| inner.put(claim.member, &claim.agent, Err(claim.age)))
+    }
+
+    fn release<'a>(
+        &'a self,
+        member: MemberId,
+        releases: &'a [Release],
+    ) -> BoxFuture<'a, Result<(), Away>> {
+        self.written(move |inner| {
+            for Release { key, epoch, reason } in releases {
+                inner.remove(member, *key, *epoch, reason);
+            }
+        })
+    }
+
+    fn announce<'a>(
+        &'a self,
+        member: MemberId,
+        bucket: Bucket,
+        agents: &'a [Announced],
+    ) -> BoxFuture<'a, Result<Vec<Outcome>, Away>> {
+        self.written(move |inner| {
+            let kept: BTreeSet<_> = agents.iter().map(|announced| announced.agent.key).collect();
+            for entry in inner.of(member, bucket) {
+                if !kept.contains(entry.key.as_bytes()) {
+                    inner.remove(member, entry.key, entry.epoch, "gone");
+                }
+            }
+            let put = |Announced { agent, epoch }: &Announced| Outcome {
+                key: AgentKey::from_bytes(agent.key),
+                claimed: inner.put(member, agent, *epoch),
+            };
+            agents.iter().map(put).collect()
+        })
+    }
+
+    fn describe<'a>(
+        &'a self,
+        member: MemberId,
+        epoch: Epoch,
+        agent: &'a Agent,
+    ) -> BoxFuture<'a, Result<(), Away>> {
+        self.written(move |inner| {
+            if let Some(entry) = inner.directory.get_mut(&AgentKey::from_bytes(agent.key))
+                && (entry.member, entry.epoch) == (member, epoch)
+            {
+                entry.agent = Arc::new(agent.clone());
+            }
+        })
+    }
+
+    fn find<'a>(&'a self, keys: &'a [AgentKey]) -> BoxFuture<'a, Result<Vec<Option<Entry>>, Away>> {
+        self.done(|inner| keys.iter().map(|key| inner.directory.get(key).cloned()).collect())
+    }
+
+    fn entries(&self, member: MemberId, bucket: Bucket) -> BoxFuture<'_, Result<Vec<Entry>, Away>> {
+        self.done(move |inner| inner.of(member, bucket))
+    }
+
+    fn clear(
+        &self,
+        member: MemberId,
+        bucket: Bucket,
+        reason: &'static str,
+    ) -> BoxFuture<'_, Result<(), Away>> {
+        self.written(move |inner| {
+            for entry in inner.of(member, bucket) {
+                inner.remove(member, entry.key, entry.epoch, reason);
+            }
+        })
+    }
+
+    fn follow(&self, bucket: Bucket) -> BoxFuture<'_, Result<(), Away>> {
+        self.done(move |inner| {
+            if let Some(listener) = inner.links.get_mut(&self.id) {
+                listener.followed.insert(bucket);
+            }
+        })
+    }
+
+    fn unfollow(&self, bucket: Bucket) -> BoxFuture<'_, Result<(), Away>> {
+        self.done(move |inner| {
+            if let Some(listener) = inner.links.get_mut(&self.id) {
+                listener.followed.remove(&bucket);
+            }
+        })
+    }
+
+    fn publish(&self, to: MemberId, frames: Bytes) -> BoxFuture<'_, Result<bool, Away>> {
+        self.done(move |inner| {
+            inner.hand_out(|listener| listener.member == to, || LinkEvent::Frames(frames.clone()))
+        })
+    }
+
+    fn state<'a>(
+        &'a self,
+        request: &'a StateRequest,
+    ) -> BoxFuture<'a, Result<Result<StateReply, StateError>, Away>> {
+        self.written(|inner| {
+            let now = i64::try_from(inner.micros() / 1000).unwrap_or(i64::MAX);
+            let StateRequest { namespace, key, operation } = request;
+            let space = inner.state.namespace(namespace);
+            Ok(match operation.clone() {
+                StateOperation::Get => StateReply::Value(space.get(now, key)?),
+                StateOperation::Set { value, ttl } => {
+                    space.set(now, key, value, ttl).map(|()| StateReply::Done)?
+                }
+                StateOperation::Delete => StateReply::Flag(space.delete(now, key)?),
+                StateOperation::Incr { by, ttl } => {
+                    StateReply::Number(space.incr(now, key, by, ttl)?)
+                }
+                StateOperation::Cas { expected, value, ttl } => {
+                    StateReply::Flag(space.cas(now, key, expected.as_ref(), value, ttl)?)
+                }
+                StateOperation::Expire { ttl } => StateReply::Flag(space.expire(now, key, ttl)?),
+                StateOperation::RateLimit { count, per } => {
+                    StateReply::Flag(space.rate_limit(now, key, count, per)?)
+                }
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::handle::tests::session;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_newest_registration_counts_and_followers_are_told() {
+        let engine = MemoryEngine::new();
+        let (events, mut heard) = mpsc::channel(8);
+        let (a, b) = (MemberId(1), MemberId(2));
+        let link = engine.connect(a, events).await.unwrap();
+        let agent = session().facts();
+        let key = AgentKey::from_bytes(agent.key);
+        link.follow(Bucket::of(key)).await.unwrap();
+        let claim = |member, age| Claim { member, agent: Arc::clone(&agent), age };
+        let first = link.claim(&claim(a, Duration::ZERO)).await.unwrap();
+        let Claimed::Won { epoch, before: None } = first else { panic!("{first:?}") };
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let late = link.claim(&claim(b, Duration::from_secs(2))).await.unwrap();
+        assert!(matches!(late, Claimed::Lost { to, .. } if to == a), "{late:?}");
+        let moved = link.claim(&claim(b, Duration::ZERO)).await.unwrap();
+        assert!(matches!(moved, Claimed::Won { before: Some(before), .. } if before == (a, epoch)));
+        link.release(a, &[Release { key, epoch, reason: "closed" }]).await.unwrap();
+        assert_eq!(engine.entry(key).unwrap().member, b, "an old release harms nobody");
+        link.clear(b, Bucket::of(key), "node_lost").await.unwrap();
+        let kinds: Vec<_> = std::iter::from_fn(|| match heard.try_recv() {
+            Ok(LinkEvent::Change(change)) => Some(change.kind),
+            _ => None,
+        })
+        .collect();
+        let left = ChangeKind::Left("node_lost".into());
+        assert_eq!(kinds, [ChangeKind::Came, ChangeKind::Moved, left]);
+        assert_eq!(engine.agents(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_ends_by_itself_and_one_of_many_strikes_its_member_off() {
+        let engine = MemoryEngine::new();
+        let link = engine.connect(MemberId(1), mpsc::channel(8).0).await.unwrap();
+        let info = NodeInfo {
+            node_id: "a".into(),
+            did: String::new(),
+            version: String::new(),
+            frames: 1,
+            started_ms: 0,
+            agents: 0,
+            draining: false,
+        };
+        let lease = Duration::from_secs(5);
+        assert!(link.renew(MemberId(2), &info, lease).await.unwrap().entered);
+        assert!(!link.strike(MemberId(2), false).await.unwrap());
+        tokio::time::advance(lease).await;
+        let roster = link.renew(MemberId(1), &info, lease).await.unwrap();
+        assert!(roster.members.iter().any(|listed| listed.left.is_zero()));
+        assert!(link.strike(MemberId(2), false).await.unwrap());
+        assert!(!link.strike(MemberId(2), false).await.unwrap());
+        engine.set_away(true);
+        assert!(link.renew(MemberId(1), &info, lease).await.is_err());
+        assert!(engine.connect(MemberId(1), mpsc::channel(8).0).await.is_err());
+    }
+}
