@@ -60,9 +60,14 @@ pub(crate) trait Link: Send + Sync + std::fmt::Debug {
         lease: Duration,
     ) -> BoxFuture<'a, Result<Roster, Away>>;
 
-    /// Takes a member off the roster whose lease is over, or `even_alive`; whether it was there, so
-    /// that one of many who try does so.
+    /// Takes a member off the roster whose lease is over, or `even_alive`; whether this call did, so
+    /// that one of many who try does so. Unless it was `even_alive`, whoever did is to bury it, and to
+    /// say [when that is done](Self::buried). If that has not happened within a lease, the member is
+    /// [listed](Roster::unburied), and the task goes to the next who strikes it.
     fn strike(&self, member: MemberId, even_alive: bool) -> BoxFuture<'_, Result<bool, Away>>;
+
+    /// All that a struck member has left is cleared away.
+    fn buried(&self, member: MemberId) -> BoxFuture<'_, Result<(), Away>>;
 
     /// Puts an agent down as being on this member, unless a newer registration is known.
     fn claim<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Claimed, Away>>;
@@ -111,8 +116,8 @@ pub(crate) trait Link: Send + Sync + std::fmt::Debug {
 
     fn unfollow(&self, bucket: Bucket) -> BoxFuture<'_, Result<(), Away>>;
 
-    /// Puts frames on a member's channel, behind what was put there by earlier calls. Whether anybody
-    /// listens there.
+    /// Puts frames on a member's channel, behind what was put there by earlier calls, whether or not
+    /// their futures have been looked at. Whether anybody listens there.
     fn publish(&self, to: MemberId, frames: Bytes) -> BoxFuture<'_, Result<bool, Away>>;
 
     /// Does something to the state that hooks share.
@@ -150,6 +155,8 @@ pub(crate) struct Roster {
     /// The member that asked was not on the roster before: it is new, was struck off, or the engine
     /// has lost its memory.
     pub(crate) entered: bool,
+    /// Who was struck off more than a lease ago, and has not been buried by whoever did.
+    pub(crate) unburied: Vec<(MemberId, NodeInfo)>,
 }
 
 /// One member of the roster.

@@ -38,6 +38,10 @@ struct Inner {
     origin: Instant,
     away: bool,
     roster: BTreeMap<MemberId, (NodeInfo, Instant)>,
+    /// Who was struck, and until when whoever did may take to bury it.
+    buried: BTreeMap<MemberId, (NodeInfo, Instant)>,
+    /// The lease that was asked for last.
+    lease: Duration,
     directory: HashMap<AgentKey, Entry>,
     last_epoch: u64,
     state: Store,
@@ -60,6 +64,8 @@ impl MemoryEngine {
             origin: Instant::now(),
             away: false,
             roster: BTreeMap::new(),
+            buried: BTreeMap::new(),
+            lease: Duration::ZERO,
             directory: HashMap::new(),
             last_epoch: 0,
             state: Store::new(&crate::config::Settings::default().state),
@@ -87,6 +93,7 @@ impl MemoryEngine {
     pub(crate) fn forget(&self) {
         let mut inner = self.0.lock();
         inner.roster.clear();
+        inner.buried.clear();
         inner.directory.clear();
         inner.last_epoch = 0;
     }
@@ -271,24 +278,40 @@ impl Link for MemoryLink {
     ) -> BoxFuture<'a, Result<Roster, Away>> {
         self.written(move |inner| {
             let now = Instant::now();
+            inner.lease = lease;
             let entered = inner.roster.insert(member, (about.clone(), now + lease)).is_none();
             let listed = |(member, (info, until)): (&MemberId, &(NodeInfo, Instant))| Listed {
                 member: *member,
                 info: info.clone(),
                 left: until.saturating_duration_since(now),
             };
-            Roster { members: inner.roster.iter().map(listed).collect(), entered }
+            let members = inner.roster.iter().map(listed).collect();
+            let late = inner.buried.iter().filter(|(_, (_, until))| *until <= now);
+            let unburied = late.map(|(member, (info, _))| (*member, info.clone())).collect();
+            Roster { members, entered, unburied }
         })
     }
 
     fn strike(&self, member: MemberId, even_alive: bool) -> BoxFuture<'_, Result<bool, Away>> {
         self.written(move |inner| {
-            let over = inner.roster.get(&member).map(|(_, until)| *until <= Instant::now());
-            let struck = over.is_some_and(|over| over || even_alive);
-            if struck {
-                inner.roster.remove(&member);
+            let now = Instant::now();
+            let over = |(_, until): &&(NodeInfo, Instant)| *until <= now;
+            let struck = match inner.roster.get(&member) {
+                Some(there) => Some(there).filter(|there| even_alive || over(there)),
+                None => inner.buried.get(&member).filter(over),
+            };
+            let Some((info, _)) = struck.cloned() else { return false };
+            inner.roster.remove(&member);
+            if !even_alive {
+                inner.buried.insert(member, (info, now + inner.lease));
             }
-            struck
+            true
+        })
+    }
+
+    fn buried(&self, member: MemberId) -> BoxFuture<'_, Result<(), Away>> {
+        self.written(move |inner| {
+            inner.buried.remove(&member);
         })
     }
 
@@ -382,9 +405,14 @@ impl Link for MemoryLink {
     }
 
     fn publish(&self, to: MemberId, frames: Bytes) -> BoxFuture<'_, Result<bool, Away>> {
-        self.done(move |inner| {
-            inner.hand_out(|listener| listener.member == to, || LinkEvent::Frames(frames.clone()))
-        })
+        // At once, since the order of the calls counts.
+        let mut inner = self.engine.0.lock();
+        let heard = match inner.links.contains_key(&self.id) {
+            true => Ok(inner
+                .hand_out(|listener| listener.member == to, || LinkEvent::Frames(frames.clone()))),
+            false => Err(Away("the link was cut".into())),
+        };
+        std::future::ready(heard).boxed()
     }
 
     fn state<'a>(

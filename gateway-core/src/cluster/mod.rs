@@ -5,12 +5,15 @@
 //! Without a cluster nothing here is even made: what is delivered on this node never comes by.
 
 pub(crate) mod backplane;
+#[cfg(test)]
+mod conformance;
 pub(crate) mod frame;
 pub(crate) mod ids;
 pub(crate) mod members;
 #[cfg(test)]
 pub(crate) mod memory;
 pub(crate) mod places;
+pub(crate) mod redis;
 
 use std::sync::Arc;
 

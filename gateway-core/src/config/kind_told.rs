@@ -53,6 +53,7 @@ impl Kind {
             Self::HttpUrl => text(r"^\s*[Hh][Tt][Tt][Pp][Ss]?:[^#]+$"),
             Self::RedisUrl => text(r"^\s*[Rr][Ee][Dd][Ii][Ss][Ss]?://[^?#@]+$"),
             Self::Relay => list(&json!({ "enum": RELAYABLE.map(|kind| kind.as_str()) })),
+            Self::HostsAndPorts => list(&text("^[^/?#@]+:[0-9]+$")),
             Self::Labels => list(&text("^[^:]+$")),
             Self::Secret => secret(),
             Self::IceServers => list(&ice_server()),

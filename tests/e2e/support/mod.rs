@@ -11,6 +11,7 @@ pub(crate) mod http;
 pub(crate) mod pki;
 pub(crate) mod policy;
 pub(crate) mod process;
+pub(crate) mod redis;
 pub(crate) mod scrape;
 
 use std::{future::Future, time::Duration};
