@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{A, B, Engine, agent, key, over_each_engine};
+use super::{A, B, Engine, agent, key, over_each_engine, pass};
 use crate::cluster::{
     backplane::{Announced, Change, ChangeKind, Claimed, Release},
     ids::{Bucket, Epoch, MemberId},
@@ -16,6 +16,7 @@ over_each_engine!(
     what_is_told_of_an_agent_is_replaced_while_it_is_there,
     agents_are_found_in_the_order_of_the_keys,
     what_a_member_has_is_known_and_cleared,
+    ages_do_not_count_while_the_clock_is_behind,
     no_two_registrations_have_the_same_epoch,
     many_agents_go_at_once,
     followers_are_told_of_each_change_once,
@@ -28,6 +29,7 @@ async fn the_newest_registration_counts(engine: Engine) {
     let Claimed::Won { epoch: first, before: None } = a.claim(&agent, Duration::ZERO).await else {
         panic!("nobody had it before")
     };
+    pass().await;
     let late = b.claim(&agent, Duration::from_secs(10)).await;
     assert!(matches!(late, Claimed::Lost { to, epoch } if (to, epoch) == (A, first)), "{late:?}");
     let moved = b.claim(&agent, Duration::ZERO).await;
@@ -112,10 +114,25 @@ async fn an_announcement_does_not_win_over_a_newer_registration(engine: Engine) 
     assert!(b.won(&free).await > future);
     assert!(a.link.entries(A, Bucket(3)).await.unwrap().is_empty());
     assert_eq!(b.link.entries(B, Bucket(3)).await.unwrap().len(), 2);
-    // The same epoch on two members cannot be; who was first has it.
+    // A node that joins anew, as another member, keeps the epochs of its agents.
     let same = [announced(&moved, Ok(new))];
     let outcomes = a.link.announce(A, Bucket(3), &same).await.unwrap();
-    assert!(matches!(outcomes[0].claimed, Claimed::Lost { to: B, .. }));
+    assert!(matches!(outcomes[0].claimed, Claimed::Won { epoch, before: Some((B, before)) }
+        if (epoch, before) == (new, new)));
+    assert_eq!(b.link.entries(B, Bucket(3)).await.unwrap().len(), 1);
+    assert_eq!(a.link.entries(A, Bucket(3)).await.unwrap().len(), 1);
+}
+
+/// As after an engine's clock was set back: the last epoch is ahead of it.
+async fn ages_do_not_count_while_the_clock_is_behind(engine: Engine) {
+    let a = engine.link(A).await;
+    let agent = agent(3);
+    let now = a.renew().await.now;
+    let ahead = Epoch(now.0 + 3_600_000_000);
+    let known = [Announced { agent: Arc::clone(&agent), epoch: Ok(ahead) }];
+    a.link.announce(A, Bucket(3), &known).await.unwrap();
+    let claimed = a.claim(&agent, Duration::from_secs(5)).await;
+    assert!(matches!(claimed, Claimed::Won { epoch, .. } if epoch > ahead), "{claimed:?}");
 }
 
 async fn what_is_told_of_an_agent_is_replaced_while_it_is_there(engine: Engine) {

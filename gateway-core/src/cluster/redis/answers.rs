@@ -11,8 +11,8 @@ use crate::cluster::{
     ids::{Epoch, MemberId},
 };
 
-/// To `renew.lua`: the engine's time, and the roster.
-pub(super) fn roster(answer: Value) -> Option<(u64, Roster)> {
+/// To `renew.lua`.
+pub(super) fn roster(answer: Value) -> Option<Roster> {
     let [now, entered, listed, unburied] = <[Value; 4]>::try_from(array(answer)?).ok()?;
     let entered = matches!(entered, Value::Int(1));
     let mut members = Vec::new();
@@ -22,14 +22,8 @@ pub(super) fn roster(answer: Value) -> Option<(u64, Roster)> {
         let member = member_id(member)?;
         members.push(Listed { member, info: info(member, bytes(about)?), left });
     }
-    let mut left_behind = Vec::new();
-    for part in array(unburied)?.chunks_exact(2) {
-        let [member, about] = part else { return None };
-        let member = member_id(member)?;
-        left_behind.push((member, info(member, bytes(about)?)));
-    }
-    let roster = Roster { members, entered, unburied: left_behind };
-    Some((codec::number(bytes(&now)?)?, roster))
+    let unburied = array(unburied)?.iter().map(member_id).collect::<Option<_>>()?;
+    Some(Roster { members, entered, unburied, now: epoch_of(&now)? })
 }
 
 /// To `put.lua`.

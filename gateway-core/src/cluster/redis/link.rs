@@ -40,7 +40,6 @@ const CALLS_AT_ONCE: usize = 64;
 #[derive(Debug)]
 pub(super) struct RedisLink {
     pub(super) names: Names,
-    lease: Duration,
     pub(super) lines: Lines,
     shared: Shared,
     _carrier: AbortOnDropHandle<()>,
@@ -49,12 +48,11 @@ pub(super) struct RedisLink {
 impl RedisLink {
     pub(super) fn new(
         names: Names,
-        lease: Duration,
         lines: Lines,
         shared: Shared,
         carrier: AbortOnDropHandle<()>,
     ) -> Self {
-        Self { names, lease, lines, shared, _carrier: carrier }
+        Self { names, lines, shared, _carrier: carrier }
     }
 
     /// Calls a script that writes: in time, or not at all.
@@ -176,11 +174,11 @@ impl Link for RedisLink {
     ) -> BoxFuture<'a, Result<Roster, Away>> {
         async move {
             let about = serde_json::to_vec(about).unwrap_or_default();
-            let keys = [self.names.roster(), self.names.nodes(), self.names.buried()];
+            let keys = [self.names.roster(), self.names.nodes(), self.names.unburied()];
             let arguments = (member.to_string(), about, micros(lease));
             let (line, answer) = self.must(&scripts::RENEW, &keys, arguments).await?;
-            let (now, roster) = answers::roster(answer).ok_or_else(|| line.garbled("a renewal"))?;
-            line.clock.told(now);
+            let roster = answers::roster(answer).ok_or_else(|| line.garbled("a renewal"))?;
+            line.clock.told(roster.now.0);
             let others = self.lines.all().iter().filter(|other| !std::ptr::eq(*other, line));
             try_join_all(others.map(read_clock)).await?;
             Ok(roster)
@@ -188,10 +186,10 @@ impl Link for RedisLink {
         .boxed()
     }
 
-    fn strike(&self, member: MemberId, even_alive: bool) -> BoxFuture<'_, Result<bool, Away>> {
+    fn strike(&self, member: MemberId, within: Duration) -> BoxFuture<'_, Result<bool, Away>> {
         async move {
-            let keys = [self.names.roster(), self.names.nodes(), self.names.buried()];
-            let arguments = (member.to_string(), u8::from(even_alive), micros(self.lease));
+            let keys = [self.names.roster(), self.names.nodes(), self.names.unburied()];
+            let arguments = (member.to_string(), micros(within));
             match self.must(&scripts::STRIKE, &keys, arguments).await? {
                 (_, Value::Int(flag @ 0..=1)) => Ok(flag == 1),
                 (line, _) => Err(line.garbled("a strike")),
@@ -202,11 +200,19 @@ impl Link for RedisLink {
 
     fn buried(&self, member: MemberId) -> BoxFuture<'_, Result<(), Away>> {
         async move {
-            let buried = self.names.buried();
-            let mut noted = command("HDEL", &buried);
+            let unburied = self.names.unburied();
+            let mut done = command("ZREM", &unburied);
             // Too late it does no harm: nobody is called like that again.
-            noted.arg(member.to_string());
-            self.lines.to(&buried)?.demand(noted).await.map(drop)
+            done.arg(member.to_string());
+            self.lines.to(&unburied)?.demand(done).await.map(drop)
+        }
+        .boxed()
+    }
+
+    fn retire(&self, member: MemberId) -> BoxFuture<'_, Result<(), Away>> {
+        async move {
+            let keys = [self.names.roster(), self.names.nodes()];
+            self.must(&scripts::RETIRE, &keys, member.to_string()).await.map(drop)
         }
         .boxed()
     }

@@ -51,7 +51,6 @@ use crate::config::{ClusterSettings, RedisSettings};
 #[derive(Debug)]
 pub(crate) struct RedisBackplane {
     names: Names,
-    lease: Duration,
     patience: Duration,
     at: Arc<str>,
     who: RedisConnectionInfo,
@@ -86,7 +85,7 @@ impl RedisBackplane {
             who = who.set_password(password.expose());
         }
         let names = Names::new(&cluster.prefix);
-        Ok(Self { names, lease: cluster.lease, patience: settings.timeout, at, who })
+        Ok(Self { names, patience: settings.timeout, at, who })
     }
 
     async fn lines(&self, shared: &Shared) -> Result<Lines, Away> {
@@ -125,7 +124,7 @@ impl Backplane for RedisBackplane {
                 read_clock(line).await?;
             }
             let carrier = AbortOnDropHandle::new(tokio::spawn(carrier.run()));
-            let link = RedisLink::new(self.names.clone(), self.lease, lines, shared, carrier);
+            let link = RedisLink::new(self.names.clone(), lines, shared, carrier);
             link.listen(&channel).await?;
             Ok(Arc::new(link) as Arc<dyn Link>)
         }

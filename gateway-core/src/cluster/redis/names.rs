@@ -26,9 +26,9 @@ impl Names {
         format!("{{{}}}:nodes", self.0)
     }
 
-    /// Who was struck off, and by when what they left is to be cleared.
-    pub(super) fn buried(&self) -> String {
-        format!("{{{}}}:buried", self.0)
+    /// Who was struck off, and until when whoever did so may take to bury it.
+    pub(super) fn unburied(&self) -> String {
+        format!("{{{}}}:unburied", self.0)
     }
 
     /// The channel of a member.

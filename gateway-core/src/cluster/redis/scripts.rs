@@ -16,6 +16,7 @@ macro_rules! scripts {
 scripts! {
     RENEW = ["prelude.lua", "renew.lua"];
     STRIKE = ["prelude.lua", "strike.lua"];
+    RETIRE = ["prelude.lua", "retire.lua"];
     PUT = ["prelude.lua", "directory.lua", "put.lua"];
     RELEASE = ["prelude.lua", "directory.lua", "release.lua"];
     FORGET = ["prelude.lua", "directory.lua", "forget.lua"];

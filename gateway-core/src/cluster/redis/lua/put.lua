@@ -20,8 +20,10 @@ for i = 4, #ARGV, 3 do
   if string.sub(when, 1, 1) == '=' then
     last = math.max(last, epoch)
   else
+    -- A clock that is behind, as one that was set back, knows of no age.
+    local age = now > last and epoch or 0
     last = math.max(last + 1, now)
-    epoch = last - epoch
+    epoch = last - age
   end
   kept[key] = true
   local before = redis.call('HGET', directory, key)
@@ -29,7 +31,7 @@ for i = 4, #ARGV, 3 do
   if before then
     holder, held = holder_of(before)
   end
-  if before and (held > epoch or (held == epoch and holder ~= member)) then
+  if before and held > epoch then
     if holder ~= member then
       redis.call('SREM', of, key)
     end

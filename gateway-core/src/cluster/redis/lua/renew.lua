@@ -1,7 +1,7 @@
 -- Conexus: renews a member's lease, or enters it, and tells who is there.
--- KEYS: roster, nodes, buried. ARGV: not after, member, about it, lease in microseconds.
--- Answers: now, whether it entered, {member, what is left of its lease, about it} by turns, and
--- {member, about it} by turns of those struck whose burial nobody has finished in its time.
+-- KEYS: roster, nodes, unburied. ARGV: not after, member, about it, lease in microseconds.
+-- Answers: now, whether it entered, {member, what is left of its lease, about it} by turns, and the
+-- members that were struck off and that nobody has buried in time.
 local entered = redis.call('ZADD', KEYS[1], text(now + tonumber(ARGV[4])), ARGV[2])
 local nodes = {}
 local told = redis.call('HGETALL', KEYS[2])
@@ -21,14 +21,4 @@ for i = 1, #roster, 2 do
   listed[n + 2] = text(math.max(0, tonumber(roster[i + 1]) - now))
   listed[n + 3] = nodes[roster[i]] or ''
 end
-
-local unburied = {}
-local buried = redis.call('HGETALL', KEYS[3])
-for i = 1, #buried, 2 do
-  local deadline, about = string.match(buried[i + 1], '^(%d+) (.*)$')
-  if tonumber(deadline) <= now then
-    unburied[#unburied + 1] = buried[i]
-    unburied[#unburied + 1] = about
-  end
-end
-return {text(now), entered, listed, unburied}
+return {text(now), entered, listed, redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', text(now))}
