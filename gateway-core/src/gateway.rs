@@ -255,6 +255,7 @@ fn core(
         audiences: Audiences::new(&settings.server.public_urls, local_addr, tls.is_some()),
         bans: Bans::default(),
         tls,
+        cluster: None,
         limits: Arc::new(Limits::new(&settings.limits)),
         ice: Ice::new(&settings.ice),
         clock,
