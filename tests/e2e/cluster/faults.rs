@@ -235,7 +235,7 @@ async fn after_redis_was_killed_and_is_back_with_nothing_all_are_reachable_again
     let mut cluster = Cluster::with(3, noting_the_lost()).await;
     let mut scene = Scene::on(&cluster).await;
     scene.all_reach_all().await;
-    cluster.redis.kill().await;
+    cluster.redis.kill();
     for (from, to) in [(0, 1), (1, 2), (2, 0)] {
         let (from, to) = scene.pair(from, to);
         comes_to(from, to, unreachable()).await;
@@ -246,7 +246,7 @@ async fn after_redis_was_killed_and_is_back_with_nothing_all_are_reachable_again
     assert_eq!(refused(&mut scene.agents[1], &newcomer.did()).await, "node_unreachable");
     scene.local_traffic_goes_on().await;
 
-    cluster.redis.restart().await;
+    cluster.redis.start_again();
     let began = Instant::now();
     scene.all_reach_all().await;
     comes_to(&mut scene.agents[2], &mut newcomer, Fate::Arrived).await;
@@ -276,7 +276,7 @@ async fn while_redis_stands_still_local_traffic_goes_on_and_nobody_is_lost() {
     let cluster = Cluster::with(3, noting_the_lost()).await;
     let mut scene = Scene::on(&cluster).await;
     for pause in [LEASE / 10, LEASE * 2] {
-        cluster.redis.pause().await;
+        cluster.redis.pause();
         sleep(pause).await;
         scene.local_traffic_goes_on().await;
         if pause > LEASE {
@@ -285,7 +285,7 @@ async fn while_redis_stands_still_local_traffic_goes_on_and_nobody_is_lost() {
                 comes_to(from, to, unreachable()).await;
             }
         }
-        cluster.redis.resume().await;
+        cluster.redis.resume();
         let took = scene.all_reach_all().await;
         println!(
             "all reached all {took:?} after Redis went on, which had stood still for {pause:?}"

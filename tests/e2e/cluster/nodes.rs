@@ -69,7 +69,7 @@ impl Cluster {
     }
 
     pub(super) async fn with(count: usize, setup: Setup) -> Self {
-        let redis = RedisServer::start().await;
+        let redis = RedisServer::start();
         let mut nodes = Vec::new();
         for number in 0..count {
             nodes.push(Node::start(number, &redis, setup.clone()).await);
@@ -119,7 +119,7 @@ impl Node {
     async fn start(number: usize, redis: &RedisServer, setup: Setup) -> Self {
         let mut node = Self {
             name: format!("node-{number}"),
-            network: FaultProxy::before(redis.addr()).await,
+            network: FaultProxy::before(([127, 0, 0, 1], redis.port()).into()).await,
             process: None,
             past: Vec::new(),
             number,

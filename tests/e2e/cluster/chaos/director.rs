@@ -204,8 +204,8 @@ impl Director {
             }
             Fault::Stop(node) => self.cluster.nodes[node].process().signal("STOP").await,
             Fault::Network(node, network) => self.cluster.nodes[node].network.set(network),
-            Fault::RestartRedis => self.cluster.redis.kill().await,
-            Fault::StopRedis => self.cluster.redis.pause().await,
+            Fault::RestartRedis => self.cluster.redis.kill(),
+            Fault::StopRedis => self.cluster.redis.pause(),
         }
         trouble
     }
@@ -218,8 +218,8 @@ impl Director {
             }
             Fault::Stop(node) => self.cluster.nodes[node].process().signal("CONT").await,
             Fault::Network(node, _) => self.cluster.nodes[node].network.set(Network::Open),
-            Fault::RestartRedis => self.cluster.redis.restart().await,
-            Fault::StopRedis => self.cluster.redis.resume().await,
+            Fault::RestartRedis => self.cluster.redis.start_again(),
+            Fault::StopRedis => self.cluster.redis.resume(),
         }
         self.stage.book.trouble_ends(trouble);
         self.notes(&format!("{fault:?} is over"));
