@@ -5,6 +5,7 @@ pub(crate) mod agent;
 pub(crate) mod browser;
 pub(crate) mod bystanders;
 pub(crate) mod events;
+pub(crate) mod fault_proxy;
 pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod http;
