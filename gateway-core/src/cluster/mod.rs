@@ -10,18 +10,30 @@ pub(crate) mod ids;
 pub(crate) mod members;
 #[cfg(test)]
 pub(crate) mod memory;
+mod news;
 pub(crate) mod places;
+pub(crate) mod service;
 pub(crate) mod tally;
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use self::{
     backplane::{Away, Backplane, Link},
-    ids::MemberId,
+    ids::{Bucket, MemberId},
     members::Members,
     places::Places,
     tally::Tally,
@@ -41,6 +53,11 @@ pub(crate) struct Cluster {
     pub(crate) tally: Tally,
     /// When its station last changed.
     stationed_at: Mutex<Instant>,
+    /// Parts of the directory whose changes are wanted here, and by how many. Each link begins to
+    /// follow them before it is [joined](Station::Joined).
+    pub(crate) followed: Mutex<BTreeMap<Bucket, usize>>,
+    links: AtomicU64,
+    look: Notify,
 }
 
 /// Whether this node is part of the cluster right now.
@@ -72,7 +89,24 @@ impl Cluster {
             members: ArcSwap::default(),
             tally: Tally::default(),
             stationed_at: Mutex::new(Instant::now()),
+            followed: Mutex::default(),
+            links: AtomicU64::new(0),
+            look: Notify::new(),
         }
+    }
+
+    /// The number of this process's next link.
+    fn next_link(&self) -> u64 {
+        self.links.fetch_add(1, Relaxed) + 1
+    }
+
+    /// Has the roster looked at soon, ahead of the next renewal.
+    fn look_soon(&self) {
+        self.look.notify_one();
+    }
+
+    async fn asked_to_look(&self) {
+        self.look.notified().await;
     }
 
     /// This node's place, or why it has none.
@@ -104,6 +138,12 @@ impl Cluster {
     /// Notes that a lease of this node's lives until then.
     pub(crate) fn trust_until(&self, until: Option<Instant>) {
         *self.trusted_until.lock() = until;
+    }
+
+    /// For how long the others certainly count this node as there.
+    pub(crate) fn lease_left(&self, now: Instant) -> Duration {
+        let until = *self.trusted_until.lock();
+        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
     /// Whether the others cannot have given this node up: while that is not certain it takes nothing
