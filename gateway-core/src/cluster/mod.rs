@@ -5,6 +5,8 @@
 //! Without a cluster nothing here is even made: what is delivered on this node never comes by.
 
 pub(crate) mod backplane;
+#[cfg(test)]
+mod conformance;
 pub(crate) mod frame;
 pub(crate) mod ids;
 pub(crate) mod members;
@@ -12,6 +14,7 @@ pub(crate) mod members;
 pub(crate) mod memory;
 mod news;
 pub(crate) mod places;
+pub(crate) mod redis;
 pub(crate) mod service;
 pub(crate) mod tally;
 
