@@ -5,6 +5,7 @@
 //! Without a cluster nothing here is even made: what is delivered on this node never comes by.
 
 pub(crate) mod backplane;
+pub(crate) mod delivery;
 pub(crate) mod frame;
 pub(crate) mod ids;
 pub(crate) mod members;
@@ -12,6 +13,8 @@ pub(crate) mod members;
 pub(crate) mod memory;
 pub(crate) mod places;
 pub(crate) mod tally;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::sync::Arc;
 
