@@ -7,6 +7,7 @@
 pub(crate) mod backplane;
 #[cfg(test)]
 mod conformance;
+pub(crate) mod delivery;
 pub(crate) mod frame;
 pub(crate) mod ids;
 pub(crate) mod members;
@@ -17,6 +18,8 @@ pub(crate) mod places;
 pub(crate) mod redis;
 pub(crate) mod service;
 pub(crate) mod tally;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::{
     collections::BTreeMap,
