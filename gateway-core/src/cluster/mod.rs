@@ -13,13 +13,11 @@ pub(crate) mod memory;
 mod news;
 pub(crate) mod places;
 pub(crate) mod service;
+pub(crate) mod tally;
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use arc_swap::ArcSwap;
@@ -31,9 +29,10 @@ use tokio::{
 
 use self::{
     backplane::{Away, Backplane, Link},
-    ids::{Bucket, MemberId},
+    ids::MemberId,
     members::Members,
     places::Places,
+    tally::Tally,
 };
 use crate::config::ClusterSettings;
 
@@ -47,11 +46,11 @@ pub(crate) struct Cluster {
     trusted_until: Mutex<Option<Instant>>,
     pub(crate) members: ArcSwap<Members>,
     pub(crate) places: Places,
-    /// Parts of the directory whose changes are wanted here, and by how many. Each link begins to
-    /// follow them before it is [joined](Station::Joined).
-    pub(crate) followed: Mutex<BTreeMap<Bucket, usize>>,
     links: AtomicU64,
     look: Notify,
+    pub(crate) tally: Tally,
+    /// When its station last changed.
+    stationed_at: Mutex<Instant>,
 }
 
 /// Whether this node is part of the cluster right now.
@@ -81,9 +80,10 @@ impl Cluster {
             station: watch::Sender::new(station),
             trusted_until: Mutex::default(),
             members: ArcSwap::default(),
-            followed: Mutex::default(),
             links: AtomicU64::new(0),
             look: Notify::new(),
+            tally: Tally::default(),
+            stationed_at: Mutex::new(Instant::now()),
         }
     }
 
@@ -107,6 +107,24 @@ impl Cluster {
             Station::Joined(joined) => Ok(joined.clone()),
             Station::Apart(away) => Err(away.clone()),
         }
+    }
+
+    /// Takes another station. All changes go by here.
+    pub(crate) fn take(&self, station: Station) {
+        let stays = match (&*self.station.borrow(), &station) {
+            (Station::Joined(before), Station::Joined(now)) => before.member == now.member,
+            (Station::Apart(_), Station::Apart(_)) => true,
+            _ => false,
+        };
+        if !stays {
+            *self.stationed_at.lock() = Instant::now();
+        }
+        self.station.send_replace(station);
+    }
+
+    /// Since when it is this member, or apart for whatever reason.
+    pub(crate) fn stationed_at(&self) -> Instant {
+        *self.stationed_at.lock()
     }
 
     /// Notes that a lease of this node's lives until then.

@@ -120,7 +120,7 @@ impl Service {
 
     /// Puts down who is here, and is part of the cluster from then on.
     async fn join(&self, joined: &Joined) -> Parted {
-        self.cluster.station.send_replace(Station::Joined(joined.clone()));
+        self.cluster.take(Station::Joined(joined.clone()));
         news::joined(&self.core, &self.cluster, joined);
         let nodes = self.cluster.members.load().iter().count();
         info!(node = %self.core.node_id, member = %joined.member, nodes, "joined the cluster");
@@ -145,8 +145,8 @@ impl Service {
     async fn retired(&self, joined: &Joined) -> Parted {
         self.retire.cancelled().await;
         let (node, member) = (&self.core.node_id, joined.member);
-        match joined.link.retire(member).await {
-            Ok(()) => info!(%node, %member, "left the cluster"),
+        match joined.link.strike(member, true).await {
+            Ok(_) => info!(%node, %member, "left the cluster"),
             Err(away) => {
                 warn!(%node, %member, %away, "the others wait for the end of this node's lease");
             }
@@ -161,14 +161,15 @@ impl Service {
             Parted::GivenUp => Away("this node comes back as a new member".into()),
             Parted::Retired => Away("this node has left the cluster".into()),
         };
-        let before = self.cluster.station.send_replace(Station::Apart(away));
+        let was_joined = self.cluster.joined().is_ok();
+        self.cluster.take(Station::Apart(away));
         news::parted(&self.core, &self.cluster);
         if matches!(parted, Parted::GivenUp) {
             self.member = MemberId::generate();
             self.is_listed = false;
             self.cluster.trust_until(None);
         }
-        matches!(before, Station::Joined(_))
+        was_joined
     }
 }
 
