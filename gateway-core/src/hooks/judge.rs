@@ -14,6 +14,7 @@ use conexus_plugin_api::{
     host::{Connect, Event, Expire, Refused, Register, Route, Watch},
 };
 use conexus_protocol::{AgentKey, Metadata, RefusalReason};
+use futures_util::future::BoxFuture;
 
 use crate::config::RateClass;
 
@@ -128,6 +129,12 @@ pub trait Policy: Send + Sync + 'static {
     /// message, so it should cost less than [`judge`](Self::judge).
     fn asks(&self, point: Point) -> bool {
         self.judge().asks(point)
+    }
+
+    /// Resolves once observers were told of all that happened before, or do not come to an end; which of
+    /// both.
+    fn told(&self) -> BoxFuture<'static, bool> {
+        Box::pin(std::future::ready(true))
     }
 
     /// Tells it whom hooks reach when they ask for agents. Called once, before anything is judged.
