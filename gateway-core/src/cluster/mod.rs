@@ -6,6 +6,8 @@
 
 pub(crate) mod backplane;
 pub(crate) mod claims;
+#[cfg(test)]
+mod conformance;
 pub(crate) mod frame;
 pub(crate) mod ids;
 pub(crate) mod ledger;
@@ -15,14 +17,18 @@ pub(crate) mod members;
 pub(crate) mod memory;
 mod news;
 pub(crate) mod places;
+pub(crate) mod redis;
 pub(crate) mod service;
 pub(crate) mod tally;
 #[cfg(test)]
 pub(crate) mod trial;
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -183,6 +189,12 @@ impl Cluster {
     /// Notes that a lease of this node's lives until then.
     pub(crate) fn trust_until(&self, until: Option<Instant>) {
         *self.trusted_until.lock() = until;
+    }
+
+    /// For how long the others certainly count this node as there.
+    pub(crate) fn lease_left(&self, now: Instant) -> Duration {
+        let until = *self.trusted_until.lock();
+        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
     /// Whether the others cannot have given this node up: while that is not certain it takes nothing

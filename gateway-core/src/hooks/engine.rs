@@ -35,6 +35,7 @@ use super::{
     pool::Pool,
     recent::{DecisionListener, Recent, RecentDecision},
     record::Recorder,
+    shared::{self, Reach, Tally},
     status::{Refusal, Status, about, chains},
     timers::Timers,
 };
@@ -391,6 +392,11 @@ impl Engine {
         self.shared.recent.on_decision(listener);
     }
 
+    /// What hooks of scope "cluster" asked their cluster for.
+    pub(crate) fn shared_tally(&self) -> &Tally {
+        self.shared.around.reach.tally()
+    }
+
     /// The files that the running generation was made from.
     pub fn files(&self) -> Vec<SourceFile> {
         self.current.load().files()
@@ -450,7 +456,14 @@ impl Policy for Engine {
     }
 
     fn serve(&self, world: Weak<dyn World>) {
-        let _ = self.shared.around.world.set(world);
+        let around = &self.shared.around;
+        let gateway = world.upgrade();
+        if let Some(recorder) = &self.shared.recorder {
+            recorder.name(gateway.as_ref().and_then(|world| world.node_id()));
+        }
+        let state = gateway.and_then(|world| world.shared_state());
+        let _ = around.world.set(world);
+        shared::serve(around, state);
     }
 }
 
@@ -467,6 +480,7 @@ fn shared(
         world: OnceLock::new(),
         deferrals: Deferrals::new(settings.policy.deferred),
         timers: Timers::default(),
+        reach: Reach::new(settings),
     });
     let recorder = if inline { None } else { Recorder::open(&settings.telemetry)? };
     Ok(Arc::new(Shared {
