@@ -283,6 +283,7 @@ fn core(
         messages_per_sender: mailbox.messages_per_sender,
     };
     let presence = Presence::new(limits, clock, Arc::clone(&telemetry));
+    let presence = if cluster.is_some() { presence.in_cluster() } else { presence };
     let (phase, phase_seen) = watch::channel(Phase::Running);
     let node_id = match settings.server.node_id.as_str() {
         "" => identity.key().base58().chars().take(8).collect(),
@@ -393,6 +394,11 @@ impl Watch {
     /// How many watches there are: agents that are watched, each as often as somebody does.
     pub fn watches(&self) -> u64 {
         self.core.router.telemetry.watches.count()
+    }
+
+    /// Whether it is a node of a cluster, and the others know it.
+    pub fn is_in_cluster(&self) -> bool {
+        self.core.cluster.as_ref().is_some_and(|cluster| cluster.joined().is_ok())
     }
 
     /// How many agents are present.
