@@ -25,7 +25,7 @@ use crate::{
     audience::Audiences,
     bans::Bans,
     clock::Clock,
-    cluster::{self, Cluster, backplane::Backplane},
+    cluster::{self, Cluster, backplane::Backplane, delivery::Delivery},
     config::Settings,
     core::{Core, millis},
     drain,
@@ -271,7 +271,10 @@ fn core(
         messages_per_sender: mailbox.messages_per_sender,
     };
     let presence = Presence::new(limits, clock, Arc::clone(&telemetry));
-    let presence = if cluster.is_some() { presence.in_cluster() } else { presence };
+    let presence = match &cluster {
+        Some(cluster) => presence.in_cluster(Delivery::new(Arc::clone(cluster), &settings)),
+        None => presence,
+    };
     let (phase, phase_seen) = watch::channel(Phase::Running);
     let node_id = match settings.server.node_id.as_str() {
         "" => identity.key().base58().chars().take(8).collect(),
