@@ -417,6 +417,9 @@ impl Router {
         }
     }
 
+    /// Whoever has mail here is on another node.
+    pub(crate) fn mail_goes(self: &Arc<Self>, _key: AgentKey) {}
+
     /// Refuses what waits in mailboxes for too long, until dropped.
     pub(crate) async fn expire_mail(&self) {
         loop {

@@ -5,6 +5,7 @@
 //! Without a cluster nothing here is even made: what is delivered on this node never comes by.
 
 pub(crate) mod backplane;
+pub(crate) mod follows;
 pub(crate) mod frame;
 pub(crate) mod ids;
 pub(crate) mod members;
@@ -20,6 +21,7 @@ use tokio::{sync::watch, time::Instant};
 
 use self::{
     backplane::{Away, Backplane, Link},
+    follows::Follows,
     ids::MemberId,
     members::Members,
     places::Places,
@@ -36,6 +38,7 @@ pub(crate) struct Cluster {
     trusted_until: Mutex<Option<Instant>>,
     pub(crate) members: ArcSwap<Members>,
     pub(crate) places: Places,
+    pub(crate) follows: Arc<Follows>,
 }
 
 /// Whether this node is part of the cluster right now.
@@ -60,6 +63,7 @@ impl Cluster {
         let station = Station::Apart(Away("has not joined the cluster yet".into()));
         Self {
             places: Places::new(settings.cache_entries, settings.cache_age),
+            follows: Arc::default(),
             settings,
             backplane,
             station: watch::Sender::new(station),

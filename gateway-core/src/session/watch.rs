@@ -204,5 +204,5 @@ fn grant(router: &Router, watcher: &Arc<SessionHandle>, wanted: &Wanted) {
 }
 
 fn teller(router: &Router) -> Teller<'_> {
-    Teller { voice: &router.voice, clock: &router.clock }
+    Teller { voice: &router.voice }
 }

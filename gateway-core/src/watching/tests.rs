@@ -42,7 +42,7 @@ impl World {
     }
 
     fn teller(&self) -> Teller<'_> {
-        Teller { voice: &self.voice, clock: &self.clock }
+        Teller { voice: &self.voice }
     }
 
     fn watch(&self, watcher: &Arc<SessionHandle>, key: AgentKey, spelling: Spelling) -> Told {
