@@ -12,6 +12,7 @@ pub(crate) mod members;
 #[cfg(test)]
 pub(crate) mod memory;
 pub(crate) mod places;
+pub(crate) mod tally;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ use self::{
     ids::MemberId,
     members::Members,
     places::Places,
+    tally::Tally,
 };
 use crate::config::ClusterSettings;
 
@@ -39,6 +41,9 @@ pub(crate) struct Cluster {
     pub(crate) members: ArcSwap<Members>,
     pub(crate) places: Places,
     pub(crate) follows: Arc<Follows>,
+    pub(crate) tally: Tally,
+    /// When its station last changed.
+    stationed_at: Mutex<Instant>,
 }
 
 /// Whether this node is part of the cluster right now.
@@ -69,6 +74,8 @@ impl Cluster {
             station: watch::Sender::new(station),
             trusted_until: Mutex::default(),
             members: ArcSwap::default(),
+            tally: Tally::default(),
+            stationed_at: Mutex::new(Instant::now()),
         }
     }
 
@@ -78,6 +85,24 @@ impl Cluster {
             Station::Joined(joined) => Ok(joined.clone()),
             Station::Apart(away) => Err(away.clone()),
         }
+    }
+
+    /// Takes another station. All changes go by here.
+    pub(crate) fn take(&self, station: Station) {
+        let stays = match (&*self.station.borrow(), &station) {
+            (Station::Joined(before), Station::Joined(now)) => before.member == now.member,
+            (Station::Apart(_), Station::Apart(_)) => true,
+            _ => false,
+        };
+        if !stays {
+            *self.stationed_at.lock() = Instant::now();
+        }
+        self.station.send_replace(station);
+    }
+
+    /// Since when it is this member, or apart for whatever reason.
+    pub(crate) fn stationed_at(&self) -> Instant {
+        *self.stationed_at.lock()
     }
 
     /// Notes that a lease of this node's lives until then.
