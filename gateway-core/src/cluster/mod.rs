@@ -5,9 +5,11 @@
 //! Without a cluster nothing here is even made: what is delivered on this node never comes by.
 
 pub(crate) mod backplane;
+mod find;
 pub(crate) mod follows;
 pub(crate) mod frame;
 pub(crate) mod ids;
+pub(crate) mod lists;
 pub(crate) mod members;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -24,6 +26,7 @@ use self::{
     backplane::{Away, Backplane, Link},
     follows::Follows,
     ids::MemberId,
+    lists::Lists,
     members::Members,
     places::Places,
     tally::Tally,
@@ -41,6 +44,7 @@ pub(crate) struct Cluster {
     pub(crate) members: ArcSwap<Members>,
     pub(crate) places: Places,
     pub(crate) follows: Arc<Follows>,
+    pub(crate) lists: Lists,
     pub(crate) tally: Tally,
     /// When its station last changed.
     stationed_at: Mutex<Instant>,
@@ -69,6 +73,7 @@ impl Cluster {
         Self {
             places: Places::new(settings.cache_entries, settings.cache_age),
             follows: Arc::default(),
+            lists: Lists::default(),
             settings,
             backplane,
             station: watch::Sender::new(station),

@@ -99,13 +99,12 @@ impl Watches {
 /// Agents that somebody may come to watch: what the directory says of them is noted meanwhile.
 pub(crate) struct Expected<'a> {
     presence: &'a Presence,
-    keys: Vec<AgentKey>,
+    keys: &'a [AgentKey],
 }
 
 impl<'a> Expected<'a> {
-    pub(crate) fn new(presence: &'a Presence, keys: impl Iterator<Item = AgentKey>) -> Self {
-        let keys: Vec<_> = keys.collect();
-        for key in &keys {
+    pub(crate) fn new(presence: &'a Presence, keys: &'a [AgentKey]) -> Self {
+        for key in keys {
             presence.expect(*key);
         }
         Self { presence, keys }
@@ -114,7 +113,7 @@ impl<'a> Expected<'a> {
 
 impl Drop for Expected<'_> {
     fn drop(&mut self) {
-        for key in &self.keys {
+        for key in self.keys {
             self.presence.watches.no_longer_expected(*key);
         }
     }

@@ -8,9 +8,9 @@
 //! `presence` notes changes and adds watchers, `session` asks for both.
 
 pub(crate) mod change;
+pub(crate) mod elsewhere;
 pub(crate) mod telling;
 pub(crate) mod watcher;
-mod elsewhere;
 mod whereabouts;
 
 use std::{
