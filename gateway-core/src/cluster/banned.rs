@@ -33,7 +33,8 @@ const WAIT: Duration = Duration::from_millis(5);
 /// Shares this node's bans with the others, until dropped.
 pub(crate) async fn serve(core: Arc<Core>, cluster: Arc<Cluster>) {
     let mut station = cluster.station.subscribe();
-    let mut sharing = Sharing { core: &core, cluster: &cluster, known: None, full: OncePerSecond::new() };
+    let mut sharing =
+        Sharing { core: &core, cluster: &cluster, known: None, full: OncePerSecond::new() };
     loop {
         let now = station.borrow_and_update().clone();
         if let Station::Joined(joined) = now {
@@ -133,9 +134,8 @@ impl Sharing<'_> {
     /// Has the others look at once. Who does not hear it looks within a second.
     async fn tell(&self, joined: &Joined) {
         let (members, now) = (self.cluster.members.load_full(), Instant::now());
-        let others = members.iter().filter(|(member, about)| {
-            *member != joined.member && about.counts(now)
-        });
+        let others =
+            members.iter().filter(|(member, about)| *member != joined.member && about.counts(now));
         let told = others.map(|(member, _)| self.cluster.ask(member, Question::Bans));
         let _ = timeout(self.cluster.settings.takeover_timeout, join_all(told)).await;
     }

@@ -9,10 +9,7 @@ use std::{
     collections::{BTreeSet, HashSet},
     sync::{
         Arc,
-        atomic::{
-            AtomicBool, AtomicUsize,
-            Ordering::SeqCst,
-        },
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -130,7 +127,8 @@ impl Follows {
         taken
     }
 
-    fn is_self(&self, member: MemberId) -> bool {
+    /// Whether this process is, or was lately, this member.
+    pub(super) fn is_self(&self, member: MemberId) -> bool {
         self.selves.lock().contains(&member)
     }
 
@@ -352,3 +350,6 @@ impl Follower<'_> {
         Ok(some.last().copied().filter(|_| some.len() == MAILBOXES))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,7 +84,10 @@ pub(crate) async fn list(
             let now = Instant::now();
             let others = members.iter().filter(|(member, _)| *member != joined.member);
             let counting = others.filter(|(_, about)| about.counts(now));
-            merging.others(counting.map(|(member, about)| (member, about.info.node_id.clone())), after);
+            merging.others(
+                counting.map(|(member, about)| (member, about.info.node_id.clone())),
+                after,
+            );
             merging.ask(cluster, filter).await;
         }
         Err(_) => merging.missing.push("any other node".to_owned()),
@@ -101,12 +104,7 @@ pub(crate) async fn list(
 }
 
 /// Agents of this node.
-async fn here(
-    core: &Core,
-    after: Option<AgentKey>,
-    limit: usize,
-    filter: &AgentFilter,
-) -> List {
+async fn here(core: &Core, after: Option<AgentKey>, limit: usize, filter: &AgentFilter) -> List {
     let (presence, now) = (&core.router.presence, core.clock.now());
     let is_all = filter.capability.is_none() && filter.name.is_none() && filter.label.is_none();
     let page = match is_all {
@@ -125,11 +123,9 @@ async fn here(
 }
 
 fn listed(core: &Core, session: &SessionHandle) -> Listed {
-    let key = session.agent.key();
-    let tenure = core.cluster.as_ref().and_then(|_| core.router.presence.tenure(key));
     Listed {
         agent: session.facts(),
-        epoch: tenure.and_then(|tenure| tenure.newest()),
+        epoch: None,
         connected_ms: core.clock.wall(session.connected_at).as_unix_millis(),
         last_activity_ms: core.clock.wall(session.last_activity()).as_unix_millis(),
     }
@@ -287,8 +283,8 @@ impl Merging {
             Some(known) => {
                 self.total = self.total.saturating_sub(1);
                 // One that is just being put down is the newest.
-                let is_newer = known.epoch.is_some()
-                    && (listed.epoch.is_none() || listed.epoch > known.epoch);
+                let is_newer =
+                    known.epoch.is_some() && (listed.epoch.is_none() || listed.epoch > known.epoch);
                 if is_newer {
                     *known = listed;
                 }

@@ -5,6 +5,7 @@
 //! Without a cluster nothing here is even made: what is delivered on this node never comes by.
 
 pub(crate) mod backplane;
+pub(crate) mod banned;
 mod find;
 pub(crate) mod follows;
 pub(crate) mod frame;
@@ -13,14 +14,22 @@ pub(crate) mod lists;
 pub(crate) mod members;
 #[cfg(test)]
 pub(crate) mod memory;
+mod news;
 pub(crate) mod places;
+pub(crate) mod service;
 pub(crate) mod tally;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use self::{
     backplane::{Away, Backplane, Link},
@@ -31,7 +40,7 @@ use self::{
     places::Places,
     tally::Tally,
 };
-use crate::config::ClusterSettings;
+use crate::{config::ClusterSettings, core::Core};
 
 /// What the rest of a node has of its cluster.
 #[derive(Debug)]
@@ -48,6 +57,8 @@ pub(crate) struct Cluster {
     pub(crate) tally: Tally,
     /// When its station last changed.
     stationed_at: Mutex<Instant>,
+    links: AtomicU64,
+    look: Notify,
 }
 
 /// Whether this node is part of the cluster right now.
@@ -67,6 +78,13 @@ pub(crate) struct Joined {
     pub(crate) number: u64,
 }
 
+/// Keeps this node informed of what the others have: of agents that matter to it, and of bans. Until
+/// dropped.
+pub(crate) async fn keep_informed(core: Arc<Core>, cluster: Arc<Cluster>) {
+    let router = Arc::clone(&core.router);
+    tokio::join!(follows::serve(Arc::clone(&cluster), router), banned::serve(core, cluster));
+}
+
 impl Cluster {
     pub(crate) fn new(settings: ClusterSettings, backplane: Arc<dyn Backplane>) -> Self {
         let station = Station::Apart(Away("has not joined the cluster yet".into()));
@@ -81,7 +99,23 @@ impl Cluster {
             members: ArcSwap::default(),
             tally: Tally::default(),
             stationed_at: Mutex::new(Instant::now()),
+            links: AtomicU64::new(0),
+            look: Notify::new(),
         }
+    }
+
+    /// The number of this process's next link.
+    fn next_link(&self) -> u64 {
+        self.links.fetch_add(1, Relaxed) + 1
+    }
+
+    /// Has the roster looked at soon, ahead of the next renewal.
+    fn look_soon(&self) {
+        self.look.notify_one();
+    }
+
+    async fn asked_to_look(&self) {
+        self.look.notified().await;
     }
 
     /// This node's place, or why it has none.

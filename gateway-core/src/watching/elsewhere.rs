@@ -77,7 +77,10 @@ impl Watches {
         self.of_all(|key, watched| watched.whereabouts.is_doubtful().then_some(key))
     }
 
-    fn of_all(&self, mut of: impl FnMut(AgentKey, &mut Watched) -> Option<AgentKey>) -> Vec<AgentKey> {
+    fn of_all(
+        &self,
+        mut of: impl FnMut(AgentKey, &mut Watched) -> Option<AgentKey>,
+    ) -> Vec<AgentKey> {
         let mut all = Vec::new();
         for shard in &self.shards {
             all.extend(shard.lock().iter_mut().filter_map(|(key, watched)| of(*key, watched)));

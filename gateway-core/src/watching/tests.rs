@@ -24,7 +24,6 @@ use crate::{
 struct World {
     presence: Presence,
     voice: Voice,
-    clock: Clock,
     telemetry: Arc<Telemetry>,
 }
 
@@ -38,7 +37,7 @@ impl World {
         };
         let (clock, telemetry) = (Clock::start(), Arc::<Telemetry>::default());
         let presence = Presence::new(limits, clock, Arc::clone(&telemetry));
-        Self { presence, voice: Voice::new(Identity::generate()), clock, telemetry }
+        Self { presence, voice: Voice::new(Identity::generate()), telemetry }
     }
 
     fn teller(&self) -> Teller<'_> {
