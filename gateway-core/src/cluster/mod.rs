@@ -19,9 +19,12 @@ pub(crate) mod places;
 pub(crate) mod service;
 pub(crate) mod tally;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -147,6 +150,12 @@ impl Cluster {
     /// Notes that a lease of this node's lives until then.
     pub(crate) fn trust_until(&self, until: Option<Instant>) {
         *self.trusted_until.lock() = until;
+    }
+
+    /// For how long the others certainly count this node as there.
+    pub(crate) fn lease_left(&self, now: Instant) -> Duration {
+        let until = *self.trusted_until.lock();
+        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
     /// Whether the others cannot have given this node up: while that is not certain it takes nothing

@@ -159,6 +159,7 @@ impl Drop for TestGateway {
 }
 
 /// Something that runs until its owner is dropped.
+#[derive(Debug)]
 pub(crate) struct Background(JoinHandle<()>);
 
 impl Background {

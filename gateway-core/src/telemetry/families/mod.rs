@@ -4,6 +4,7 @@
 //! operator's own. No label ever has anything in it that an agent chose.
 
 mod agents;
+mod cluster;
 mod hooks;
 mod process;
 
@@ -25,6 +26,7 @@ pub(super) fn write(monitor: &Monitor, page: &mut Page<'_>) -> fmt::Result {
     agents::messages(core, page)?;
     agents::queues(core, &look, page)?;
     agents::watches(core, page)?;
+    cluster::cluster(core, page)?;
     hooks::hooks(&status, page)?;
     hooks::policy(&status, monitor, page)?;
     process::log(monitor, &look, page)?;
