@@ -118,12 +118,12 @@ impl Bans {
     }
 
     /// Every ban that holds; the ones that end first come first.
-    pub(crate) fn all(&self, now: Moment) -> Vec<Ban> {
+    pub(crate) fn all(&self, now: Moment) -> Vec<(AgentKey, Ban)> {
         let mut all: Vec<_> = self.changing(|inner| {
             inner.bans.retain(|_, kept| kept.ban.until > now);
-            inner.bans.values().map(|kept| kept.ban.clone()).collect()
+            inner.bans.iter().map(|(key, kept)| (*key, kept.ban.clone())).collect()
         });
-        all.sort_by(|a, b| (a.until, &a.did).cmp(&(b.until, &b.did)));
+        all.sort_by(|(_, a), (_, b)| (a.until, &a.did).cmp(&(b.until, &b.did)));
         all
     }
 }
@@ -229,8 +229,8 @@ mod tests {
         bans.set(b, ban(50), at(0)).unwrap();
         assert_eq!(bans.of(a, at(99)), Some(ban(100)));
         assert_eq!(bans.of(a, at(100)), None);
-        assert_eq!(bans.all(at(0)), [ban(50), ban(100)]);
-        assert_eq!(bans.all(at(60)), [ban(100)]);
+        assert_eq!(bans.all(at(0)), [(b, ban(50)), (a, ban(100))]);
+        assert_eq!(bans.all(at(60)), [(a, ban(100))]);
         assert!(bans.lift(a, at(60)));
         assert!(!bans.lift(a, at(60)));
         assert_eq!(bans.of(a, at(60)), None);
@@ -264,11 +264,11 @@ mod tests {
 
         bans.set(c, ban(70), at(0)).unwrap();
         assert_eq!(bans.learn(vec![(a, ban(100)), (b, ban(80))]), [b]);
-        assert_eq!(bans.all(at(0)), [ban(70), ban(80), ban(100)]);
+        assert_eq!(bans.all(at(0)), [(c, ban(70)), (b, ban(80)), (a, ban(100))]);
         assert!(bans.lift(a, at(0)));
         assert!(!bans.is_shared(a), "until that is known");
         assert!(bans.learn(vec![(a, ban(100)), (b, ban(80))]).is_empty());
-        assert_eq!(bans.all(at(0)), [ban(70), ban(80)]);
+        assert_eq!(bans.all(at(0)), [(c, ban(70)), (b, ban(80))]);
         let told = bans.unshared(at(0));
         assert_eq!(told, Unshared { bans: vec![(c, ban(70))], lifted: vec![a] });
         assert!(bans.lift(c, at(0)), "while it is told");

@@ -1,12 +1,19 @@
 //! What hooks reach of the gateway: who is present, a message to one of them, the end of one.
 //!
 //! Called from within hooks, so from within decisions, wherever those are asked for: nothing here
-//! waits, and nobody asks policy anything while holding a lock that is taken here.
+//! waits unless it says so, and nobody asks policy anything while holding a lock that is taken here.
+//! Who is not on this node may be [elsewhere] in its cluster.
+
+pub(crate) mod elsewhere;
 
 use std::sync::Arc;
 
-use conexus_plugin_api::{Agent, AgentFilter, MAX_AGENTS, host::Refused};
+use conexus_plugin_api::{
+    Agent, AgentFilter, MAX_AGENTS,
+    host::{Refused, StateError},
+};
 use conexus_protocol::{AgentKey, CloseReason, MessageType, Payload, Rules};
+use futures_util::future::BoxFuture;
 
 use crate::{
     core::Core,
@@ -24,7 +31,19 @@ const MAX_CLOSE_TEXT: usize = 123;
 
 impl World for Core {
     fn agent(&self, key: AgentKey) -> Option<Arc<Agent>> {
-        self.router.presence.facts(key, self.clock.now())
+        let here = self.router.presence.facts(key, self.clock.now());
+        here.or_else(|| elsewhere::remembered(self, key))
+    }
+
+    fn find_agent(&self, key: AgentKey) -> BoxFuture<'_, Result<Option<Arc<Agent>>, StateError>> {
+        Box::pin(elsewhere::find(self, key))
+    }
+
+    fn find_agents<'a>(
+        &'a self,
+        filter: &'a AgentFilter,
+    ) -> BoxFuture<'a, Result<Vec<Arc<Agent>>, StateError>> {
+        Box::pin(elsewhere::search(self, filter))
     }
 
     fn agents(&self, filter: &AgentFilter) -> Vec<Arc<Agent>> {
@@ -53,20 +72,25 @@ impl World for Core {
         let payload = Payload::parse(kind, payload, Rules::V1_STRICT)
             .map_err(|fault| Refused::Invalid(fault.to_string()))?;
         let router = &self.router;
-        let session = router.presence.live(to, self.clock.now()).ok_or(Refused::Absent)?;
-        let text = router.voice.say(session.agent.as_str(), None, payload);
-        if text.len() > most {
-            return Err(too_large());
-        }
-        session.outbox.offer_aside(Parcel::Word(text)).map_err(|refused| match refused {
+        let say = |to: &str| {
+            let text = router.voice.say(to, None, payload.clone());
+            if text.len() > most { Err(too_large()) } else { Ok(text) }
+        };
+        let Some(session) = router.presence.live(to, self.clock.now()) else {
+            return elsewhere::send(self, to, say);
+        };
+        let word = Parcel::Word(say(session.agent.as_str())?);
+        session.outbox.offer_aside(word).map_err(|refused| match refused {
             outbox::Refused::Full(_) => Refused::Full,
             outbox::Refused::Closed(_) => Refused::Absent,
         })
     }
 
     fn disconnect(&self, key: AgentKey, reason: &str) -> bool {
-        let session = self.router.presence.live(key, self.clock.now());
-        session.is_some_and(|session| dismiss(&session, CloseReason::Denied, reason))
+        match self.router.presence.live(key, self.clock.now()) {
+            Some(session) => dismiss(&session, CloseReason::Denied, reason),
+            None => elsewhere::disconnect(self, key, reason),
+        }
     }
 }
 

@@ -30,7 +30,8 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, watch},
+    runtime::Handle,
+    sync::{Notify, Semaphore, watch},
     time::Instant,
 };
 
@@ -45,6 +46,9 @@ use self::{
 };
 use crate::{config::ClusterSettings, core::Core};
 
+/// Sessions on other nodes that policy has ended at once; further ones are not.
+const CLOSING: usize = 256;
+
 /// What the rest of a node has of its cluster.
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -57,6 +61,9 @@ pub(crate) struct Cluster {
     pub(crate) places: Places,
     pub(crate) follows: Arc<Follows>,
     pub(crate) lists: Lists,
+    /// For what policy has done on other nodes and nobody waits for.
+    pub(crate) runtime: Handle,
+    pub(crate) closing: Arc<Semaphore>,
     pub(crate) tally: Tally,
     /// When its station last changed.
     stationed_at: Mutex<Instant>,
@@ -89,12 +96,15 @@ pub(crate) async fn keep_informed(core: Arc<Core>, cluster: Arc<Cluster>) {
 }
 
 impl Cluster {
+    /// Within a runtime.
     pub(crate) fn new(settings: ClusterSettings, backplane: Arc<dyn Backplane>) -> Self {
         let station = Station::Apart(Away("has not joined the cluster yet".into()));
         Self {
             places: Places::new(settings.cache_entries, settings.cache_age),
             follows: Arc::default(),
             lists: Lists::default(),
+            runtime: Handle::current(),
+            closing: Arc::new(Semaphore::new(CLOSING)),
             settings,
             backplane,
             station: watch::Sender::new(station),
