@@ -123,9 +123,11 @@ async fn here(core: &Core, after: Option<AgentKey>, limit: usize, filter: &Agent
 }
 
 fn listed(core: &Core, session: &SessionHandle) -> Listed {
+    let key = session.agent.key();
+    let tenure = core.cluster.as_ref().and_then(|_| core.router.presence.tenure(key));
     Listed {
         agent: session.facts(),
-        epoch: None,
+        epoch: tenure.and_then(|tenure| tenure.newest()),
         connected_ms: core.clock.wall(session.connected_at).as_unix_millis(),
         last_activity_ms: core.clock.wall(session.last_activity()).as_unix_millis(),
     }

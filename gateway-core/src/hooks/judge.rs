@@ -11,9 +11,10 @@ use std::{
 
 use conexus_plugin_api::{
     Agent, AgentFilter, Point,
-    host::{Connect, Event, Expire, Refused, Register, Route, Watch},
+    host::{Connect, Event, Expire, Refused, Register, Route, StateError, Watch},
 };
 use conexus_protocol::{AgentKey, Metadata, RefusalReason};
+use futures_util::future::{BoxFuture, ready};
 
 use crate::config::RateClass;
 
@@ -176,12 +177,34 @@ pub trait Judge: Send + Sync + 'static {
 
 /// What hooks reach of the gateway.
 pub trait World: Send + Sync + 'static {
-    /// The agent of that key, if it is present.
+    /// The agent of that key, if it is present: on this node, or on another one, as far as this node
+    /// remembers.
     fn agent(&self, key: AgentKey) -> Option<Arc<Agent>>;
 
-    /// Present agents that the filter wants, in the order of their keys, at most
+    /// Present agents of this node that the filter wants, in the order of their keys, at most
     /// [`conexus_plugin_api::MAX_AGENTS`].
     fn agents(&self, filter: &AgentFilter) -> Vec<Arc<Agent>>;
+
+    /// The agent of that key, on whichever node of the cluster it is present. Whoever asks bounds
+    /// the time that it may take.
+    ///
+    /// # Errors
+    /// [`StateError::Unavailable`]: this node cannot know right now.
+    fn find_agent(&self, key: AgentKey) -> BoxFuture<'_, Result<Option<Arc<Agent>>, StateError>> {
+        Box::pin(ready(Ok(self.agent(key))))
+    }
+
+    /// As [`agents`](Self::agents), of all nodes of the cluster. Whoever asks bounds the time that it
+    /// may take.
+    ///
+    /// # Errors
+    /// [`StateError::Unavailable`]: a node did not answer, so that some may be missing.
+    fn find_agents<'a>(
+        &'a self,
+        filter: &'a AgentFilter,
+    ) -> BoxFuture<'a, Result<Vec<Arc<Agent>>, StateError>> {
+        Box::pin(ready(Ok(self.agents(filter))))
+    }
 
     /// Sends an agent a message of the gateway's own: `kind` is a type that agents send each other,
     /// `payload` its JSON object.

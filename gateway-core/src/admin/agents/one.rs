@@ -77,8 +77,7 @@ pub(super) async fn one(
     let mailbox_messages = presence.held_for(key);
     let banned = core.bans.of(key, now).map(|ban| Ban::of(core, key, ban));
     let history = core.router.telemetry.history.latest(Some(key), None, HISTORY);
-    let known =
-        facts.is_some() || banned.is_some() || mailbox_messages > 0 || !history.is_empty();
+    let known = facts.is_some() || banned.is_some() || mailbox_messages > 0 || !history.is_empty();
     if !known {
         return Err(Fault::not_found("nothing is known of such an agent"));
     }
