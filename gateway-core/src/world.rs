@@ -30,6 +30,10 @@ use crate::{
 const MAX_CLOSE_TEXT: usize = 123;
 
 impl World for Core {
+    fn node_id(&self) -> Option<Arc<str>> {
+        Some(self.node_id.as_str().into())
+    }
+
     fn agent(&self, key: AgentKey) -> Option<Arc<Agent>> {
         let here = self.router.presence.facts(key, self.clock.now());
         here.or_else(|| elsewhere::remembered(self, key))

@@ -440,6 +440,9 @@ impl Policy for Engine {
     }
 
     fn serve(&self, world: Weak<dyn World>) {
+        if let Some(recorder) = &self.shared.recorder {
+            recorder.name(world.upgrade().and_then(|world| world.node_id()));
+        }
         let _ = self.shared.around.world.set(world);
     }
 }

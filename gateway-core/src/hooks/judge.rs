@@ -215,6 +215,11 @@ pub trait World: Send + Sync + 'static {
 
     /// Ends an agent's session as denied by policy; whether there was one.
     fn disconnect(&self, key: AgentKey, reason: &str) -> bool;
+
+    /// How the gateway calls itself, where it is one.
+    fn node_id(&self) -> Option<Arc<str>> {
+        None
+    }
 }
 
 /// No hooks at all.
