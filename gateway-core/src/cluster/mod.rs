@@ -6,6 +6,8 @@
 
 pub(crate) mod backplane;
 pub(crate) mod banned;
+#[cfg(test)]
+mod conformance;
 mod find;
 pub(crate) mod follows;
 pub(crate) mod frame;
@@ -16,6 +18,7 @@ pub(crate) mod members;
 pub(crate) mod memory;
 mod news;
 pub(crate) mod places;
+pub(crate) mod redis;
 pub(crate) mod service;
 pub(crate) mod tally;
 

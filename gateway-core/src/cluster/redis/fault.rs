@@ -1,0 +1,53 @@
+//! What an engine refuses, or a connection dies of, as it is told to people.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::cluster::backplane::Away;
+
+/// See the [module](self).
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error("did not answer in time")]
+    Late,
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Fault {
+    /// Whether the engine has answered, and the connection is as good as before.
+    pub(super) fn is_refusal(error: &RedisError) -> bool {
+        matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
+    }
+
+    pub(super) fn is_unknown_script(error: &RedisError) -> bool {
+        error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+    }
+
+    /// What went wrong with the engine there, for this user.
+    pub(super) fn told(&self, at: &str, user: &str) -> Away {
+        let Self::Redis(error) = self else {
+            return Away(format!("the engine at {at}: {self}").into());
+        };
+        let said = match (error.code(), error.detail()) {
+            (Some(code), Some(detail)) => format!("{code} {detail}"),
+            _ => error.to_string(),
+        };
+        let told = match error.kind() {
+            ErrorKind::AuthenticationFailed => {
+                format!("the engine at {at} does not take user {user:?} or its password: {said}")
+            }
+            ErrorKind::Server(ServerErrorKind::NoPerm) => {
+                format!("the engine at {at} does not let user {user:?} do that: {said}")
+            }
+            ErrorKind::Server(ServerErrorKind::ReadOnly) => {
+                format!("the engine at {at} is a replica: {said}")
+            }
+            _ => format!("the engine at {at}: {said}"),
+        };
+        Away(told.into())
+    }
+}

@@ -1,0 +1,24 @@
+-- Conexus: renews a member's lease, or enters it, and tells who is there.
+-- KEYS: roster, nodes, unburied. ARGV: not after, member, about it, lease in microseconds.
+-- Answers: now, whether it entered, {member, what is left of its lease, about it} by turns, and the
+-- members that were struck off and that nobody has buried in time.
+local entered = redis.call('ZADD', KEYS[1], text(now + tonumber(ARGV[4])), ARGV[2])
+local nodes = {}
+local told = redis.call('HGETALL', KEYS[2])
+for i = 1, #told, 2 do
+  nodes[told[i]] = told[i + 1]
+end
+if nodes[ARGV[2]] ~= ARGV[3] then
+  redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
+  nodes[ARGV[2]] = ARGV[3]
+end
+
+local listed = {}
+local roster = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+for i = 1, #roster, 2 do
+  local n = #listed
+  listed[n + 1] = roster[i]
+  listed[n + 2] = text(math.max(0, tonumber(roster[i + 1]) - now))
+  listed[n + 3] = nodes[roster[i]] or ''
+end
+return {text(now), entered, listed, redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', text(now))}
