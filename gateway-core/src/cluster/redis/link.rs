@@ -14,7 +14,7 @@ use redis::{Cmd, RedisError, ToRedisArgs, Value};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    answers, codec,
+    answers, bans, codec,
     fault::Fault,
     line::{Line, Shared},
     lines::Lines,
@@ -25,8 +25,8 @@ use super::{
 };
 use crate::cluster::{
     backplane::{
-        Announced, Away, Claim, Claimed, Entry, Link, NodeInfo, Outcome, Release, Roster,
-        StateReply, StateRequest,
+        Announced, Away, BanList, BansAt, Claim, Claimed, Entry, Link, NodeInfo, Outcome, Release, Roster,
+        SharedBan, StateReply, StateRequest,
     },
     ids::{Bucket, Epoch, MemberId},
 };
@@ -71,7 +71,7 @@ impl RedisLink {
     }
 
     /// The same where the engine has no reason to refuse. The first key says where it is done.
-    async fn must(
+    pub(super) async fn must(
         &self,
         script: &'static Stored,
         keys: &[String],
@@ -369,6 +369,18 @@ impl Link for RedisLink {
         .boxed()
     }
 
+    fn ban<'a>(
+        &'a self,
+        bans: &'a [SharedBan],
+        lifted: &'a [AgentKey],
+    ) -> BoxFuture<'a, Result<bool, Away>> {
+        bans::ban(self, bans, lifted).boxed()
+    }
+
+    fn bans(&self, known: Option<BansAt>) -> BoxFuture<'_, Result<Option<BanList>, Away>> {
+        bans::bans(self, known).boxed()
+    }
+
     fn state<'a>(
         &'a self,
         request: &'a StateRequest,
@@ -381,6 +393,6 @@ impl Link for RedisLink {
     }
 }
 
-fn micros(time: Duration) -> u64 {
+pub(super) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -6,6 +6,7 @@
 //! [ends it](failure), for all that use it, and the cluster begins anew with another one.
 
 mod answers;
+mod bans;
 mod clock;
 mod codec;
 mod failure;
