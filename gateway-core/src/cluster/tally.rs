@@ -2,7 +2,7 @@
 //!
 //! Plain atomics, each counted where the thing happens: a handful for each batch of messages, none for
 //! a message that stays on this node. `telemetry::families::cluster` and `admin::nodes` read them;
-//! `docs/metrics.md` says what each means.
+//! `docs/metrics.md` says what each means. What hooks ask of the cluster is counted by `hooks::shared`.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -53,7 +53,6 @@ pub(crate) struct Tally {
     pub(crate) stale: Stale,
     pub(crate) lookups: Lookups,
     pub(crate) questions: Questions,
-    pub(crate) state: SharedState,
 }
 
 counts! {
@@ -184,17 +183,6 @@ counts! {
         unsettled,
         /// Lists of agents that lack those of a node which did not answer.
         partial_lists,
-    }
-}
-
-counts! {
-    /// What hooks did to the state that all nodes share.
-    SharedState {
-        done,
-        /// The engine said no: the wrong type, a bound.
-        refused,
-        /// The engine was away.
-        unavailable,
     }
 }
 

@@ -34,6 +34,7 @@ use super::{
     pool::Pool,
     recent::{DecisionListener, Recent, RecentDecision},
     record::Recorder,
+    shared::{self, Reach, Tally},
     status::{Refusal, Status, about, chains},
     timers::Timers,
 };
@@ -387,6 +388,11 @@ impl Engine {
         self.shared.recent.on_decision(listener);
     }
 
+    /// What hooks of scope "cluster" asked their cluster for.
+    pub(crate) fn shared_tally(&self) -> &Tally {
+        self.shared.around.reach.tally()
+    }
+
     /// The files that the running generation was made from.
     pub fn files(&self) -> Vec<SourceFile> {
         self.current.load().files()
@@ -440,10 +446,14 @@ impl Policy for Engine {
     }
 
     fn serve(&self, world: Weak<dyn World>) {
+        let around = &self.shared.around;
+        let gateway = world.upgrade();
         if let Some(recorder) = &self.shared.recorder {
-            recorder.name(world.upgrade().and_then(|world| world.node_id()));
+            recorder.name(gateway.as_ref().and_then(|world| world.node_id()));
         }
-        let _ = self.shared.around.world.set(world);
+        let state = gateway.and_then(|world| world.shared_state());
+        let _ = around.world.set(world);
+        shared::serve(around, state);
     }
 }
 
@@ -460,6 +470,7 @@ fn shared(
         world: OnceLock::new(),
         deferrals: Deferrals::new(settings.policy.deferred),
         timers: Timers::default(),
+        reach: Reach::new(settings),
     });
     let recorder = if inline { None } else { Recorder::open(&settings.telemetry)? };
     Ok(Arc::new(Shared {

@@ -17,6 +17,8 @@ use conexus_plugin_api::{
 use conexus_protocol::RefusalReason;
 use parking_lot::Mutex;
 
+#[path = "engine_cluster_tests.rs"]
+mod cluster;
 #[path = "engine_shadow_tests.rs"]
 mod shadow;
 

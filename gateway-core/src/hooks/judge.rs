@@ -16,6 +16,7 @@ use conexus_plugin_api::{
 use conexus_protocol::{AgentKey, Metadata, RefusalReason};
 use futures_util::future::{BoxFuture, ready};
 
+use super::shared::SharedState;
 use crate::config::RateClass;
 
 /// An answer, at once or later.
@@ -204,6 +205,12 @@ pub trait World: Send + Sync + 'static {
         filter: &'a AgentFilter,
     ) -> BoxFuture<'a, Result<Vec<Arc<Agent>>, StateError>> {
         Box::pin(ready(Ok(self.agents(filter))))
+    }
+
+    /// The state that hooks share with those on other nodes; none where there are no others. Asked for
+    /// once.
+    fn shared_state(&self) -> Option<SharedState> {
+        None
     }
 
     /// Sends an agent a message of the gateway's own: `kind` is a type that agents send each other,

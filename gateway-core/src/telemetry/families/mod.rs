@@ -29,6 +29,7 @@ pub(super) fn write(monitor: &Monitor, page: &mut Page<'_>) -> fmt::Result {
     cluster::cluster(core, page)?;
     hooks::hooks(&status, page)?;
     hooks::policy(&status, monitor, page)?;
+    hooks::shared(monitor, page)?;
     process::log(monitor, &look, page)?;
     process::process(&look, page)?;
     process::runtime(page)
