@@ -6,6 +6,8 @@ use tokio::time::Instant;
 use super::{
     Cluster,
     backplane::{Away, Entry},
+    frame::{Answer, Question},
+    ids::MemberId,
     places::Place,
 };
 
@@ -28,13 +30,12 @@ impl Cluster {
         Ok(places)
     }
 
-    // INTERIM
-    pub(crate) async fn ask(
-        &self,
-        _member: super::ids::MemberId,
-        _question: super::frame::Question,
-    ) -> Result<super::frame::Answer, Away> {
-        Err(Away("interim".into()))
+    /// Asks another node something.
+    pub(crate) async fn ask(&self, member: MemberId, question: Question) -> Result<Answer, Away> {
+        match self.questions.get() {
+            Some(questions) => questions.ask(member, question).await,
+            None => Err(Away("there is no way to other nodes yet".into())),
+        }
     }
 
     async fn find_anew(&self, keys: &[AgentKey]) -> Result<Vec<Option<Place>>, Away> {

@@ -313,3 +313,6 @@ fn read(shown: &Shown, after: Option<AgentKey>) -> Option<(AgentKey, Listed)> {
     let listed = Listed { agent: Arc::new(agent), epoch, connected_ms, last_activity_ms };
     after.is_none_or(|after| key > after).then_some((key, listed))
 }
+
+#[cfg(test)]
+mod tests;

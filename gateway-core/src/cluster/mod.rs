@@ -24,13 +24,14 @@ pub(crate) mod tally;
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
@@ -41,6 +42,7 @@ use tokio::{
 use self::{
     backplane::{Away, Backplane, Link},
     follows::Follows,
+    frame::{Answer, Question},
     ids::MemberId,
     lists::Lists,
     members::Members,
@@ -70,8 +72,16 @@ pub(crate) struct Cluster {
     pub(crate) tally: Tally,
     /// When its station last changed.
     stationed_at: Mutex<Instant>,
+    /// How other nodes are asked, once there is a way.
+    pub(crate) questions: OnceLock<Arc<dyn Questions>>,
     links: AtomicU64,
     look: Notify,
+}
+
+/// Who asks other nodes something.
+pub(crate) trait Questions: Send + Sync + std::fmt::Debug {
+    /// Asks a member, and waits no longer than `cluster.takeover_timeout`.
+    fn ask(&self, member: MemberId, question: Question) -> BoxFuture<'_, Result<Answer, Away>>;
 }
 
 /// Whether this node is part of the cluster right now.
@@ -115,6 +125,7 @@ impl Cluster {
             members: ArcSwap::default(),
             tally: Tally::default(),
             stationed_at: Mutex::new(Instant::now()),
+            questions: OnceLock::new(),
             links: AtomicU64::new(0),
             look: Notify::new(),
         }

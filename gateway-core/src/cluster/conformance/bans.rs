@@ -20,8 +20,7 @@ over_each_engine!(
 const LONG: Duration = Duration::from_secs(600);
 
 fn ban(key: AgentKey, left: Duration, reason: &str) -> SharedBan {
-    let about =
-        BanAbout { did: key.did(), reason: reason.to_owned(), by: "ops \"ä\"".to_owned() };
+    let about = BanAbout { did: key.did(), reason: reason.to_owned(), by: "ops \"ä\"".to_owned() };
     SharedBan { key, left, about }
 }
 

@@ -21,7 +21,8 @@ pub(super) async fn ban(
     bans: &[SharedBan],
     lifted: &[AgentKey],
 ) -> Result<bool, Away> {
-    let mut arguments = vec![MAX_BANS.to_string().into_bytes(), bans.len().to_string().into_bytes()];
+    let mut arguments =
+        vec![MAX_BANS.to_string().into_bytes(), bans.len().to_string().into_bytes()];
     for SharedBan { key, left, about } in bans {
         arguments.push(key.as_bytes().to_vec());
         arguments.push(micros(*left).to_string().into_bytes());
@@ -34,10 +35,7 @@ pub(super) async fn ban(
     }
 }
 
-pub(super) async fn bans(
-    link: &RedisLink,
-    known: Option<BansAt>,
-) -> Result<Option<BanList>, Away> {
+pub(super) async fn bans(link: &RedisLink, known: Option<BansAt>) -> Result<Option<BanList>, Away> {
     let known = known.map_or((String::new(), String::new()), |BansAt { origin, version }| {
         (origin.to_string(), version.to_string())
     });

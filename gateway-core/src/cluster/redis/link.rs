@@ -25,8 +25,8 @@ use super::{
 };
 use crate::cluster::{
     backplane::{
-        Announced, Away, BanList, BansAt, Claim, Claimed, Entry, Link, NodeInfo, Outcome, Release, Roster,
-        SharedBan, StateReply, StateRequest,
+        Announced, Away, BanList, BansAt, Claim, Claimed, Entry, Link, NodeInfo, Outcome, Release,
+        Roster, SharedBan, StateReply, StateRequest,
     },
     ids::{Bucket, Epoch, MemberId},
 };
