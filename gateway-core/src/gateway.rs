@@ -392,6 +392,11 @@ impl Watch {
         self.core.router.telemetry.watches.count()
     }
 
+    /// Whether it is a node of a cluster, and the others know it.
+    pub fn is_in_cluster(&self) -> bool {
+        self.core.cluster.as_ref().is_some_and(|cluster| cluster.joined().is_ok())
+    }
+
     /// How many agents are present.
     pub fn agents(&self) -> usize {
         self.core.router.presence.online()
