@@ -75,16 +75,18 @@ impl World for Core {
         // What v1 allows, every agent understands.
         let payload = Payload::parse(kind, payload, Rules::V1_STRICT)
             .map_err(|fault| Refused::Invalid(fault.to_string()))?;
-        let router = &self.router;
-        let say = |to: &str| {
-            let text = router.voice.say(to, None, payload.clone());
-            if text.len() > most { Err(too_large()) } else { Ok(text) }
+        let (router, now) = (&self.router, self.clock.now());
+        let text = match (self.agent(to), &self.cluster) {
+            (Some(agent), _) => router.voice.say(&agent.did, None, payload),
+            // It may be on another node all the same.
+            (None, Some(_)) => router.voice.say(&to.did(), None, payload),
+            (None, None) => return Err(Refused::Absent),
         };
-        let Some(session) = router.presence.live(to, self.clock.now()) else {
-            return elsewhere::send(self, to, say);
-        };
-        let word = Parcel::Word(say(session.agent.as_str())?);
-        session.outbox.offer_aside(word).map_err(|refused| match refused {
+        if text.len() > most {
+            return Err(too_large());
+        }
+        let offered = router.presence.offer_aside(to, Parcel::Word(text), now);
+        offered.map_err(|refused| match refused {
             outbox::Refused::Full(_) => Refused::Full,
             outbox::Refused::Closed(_) => Refused::Absent,
         })

@@ -8,6 +8,7 @@ pub(crate) mod backplane;
 pub(crate) mod banned;
 #[cfg(test)]
 mod conformance;
+pub(crate) mod delivery;
 mod find;
 pub(crate) mod follows;
 pub(crate) mod frame;
@@ -21,6 +22,8 @@ pub(crate) mod places;
 pub(crate) mod redis;
 pub(crate) mod service;
 pub(crate) mod tally;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::{
     sync::{

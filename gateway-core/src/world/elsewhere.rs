@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use conexus_plugin_api::{
     Agent, AgentFilter, MAX_AGENTS,
-    host::{Refused, StateError},
+    host::StateError,
 };
 use conexus_protocol::{AgentKey, CloseReason};
 use tracing::debug;
@@ -65,23 +65,6 @@ pub(crate) async fn place(core: &Core, key: AgentKey) -> Result<Option<Place>, A
 pub(crate) fn node_id(cluster: &Cluster, member: MemberId) -> String {
     let members = cluster.members.load();
     members.get(member).map_or_else(|| member.to_string(), |about| about.info.node_id.clone())
-}
-
-/// Hands a message to the node where the agent is, as [`World::send`](crate::hooks::World::send) has
-/// it; `say` makes it, for an agent that is spelt so.
-pub(super) fn send(
-    core: &Core,
-    to: AgentKey,
-    say: impl FnOnce(&str) -> Result<Arc<str>, Refused>,
-) -> Result<(), Refused> {
-    let Some(cluster) = &core.cluster else { return Err(Refused::Absent) };
-    cluster.joined().map_err(|_| Refused::Absent)?;
-    let text = match cluster.places.get(to) {
-        Some(place) => say(&place.agent.did),
-        None => say(&to.did()),
-    }?;
-    core.router.presence.send_word(to, text);
-    Ok(())
 }
 
 /// Has the session of an agent ended that may be on another node; whether this node remembers one.
