@@ -25,7 +25,11 @@ use crate::{
     audience::Audiences,
     bans::Bans,
     clock::Clock,
-    cluster::{self, Cluster, backplane::Backplane},
+    cluster::{
+        self, Cluster,
+        backplane::Backplane,
+        delivery::{self, Delivery},
+    },
     config::Settings,
     core::{Core, millis},
     drain,
@@ -216,6 +220,9 @@ impl Gateway {
             let served = cluster::service::serve(Arc::clone(&core), cluster, retire.clone());
             AbortOnDropHandle::new(tokio::spawn(served))
         });
+        let _delivering = core.cluster.as_ref().map(|_| {
+            AbortOnDropHandle::new(tokio::spawn(delivery::serve(Arc::clone(&core.router))))
+        });
         let informed = core.cluster.clone().map(|cluster| {
             AbortOnDropHandle::new(tokio::spawn(cluster::keep_informed(Arc::clone(&core), cluster)))
         });
@@ -276,10 +283,14 @@ fn core(
         messages_per_sender: mailbox.messages_per_sender,
     };
     let presence = Presence::new(limits, clock, Arc::clone(&telemetry));
-    if let Some(cluster) = &cluster {
-        presence.watches.follow_by(Arc::clone(&cluster.follows));
-        presence.postroom.follow_by(Arc::clone(&cluster.follows));
-    }
+    let presence = match &cluster {
+        Some(cluster) => {
+            presence.watches.follow_by(Arc::clone(&cluster.follows));
+            presence.postroom.follow_by(Arc::clone(&cluster.follows));
+            presence.in_cluster(Delivery::new(Arc::clone(cluster), &settings))
+        }
+        None => presence,
+    };
     let (phase, phase_seen) = watch::channel(Phase::Running);
     let node_id = match settings.server.node_id.as_str() {
         "" => identity.key().base58().chars().take(8).collect(),

@@ -43,9 +43,8 @@ impl Cluster {
         let entries = found.await.inspect_err(|_| self.tally.lookups.failed.one())?;
         let members = self.members.load();
         let now = Instant::now();
-        let is_elsewhere = |entry: &Entry| {
-            members.counts(entry.member, now) && !self.follows.is_self(entry.member)
-        };
+        let is_elsewhere =
+            |entry: &Entry| members.counts(entry.member, now) && !self.is_own(entry.member);
         let place = |entry: Option<_>| {
             let place = entry.filter(is_elsewhere).map(|entry| self.places.remember(entry));
             match place {

@@ -26,7 +26,7 @@ use tracing::debug;
 use super::{
     Cluster, Joined, Station,
     backplane::{Away, Change, ChangeKind, Entry},
-    ids::{BUCKETS, Bucket, MemberId},
+    ids::{BUCKETS, Bucket},
 };
 use crate::{clock::Moment, router::Router, watching::Watches};
 
@@ -38,8 +38,6 @@ const FOLLOWED_AT_ONCE: usize = 16;
 const LOOK: Duration = Duration::from_secs(1);
 /// Mailboxes that are looked after in one look; the next look goes on from there.
 const MAILBOXES: usize = 1024;
-/// Members that this process has been lately, whose entries are not another node's.
-const SELVES: usize = 16;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -52,7 +50,6 @@ pub(crate) struct Follows {
     /// Moves on whenever it was asked.
     looked: watch::Sender<()>,
     joined: AtomicBool,
-    selves: Mutex<Vec<MemberId>>,
 }
 
 impl Default for Follows {
@@ -63,7 +60,6 @@ impl Default for Follows {
             more: Notify::new(),
             looked: watch::Sender::new(()),
             joined: AtomicBool::new(false),
-            selves: Mutex::default(),
         }
     }
 }
@@ -126,27 +122,12 @@ impl Follows {
         }
         taken
     }
-
-    /// Whether this process is, or was lately, this member.
-    pub(super) fn is_self(&self, member: MemberId) -> bool {
-        self.selves.lock().contains(&member)
-    }
-
-    fn become_member(&self, member: MemberId) {
-        let mut selves = self.selves.lock();
-        if !selves.contains(&member) {
-            if selves.len() == SELVES {
-                selves.remove(0);
-            }
-            selves.push(member);
-        }
-    }
 }
 
 /// The directory has changed in a part that this node follows: to be called for each such event of the
 /// link, in their order.
 pub(crate) fn heard(cluster: &Cluster, router: &Arc<Router>, change: &Change) {
-    let own = cluster.follows.is_self(change.member);
+    let own = cluster.is_own(change.member);
     match change.kind {
         ChangeKind::Left(_) => cluster.places.forget(change.key, change.epoch),
         // Where it was before; where it is now is found with its facts.
@@ -236,7 +217,6 @@ impl Follower<'_> {
     /// Follows while the link holds.
     async fn follow(&self, joined: &Joined) -> Result<std::convert::Infallible, Away> {
         let follows = self.follows();
-        follows.become_member(joined.member);
         let mut followed = BTreeSet::new();
         follows.look_for(self.watches().joined());
         follows.joined.store(true, SeqCst);
@@ -302,7 +282,7 @@ impl Follower<'_> {
         match found {
             Ok(entries) => {
                 for (key, entry) in keys.iter().zip(entries) {
-                    let entry = entry.map(|entry| (follows.is_self(entry.member), entry.epoch));
+                    let entry = entry.map(|entry| (self.cluster.is_own(entry.member), entry.epoch));
                     watches.found(*key, entry, settled);
                 }
             }
@@ -322,7 +302,7 @@ impl Follower<'_> {
     async fn find(&self, joined: &Joined, keys: &[AgentKey]) -> Result<Vec<Option<Entry>>, Away> {
         let entries = joined.link.find(keys).await?;
         for entry in entries.iter().flatten() {
-            if !self.follows().is_self(entry.member) {
+            if !self.cluster.is_own(entry.member) {
                 self.cluster.places.remember(entry.clone());
             }
         }
@@ -341,7 +321,7 @@ impl Follower<'_> {
             let keys: Vec<_> = part.iter().map(|(_, key)| *key).collect();
             let entries = self.find(joined, &keys).await?;
             for entry in entries.into_iter().flatten() {
-                if !self.follows().is_self(entry.member) {
+                if !self.cluster.is_own(entry.member) {
                     self.router.mail_goes(entry.key);
                 }
             }

@@ -4,8 +4,10 @@
 //! an engine that exists already, the [`Backplane`]. A node's word counts only while its lease lives.
 //! Without a cluster nothing here is even made: what is delivered on this node never comes by.
 
+mod answers;
 pub(crate) mod backplane;
 pub(crate) mod banned;
+pub(crate) mod claims;
 #[cfg(test)]
 mod conformance;
 pub(crate) mod delivery;
@@ -13,7 +15,9 @@ mod find;
 pub(crate) mod follows;
 pub(crate) mod frame;
 pub(crate) mod ids;
+pub(crate) mod ledger;
 pub(crate) mod lists;
+mod looks;
 pub(crate) mod members;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -24,6 +28,7 @@ pub(crate) mod service;
 pub(crate) mod tally;
 #[cfg(test)]
 pub(crate) mod tests;
+pub(crate) mod trial;
 
 use std::{
     sync::{
@@ -39,23 +44,32 @@ use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
     sync::{Notify, Semaphore, watch},
+    task::JoinHandle,
     time::Instant,
 };
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
+    answers::{ByFrames, Respondent},
     backplane::{Away, Backplane, Link},
+    delivery::questions::Answers,
     follows::Follows,
     frame::{Answer, Question},
     ids::MemberId,
+    ledger::Ledger,
     lists::Lists,
+    looks::Looks,
     members::Members,
     places::Places,
     tally::Tally,
 };
-use crate::{config::ClusterSettings, core::Core};
+use crate::{config::ClusterSettings, core::Core, pace::OncePerSecond};
 
 /// Sessions on other nodes that policy has ended at once; further ones are not.
 const CLOSING: usize = 256;
+
+/// How many members a process remembers that it was: what they left is seen to within a moment.
+const REMEMBERED: usize = 64;
 
 /// What the rest of a node has of its cluster.
 #[derive(Debug)]
@@ -77,8 +91,18 @@ pub(crate) struct Cluster {
     stationed_at: Mutex<Instant>,
     /// How other nodes are asked, once there is a way.
     pub(crate) questions: OnceLock<Arc<dyn Questions>>,
+    /// What the directory is to be told yet.
+    pub(crate) ledger: Ledger,
     links: AtomicU64,
-    look: Notify,
+    looks: Looks,
+    /// Who this process is, and was before.
+    own: ArcSwap<Vec<MemberId>>,
+    /// Something came of a claim.
+    claimed: Notify,
+    unyielded: OncePerSecond,
+    /// What goes on though nobody may wait for it any more; each of it is bounded in time.
+    tasks: TaskTracker,
+    ending: CancellationToken,
 }
 
 /// Who asks other nodes something.
@@ -104,10 +128,16 @@ pub(crate) struct Joined {
     pub(crate) number: u64,
 }
 
-/// Keeps this node informed of what the others have: of agents that matter to it, and of bans. Until
-/// dropped.
+/// Keeps this node informed of what the others have, of agents that matter to it and of bans, and
+/// answers what they ask. Until dropped.
 pub(crate) async fn keep_informed(core: Arc<Core>, cluster: Arc<Cluster>) {
     let router = Arc::clone(&core.router);
+    let respondent: Arc<dyn Answers> = Arc::new(Respondent(Arc::downgrade(&core)));
+    if let Some(delivery) = router.presence.delivery() {
+        delivery.answered_by(Arc::downgrade(&respondent));
+        let first = cluster.questions.set(Arc::new(ByFrames::new(delivery))).is_ok();
+        debug_assert!(first, "somebody asks already");
+    }
     tokio::join!(follows::serve(Arc::clone(&cluster), router), banned::serve(core, cluster));
 }
 
@@ -129,8 +159,14 @@ impl Cluster {
             tally: Tally::default(),
             stationed_at: Mutex::new(Instant::now()),
             questions: OnceLock::new(),
+            ledger: Ledger::default(),
             links: AtomicU64::new(0),
-            look: Notify::new(),
+            looks: Looks::default(),
+            own: ArcSwap::default(),
+            claimed: Notify::new(),
+            unyielded: OncePerSecond::new(),
+            tasks: TaskTracker::new(),
+            ending: CancellationToken::new(),
         }
     }
 
@@ -139,13 +175,27 @@ impl Cluster {
         self.links.fetch_add(1, Relaxed) + 1
     }
 
-    /// Has the roster looked at soon, ahead of the next renewal.
-    fn look_soon(&self) {
-        self.look.notify_one();
+    /// Draws who this process is from now on.
+    fn draw_member(&self) -> MemberId {
+        let member = MemberId::generate();
+        let mut own = self.own.load().as_ref().clone();
+        own.drain(..own.len().saturating_sub(REMEMBERED));
+        own.push(member);
+        self.own.store(Arc::new(own));
+        member
     }
 
-    async fn asked_to_look(&self) {
-        self.look.notified().await;
+    /// Whether a member is this process, or was.
+    pub(crate) fn is_own(&self, member: MemberId) -> bool {
+        self.own.load().contains(&member)
+    }
+
+    /// Does something in a task of its own, until this node's part in the cluster ends.
+    fn spawn<F>(&self, what: F) -> JoinHandle<Option<F::Output>>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.tasks.spawn(self.ending.clone().run_until_cancelled_owned(what))
     }
 
     /// This node's place, or why it has none.

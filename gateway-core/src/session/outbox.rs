@@ -240,6 +240,8 @@ impl Parcel {
 pub(crate) enum Order {
     /// A newer session has proven the same key: hand over what is unwritten and close.
     Yield(oneshot::Sender<Vec<Parcel>>),
+    /// A newer session of the same key is on another node: hand on what is unwritten and close.
+    Move,
     /// Somebody who may say so wants it closed, with this reason and text.
     Close(CloseReason, String),
 }
@@ -459,6 +461,19 @@ impl Outbox {
     /// Wakes the owner to look around, though nothing was put in.
     pub(crate) fn nudge(&self) {
         wake(self.state.lock());
+    }
+
+    /// Waits until something is asked of the owner, and leaves it there. For the owner alone.
+    pub(crate) async fn ordered(&self) {
+        std::future::poll_fn(|cx| {
+            let mut state = self.state.lock();
+            if state.order.is_some() || state.closed {
+                return std::task::Poll::Ready(());
+            }
+            state.owner = Some(cx.waker().clone());
+            std::task::Poll::Pending
+        })
+        .await;
     }
 
     /// Waits until something was put in or asked of the owner.

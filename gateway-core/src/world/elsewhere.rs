@@ -6,10 +6,7 @@
 
 use std::sync::Arc;
 
-use conexus_plugin_api::{
-    Agent, AgentFilter, MAX_AGENTS,
-    host::StateError,
-};
+use conexus_plugin_api::{Agent, AgentFilter, MAX_AGENTS, host::StateError};
 use conexus_protocol::{AgentKey, CloseReason};
 use tracing::debug;
 
