@@ -220,9 +220,6 @@ impl Gateway {
             let served = cluster::service::serve(Arc::clone(&core), cluster, retire.clone());
             AbortOnDropHandle::new(tokio::spawn(served))
         });
-        let _delivering = core.cluster.as_ref().map(|_| {
-            AbortOnDropHandle::new(tokio::spawn(delivery::serve(Arc::clone(&core.router))))
-        });
         let informed = core.cluster.clone().map(|cluster| {
             AbortOnDropHandle::new(tokio::spawn(cluster::keep_informed(Arc::clone(&core), cluster)))
         });

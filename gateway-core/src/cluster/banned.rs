@@ -136,7 +136,8 @@ impl Sharing<'_> {
         let (members, now) = (self.cluster.members.load_full(), Instant::now());
         let others =
             members.iter().filter(|(member, about)| *member != joined.member && about.counts(now));
-        let told = others.map(|(member, _)| self.cluster.ask(member, Question::Bans));
+        let Some(delivery) = self.core.router.presence.delivery() else { return };
+        let told = others.map(|(member, _)| delivery.ask(member, Question::Bans));
         let _ = timeout(self.cluster.settings.takeover_timeout, join_all(told)).await;
     }
 }

@@ -6,8 +6,6 @@ use tokio::time::Instant;
 use super::{
     Cluster,
     backplane::{Away, Entry},
-    frame::{Answer, Question},
-    ids::MemberId,
     places::Place,
 };
 
@@ -28,14 +26,6 @@ impl Cluster {
             }
         }
         Ok(places)
-    }
-
-    /// Asks another node something.
-    pub(crate) async fn ask(&self, member: MemberId, question: Question) -> Result<Answer, Away> {
-        match self.questions.get() {
-            Some(questions) => questions.ask(member, question).await,
-            None => Err(Away("there is no way to other nodes yet".into())),
-        }
     }
 
     async fn find_anew(&self, keys: &[AgentKey]) -> Result<Vec<Option<Place>>, Away> {

@@ -16,7 +16,7 @@ use tokio::{
 use tracing::warn;
 
 use super::{
-    Cluster,
+    delivery::Delivery,
     frame::{Answer, Filter, Question, Shown},
     ids::{Epoch, MemberId},
 };
@@ -74,7 +74,10 @@ pub(crate) async fn list(
     limit: usize,
     filter: &AgentFilter,
 ) -> List {
-    let Some(cluster) = &core.cluster else { return here(core, after, limit, filter).await };
+    let Some(delivery) = core.router.presence.delivery() else {
+        return here(core, after, limit, filter).await;
+    };
+    let cluster = &delivery.cluster;
     // Only ever closed with the process.
     let _place = cluster.lists.places.acquire().await;
     let mut merging = Merging::new(here(core, after, limit, filter).await, limit);
@@ -88,7 +91,7 @@ pub(crate) async fn list(
                 counting.map(|(member, about)| (member, about.info.node_id.clone())),
                 after,
             );
-            merging.ask(cluster, filter).await;
+            merging.ask(delivery, filter).await;
         }
         Err(_) => merging.missing.push("any other node".to_owned()),
     }
@@ -214,8 +217,8 @@ impl Merging {
         }
     }
 
-    async fn ask(&mut self, cluster: &Cluster, filter: &AgentFilter) {
-        let until = Instant::now() + cluster.settings.takeover_timeout;
+    async fn ask(&mut self, delivery: &Arc<Delivery>, filter: &AgentFilter) {
+        let until = Instant::now() + delivery.cluster.settings.takeover_timeout;
         let share = self.limit / (self.sources.len() + 1) + SLACK;
         let limit = share.min(self.limit).min(ANSWERED);
         // Whoever is not counted is asked in any case, for the total.
@@ -238,7 +241,7 @@ impl Merging {
                     },
                 };
                 async move {
-                    let asked = cluster.ask(source.member, question);
+                    let asked = delivery.ask(source.member, question);
                     (index, timeout_at(until, asked).await.ok().and_then(Result::ok))
                 }
             });

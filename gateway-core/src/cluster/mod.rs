@@ -4,7 +4,6 @@
 //! an engine that exists already, the [`Backplane`]. A node's word counts only while its lease lives.
 //! Without a cluster nothing here is even made: what is delivered on this node never comes by.
 
-mod answers;
 pub(crate) mod backplane;
 pub(crate) mod banned;
 pub(crate) mod claims;
@@ -28,6 +27,7 @@ pub(crate) mod service;
 pub(crate) mod tally;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
 pub(crate) mod trial;
 
 use std::{
@@ -50,9 +50,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    answers::{ByFrames, Respondent},
     backplane::{Away, Backplane, Link},
-    delivery::questions::Answers,
     follows::Follows,
     frame::{Answer, Question},
     ids::MemberId,
@@ -128,16 +126,10 @@ pub(crate) struct Joined {
     pub(crate) number: u64,
 }
 
-/// Keeps this node informed of what the others have, of agents that matter to it and of bans, and
-/// answers what they ask. Until dropped.
+/// Keeps this node informed of what the others have: of agents that matter to it, and of bans. Until
+/// dropped.
 pub(crate) async fn keep_informed(core: Arc<Core>, cluster: Arc<Cluster>) {
     let router = Arc::clone(&core.router);
-    let respondent: Arc<dyn Answers> = Arc::new(Respondent(Arc::downgrade(&core)));
-    if let Some(delivery) = router.presence.delivery() {
-        delivery.answered_by(Arc::downgrade(&respondent));
-        let first = cluster.questions.set(Arc::new(ByFrames::new(delivery))).is_ok();
-        debug_assert!(first, "somebody asks already");
-    }
     tokio::join!(follows::serve(Arc::clone(&cluster), router), banned::serve(core, cluster));
 }
 

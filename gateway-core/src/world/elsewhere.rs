@@ -15,6 +15,7 @@ use crate::{
     cluster::{
         Cluster,
         backplane::Away,
+        delivery::Delivery,
         frame::{Answer, Question},
         ids::MemberId,
         lists,
@@ -66,15 +67,17 @@ pub(crate) fn node_id(cluster: &Cluster, member: MemberId) -> String {
 
 /// Has the session of an agent ended that may be on another node; whether this node remembers one.
 pub(super) fn disconnect(core: &Core, key: AgentKey, reason: &str) -> bool {
-    let Some(cluster) = core.cluster.clone().filter(|cluster| cluster.joined().is_ok()) else {
+    let Some(delivery) = core.router.presence.delivery().cloned() else { return false };
+    let cluster = &delivery.cluster;
+    if cluster.joined().is_err() {
         return false;
-    };
+    }
     let is_remembered = cluster.places.get(key).is_some();
     let Ok(permit) = Arc::clone(&cluster.closing).try_acquire_owned() else { return false };
     let (runtime, reason) = (cluster.runtime.clone(), reason.to_owned());
     // Hooks may be on a thread of their own.
     runtime.spawn(async move {
-        let closed = close(&cluster, key, CloseReason::Denied, &reason).await;
+        let closed = close(&delivery, key, CloseReason::Denied, &reason).await;
         debug!(agent = %key.did(), ?closed, "policy ends a session on another node");
         drop(permit);
     });
@@ -96,11 +99,12 @@ pub(crate) enum Closed {
 
 /// Has the session of an agent on another node ended.
 pub(crate) async fn close(
-    cluster: &Arc<Cluster>,
+    delivery: &Arc<Delivery>,
     key: AgentKey,
     close: CloseReason,
     reason: &str,
 ) -> Closed {
+    let cluster = &delivery.cluster;
     let place = match cluster.find(&[key]).await {
         Ok(mut places) => places.pop().flatten(),
         Err(away) => return Closed::Apart(away),
@@ -109,7 +113,7 @@ pub(crate) async fn close(
     let node = node_id(cluster, member);
     let reason = reason.to_owned();
     let question = Question::Close { key: *key.as_bytes(), close: close.code(), reason };
-    match cluster.ask(member, question).await {
+    match delivery.ask(member, question).await {
         Ok(Answer::Closed(was_there)) => Closed::Answered { agent, node, was_there },
         Ok(_) | Err(_) => Closed::Silent { node },
     }

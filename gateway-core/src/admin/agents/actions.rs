@@ -65,27 +65,27 @@ pub(super) async fn disconnect(
 ) -> Result<impl IntoResponse, Fault> {
     let core = &state.core;
     let reason = reason.unwrap_or_default();
-    let (did, session, node) =
-        match (core.router.presence.live(key, core.clock.now()), &core.cluster) {
-            (Some(session), _) => {
-                if !dismiss(&session, CloseReason::Removed, &reason) {
-                    return Err(ending());
-                }
-                (session.agent.to_string(), session.id, core.node_id.clone())
+    let presence = &core.router.presence;
+    let (did, session, node) = match (presence.live(key, core.clock.now()), presence.delivery()) {
+        (Some(session), _) => {
+            if !dismiss(&session, CloseReason::Removed, &reason) {
+                return Err(ending());
             }
-            (None, Some(cluster)) => {
-                match elsewhere::close(cluster, key, CloseReason::Removed, &reason).await {
-                    Closed::Answered { agent, node, was_there: true } => {
-                        (agent.did.clone(), SessionId(agent.session), node)
-                    }
-                    Closed::Answered { .. } => return Err(ending()),
-                    Closed::Nowhere => return Err(absent()),
-                    Closed::Silent { node } => return Err(silent(&node)),
-                    Closed::Apart(away) => return Err(apart(&away)),
+            (session.agent.to_string(), session.id, core.node_id.clone())
+        }
+        (None, Some(delivery)) => {
+            match elsewhere::close(delivery, key, CloseReason::Removed, &reason).await {
+                Closed::Answered { agent, node, was_there: true } => {
+                    (agent.did.clone(), SessionId(agent.session), node)
                 }
+                Closed::Answered { .. } => return Err(ending()),
+                Closed::Nowhere => return Err(absent()),
+                Closed::Silent { node } => return Err(silent(&node)),
+                Closed::Apart(away) => return Err(apart(&away)),
             }
-            (None, None) => return Err(absent()),
-        };
+        }
+        (None, None) => return Err(absent()),
+    };
     let detail = Some(reason).filter(|reason| !reason.is_empty());
     let noted = Noted { target: Some(did.clone()), detail };
     let body = Disconnected { did, session: session.to_string(), node };
