@@ -271,6 +271,7 @@ fn core(
         messages_per_sender: mailbox.messages_per_sender,
     };
     let presence = Presence::new(limits, clock, Arc::clone(&telemetry));
+    let presence = if cluster.is_some() { presence.in_cluster() } else { presence };
     let (phase, phase_seen) = watch::channel(Phase::Running);
     let node_id = match settings.server.node_id.as_str() {
         "" => identity.key().base58().chars().take(8).collect(),

@@ -36,12 +36,14 @@ pub(crate) struct MemoryEngine(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 struct Inner {
     origin: Instant,
-    away: bool,
     /// How far its clock was set back.
     set_back: Duration,
+    away: bool,
     roster: BTreeMap<MemberId, (NodeInfo, Instant)>,
-    /// Who was struck off and is not buried yet, and until when it is to be.
-    unburied: BTreeMap<MemberId, Instant>,
+    /// Who was struck, and until when whoever did may take to bury it.
+    buried: BTreeMap<MemberId, (NodeInfo, Instant)>,
+    /// The lease that was asked for last.
+    lease: Duration,
     directory: HashMap<AgentKey, Entry>,
     last_epoch: u64,
     state: Store,
@@ -62,10 +64,11 @@ impl MemoryEngine {
     pub(crate) fn new() -> Self {
         Self(Arc::new(Mutex::new(Inner {
             origin: Instant::now(),
-            away: false,
             set_back: Duration::ZERO,
+            away: false,
             roster: BTreeMap::new(),
-            unburied: BTreeMap::new(),
+            buried: BTreeMap::new(),
+            lease: Duration::ZERO,
             directory: HashMap::new(),
             last_epoch: 0,
             state: Store::new(&crate::config::Settings::default().state),
@@ -93,7 +96,7 @@ impl MemoryEngine {
     pub(crate) fn forget(&self) {
         let mut inner = self.0.lock();
         inner.roster.clear();
-        inner.unburied.clear();
+        inner.buried.clear();
         inner.directory.clear();
         inner.last_epoch = 0;
     }
@@ -141,8 +144,8 @@ impl Backplane for MemoryEngine {
 
 impl Inner {
     fn micros(&self) -> u64 {
-        let elapsed = u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX);
-        BEGINNING + elapsed - u64::try_from(self.set_back.as_micros()).unwrap_or(u64::MAX)
+        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        BEGINNING + micros(self.origin.elapsed()) - micros(self.set_back)
     }
 
     /// An epoch for what happened so long ago.
@@ -283,45 +286,40 @@ impl Link for MemoryLink {
     ) -> BoxFuture<'a, Result<Roster, Away>> {
         self.written(move |inner| {
             let now = Instant::now();
+            inner.lease = lease;
             let entered = inner.roster.insert(member, (about.clone(), now + lease)).is_none();
             let listed = |(member, (info, until)): (&MemberId, &(NodeInfo, Instant))| Listed {
                 member: *member,
                 info: info.clone(),
                 left: until.saturating_duration_since(now),
             };
-            let late = inner.unburied.iter().filter(|(_, until)| **until <= now);
-            Roster {
-                members: inner.roster.iter().map(listed).collect(),
-                entered,
-                unburied: late.map(|(member, _)| *member).collect(),
-                now: Epoch(inner.micros()),
-            }
+            let members = inner.roster.iter().map(listed).collect();
+            let late = inner.buried.iter().filter(|(_, (_, until))| *until <= now);
+            let unburied = late.map(|(member, (info, _))| (*member, info.clone())).collect();
+            Roster { members, entered, unburied, now: Epoch(inner.micros()) }
         })
     }
 
-    fn strike(&self, member: MemberId, within: Duration) -> BoxFuture<'_, Result<bool, Away>> {
+    fn strike(&self, member: MemberId, even_alive: bool) -> BoxFuture<'_, Result<bool, Away>> {
         self.written(move |inner| {
             let now = Instant::now();
-            let listed = inner.roster.get(&member).map(|(_, until)| *until);
-            let until = listed.or_else(|| inner.unburied.get(&member).copied());
-            let struck = until.is_some_and(|until| until <= now);
-            if struck {
-                inner.roster.remove(&member);
-                inner.unburied.insert(member, now + within);
+            let over = |(_, until): &&(NodeInfo, Instant)| *until <= now;
+            let struck = match inner.roster.get(&member) {
+                Some(there) => Some(there).filter(|there| even_alive || over(there)),
+                None => inner.buried.get(&member).filter(over),
+            };
+            let Some((info, _)) = struck.cloned() else { return false };
+            inner.roster.remove(&member);
+            if !even_alive {
+                inner.buried.insert(member, (info, now + inner.lease));
             }
-            struck
+            true
         })
     }
 
     fn buried(&self, member: MemberId) -> BoxFuture<'_, Result<(), Away>> {
         self.written(move |inner| {
-            inner.unburied.remove(&member);
-        })
-    }
-
-    fn retire(&self, member: MemberId) -> BoxFuture<'_, Result<(), Away>> {
-        self.written(move |inner| {
-            inner.roster.remove(&member);
+            inner.buried.remove(&member);
         })
     }
 
@@ -504,19 +502,12 @@ mod tests {
         };
         let lease = Duration::from_secs(5);
         assert!(link.renew(MemberId(2), &info, lease).await.unwrap().entered);
-        assert!(!link.strike(MemberId(2), lease).await.unwrap());
+        assert!(!link.strike(MemberId(2), false).await.unwrap());
         tokio::time::advance(lease).await;
         let roster = link.renew(MemberId(1), &info, lease).await.unwrap();
         assert!(roster.members.iter().any(|listed| listed.left.is_zero()));
-        assert!(link.strike(MemberId(2), lease).await.unwrap());
-        assert!(!link.strike(MemberId(2), lease).await.unwrap());
-        // Whoever was to bury it does not do so in time: another one is told to.
-        tokio::time::advance(lease).await;
-        assert_eq!(link.renew(MemberId(1), &info, lease).await.unwrap().unburied, [MemberId(2)]);
-        assert!(link.strike(MemberId(2), lease).await.unwrap());
-        link.buried(MemberId(2)).await.unwrap();
-        tokio::time::advance(lease).await;
-        assert!(!link.strike(MemberId(2), lease).await.unwrap());
+        assert!(link.strike(MemberId(2), false).await.unwrap());
+        assert!(!link.strike(MemberId(2), false).await.unwrap());
         engine.set_away(true);
         assert!(link.renew(MemberId(1), &info, lease).await.is_err());
         assert!(engine.connect(MemberId(1), mpsc::channel(8).0).await.is_err());

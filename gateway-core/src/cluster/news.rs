@@ -19,7 +19,7 @@ pub(super) fn parted(_core: &Core, cluster: &Cluster) {
 }
 
 /// Another node speaks.
-pub(super) fn frames(_core: &Core, _cluster: &Cluster, _batch: &Bytes) {}
+pub(super) async fn frames(_core: &Core, _cluster: &Cluster, _batch: Bytes) {}
 
 /// Something changed in a part of the directory that is followed.
 pub(super) fn changed(_core: &Core, cluster: &Cluster, change: &Change) {
