@@ -39,7 +39,8 @@ async fn two_gateways_find_each_other_by_a_redis_that_lets_them_do_no_more_than_
     let mut gateways = Vec::new();
     for (name, gateway) in &told.gateways {
         let laid_out = gateway.laid_out(&folder.path().join(name)).await;
-        gateways.push(laid_out.start(&[&url, "cluster.redis.timeout=5s", "cluster.lease=16s"]).await);
+        gateways
+            .push(laid_out.start(&[&url, "cluster.redis.timeout=5s", "cluster.lease=16s"]).await);
     }
     let operator = fs::read_to_string(secrets.join("operator.token")).unwrap();
     let token = format!("Bearer {operator}");
