@@ -8,6 +8,7 @@ mod nodes;
 mod skew;
 mod takeover;
 mod talking;
+mod told;
 
 use std::time::Duration;
 
