@@ -71,9 +71,9 @@ pub enum GatewayError {
     /// The files of `[tls]` are of no use.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// `cluster.redis.url` is of no use.
-    #[error("{0}")]
-    Redis(String),
+    /// What `[cluster.redis]` says leads to no engine.
+    #[error(transparent)]
+    Cluster(Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// A gateway that listens, and serves once it is [run](Self::run).
@@ -96,18 +96,18 @@ impl Gateway {
     /// binds its listener.
     ///
     /// # Errors
-    /// When the address cannot be listened on, or the files of `[tls]` are of no use.
+    /// When the address cannot be listened on, the files of `[tls]` are of no use, or what
+    /// `[cluster.redis]` says leads nowhere. That Redis is away is none.
     pub async fn bind_with_policy(
         settings: Arc<Settings>,
         identity: Identity,
         policy: Arc<dyn Policy>,
     ) -> Result<Self, GatewayError> {
-        let redis = &settings.cluster_redis;
-        let backplane = match &redis.url {
-            Some(_) => {
-                let redis = RedisBackplane::new(&settings.cluster, redis);
-                let redis = redis.map_err(|error| GatewayError::Redis(error.to_string()))?;
-                Some(Arc::new(redis) as Arc<dyn Backplane>)
+        let Settings { cluster, cluster_redis, .. } = &*settings;
+        let backplane: Option<Arc<dyn Backplane>> = match &cluster_redis.url {
+            Some(url) => {
+                let redis = RedisBackplane::new(url, cluster, cluster_redis);
+                Some(Arc::new(redis.map_err(|error| GatewayError::Cluster(error.into()))?))
             }
             None => None,
         };

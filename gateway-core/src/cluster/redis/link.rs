@@ -14,12 +14,13 @@ use redis::{Cmd, RedisError, ToRedisArgs, Value};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    answers, bans, codec,
+    answers, bans,
+    checkup::read_clock,
+    codec,
     fault::Fault,
     line::{Line, Shared},
     lines::Lines,
     names::Names,
-    read_clock,
     scripts::{self, Stored},
     state,
 };
@@ -80,7 +81,7 @@ impl RedisLink {
         let line = self.lines.to(keys.first().map_or("", String::as_str))?;
         match self.write(line, script, keys, arguments).await? {
             Ok(answer) => Ok((line, answer)),
-            Err(error) => Err(line.fail(Fault::from(error))),
+            Err(error) => Err(line.fail(Fault::Script(script.name, error))),
         }
     }
 
@@ -297,7 +298,8 @@ impl Link for RedisLink {
                 for index in &indices {
                     get.arg(keys[*index].as_bytes());
                 }
-                let answer = line.demand(get).await?;
+                let answer = line.ask_again(&get).await?;
+                let answer = answer.map_err(|error| line.fail(Fault::from(error)))?;
                 let found = answers::found(answer, indices.iter().map(|index| keys[*index]));
                 let found = found.ok_or_else(|| line.garbled("a search"))?;
                 Ok::<_, Away>(indices.into_iter().zip(found))
