@@ -10,7 +10,7 @@ use conexus_protocol::{AgentKey, CloseReason, MessageType, Payload, Rules};
 
 use crate::{
     core::Core,
-    hooks::World,
+    hooks::{SharedState, World},
     session::{
         handle::SessionHandle,
         inbound::is_between_agents,
@@ -35,6 +35,10 @@ impl World for Core {
         let wanted = |session: &SessionHandle| filter.wants(&session.facts());
         let page = self.router.presence.page(None, limit, self.clock.now(), wanted);
         page.agents.iter().map(|session| session.facts()).collect()
+    }
+
+    fn shared_state(&self) -> Option<SharedState> {
+        self.cluster.as_ref().map(SharedState::of)
     }
 
     fn send(&self, to: AgentKey, kind: &str, payload: &str) -> Result<(), Refused> {

@@ -89,11 +89,6 @@ fn engine(
         "conexus_cluster_leases",
         "Renewals of this node's lease, by outcome; entered: it was not on the roster before",
         cluster.into_iter().flat_map(|cluster| labelled("outcome", cluster.tally.leases.all())),
-    )?;
-    page.counters(
-        "conexus_cluster_state_operations",
-        "Operations on the state that hooks of all nodes share, by outcome",
-        cluster.into_iter().flat_map(|cluster| labelled("outcome", cluster.tally.state.all())),
     )
 }
 
