@@ -6,6 +6,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::telemetry::histogram::Histogram;
+
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU64);
@@ -53,6 +55,8 @@ pub(crate) struct Tally {
     pub(crate) stale: Stale,
     pub(crate) lookups: Lookups,
     pub(crate) questions: Questions,
+    /// From a message's being sent to another node to the word that it is delivered there.
+    pub(crate) round_trip: Histogram,
 }
 
 counts! {

@@ -410,6 +410,7 @@ async fn observers_are_told_in_order_and_hear_of_failures() {
             reason: n.to_string().into(),
             code: None,
             lasted_ms: 0,
+            epoch: None,
             connection: None,
         };
         engine.judge().observe(Event::Disconnect(Arc::new(event)));

@@ -132,6 +132,12 @@ pub trait Policy: Send + Sync + 'static {
         self.judge().asks(point)
     }
 
+    /// Resolves once observers were told of all that happened before, or do not come to an end; which of
+    /// both.
+    fn told(&self) -> BoxFuture<'static, bool> {
+        Box::pin(std::future::ready(true))
+    }
+
     /// Tells it whom hooks reach when they ask for agents. Called once, before anything is judged.
     fn serve(&self, _world: Weak<dyn World>) {}
 }
@@ -221,6 +227,11 @@ pub trait World: Send + Sync + 'static {
 
     /// Ends an agent's session as denied by policy; whether there was one.
     fn disconnect(&self, key: AgentKey, reason: &str) -> bool;
+
+    /// How the gateway calls itself, where it is one.
+    fn node_id(&self) -> Option<Arc<str>> {
+        None
+    }
 }
 
 /// No hooks at all.

@@ -119,7 +119,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        presence::Offered,
+        presence::{Offered, Source},
         session::{
             handle::tests::session_of,
             outbox::{Arrival, Routed},
@@ -155,7 +155,10 @@ mod tests {
         sessions[2].note_stall(Some(Moment::from_millis(3_999)));
         let absent = Identity::generate();
         for _ in 0..2 {
-            presence.hold(message(absent.key()), now.after(SLOW_AFTER), now, None).ok().unwrap();
+            presence
+                .hold(message(absent.key()), now.after(SLOW_AFTER), now, Source::Sender)
+                .ok()
+                .unwrap();
         }
 
         let survey = presence.survey(now).await;

@@ -138,7 +138,7 @@ impl Node {
             "admin.listen=127.0.0.1:0".to_owned(),
             format!("server.node_id={}", self.name),
             format!("cluster.redis.url=redis://{}", self.network.addr()),
-            format!("cluster.redis.timeout={}", milliseconds(self.setup.lease / 3)),
+            format!("cluster.redis.timeout={}", milliseconds(self.setup.lease / 4)),
             format!("cluster.lease={}", milliseconds(self.setup.lease)),
             format!("cluster.takeover_timeout={}", milliseconds(self.setup.lease / 2)),
             "log.format=human".to_owned(),

@@ -2,6 +2,7 @@
 //! hand over real sockets, and waiting for events with one patience for all.
 
 pub(crate) mod agent;
+pub(crate) mod backplane;
 pub(crate) mod browser;
 pub(crate) mod bystanders;
 pub(crate) mod events;

@@ -29,7 +29,7 @@ use self::{book::Book, director::Director};
 use super::nodes::{Cluster, Setup};
 
 /// Short, so that a run sees many of them end.
-const LEASE: Duration = Duration::from_secs(1);
+const LEASE: Duration = Duration::from_millis(1500);
 
 /// How long messages wait for who is away.
 const HOLD: Duration = Duration::from_secs(1);
