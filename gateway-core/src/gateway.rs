@@ -25,7 +25,7 @@ use crate::{
     audience::Audiences,
     bans::Bans,
     clock::Clock,
-    cluster::{self, Cluster, backplane::Backplane},
+    cluster::{self, Cluster, backplane::Backplane, redis::RedisBackplane},
     config::Settings,
     core::{Core, millis},
     drain,
@@ -66,6 +66,9 @@ pub enum GatewayError {
     /// The files of `[tls]` are of no use.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// What `[cluster.redis]` says leads to no engine.
+    #[error(transparent)]
+    Cluster(Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// A gateway that listens, and serves once it is [run](Self::run).
@@ -88,13 +91,22 @@ impl Gateway {
     /// binds its listener.
     ///
     /// # Errors
-    /// When the address cannot be listened on, or the files of `[tls]` are of no use.
+    /// When the address cannot be listened on, the files of `[tls]` are of no use, or what
+    /// `[cluster.redis]` says leads nowhere. That Redis is away is none.
     pub async fn bind_with_policy(
         settings: Arc<Settings>,
         identity: Identity,
         policy: Arc<dyn Policy>,
     ) -> Result<Self, GatewayError> {
-        Self::bind_with_backplane(settings, identity, policy, None).await
+        let Settings { cluster, cluster_redis, .. } = &*settings;
+        let backplane: Option<Arc<dyn Backplane>> = match &cluster_redis.url {
+            Some(url) => {
+                let redis = RedisBackplane::new(url, cluster, cluster_redis);
+                Some(Arc::new(redis.map_err(|error| GatewayError::Cluster(error.into()))?))
+            }
+            None => None,
+        };
+        Self::bind_with_backplane(settings, identity, policy, backplane).await
     }
 
     /// The same with the engine that a cluster's nodes share.

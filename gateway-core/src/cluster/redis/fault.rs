@@ -11,9 +11,11 @@ pub(super) enum Fault {
     Redis(#[from] RedisError),
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    #[error("did not answer in time")]
-    Late,
-    #[error("{0}")]
+    #[error("TLS fails: {0}")]
+    Tls(std::io::Error),
+    #[error("did not answer for {0:?}")]
+    Late(std::time::Duration),
+    #[error("it {0}")]
     Other(String),
 }
 
@@ -25,6 +27,17 @@ impl Fault {
 
     pub(super) fn is_unknown_script(error: &RedisError) -> bool {
         error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+    }
+
+    pub(super) fn is_not_allowed(error: &RedisError) -> bool {
+        error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
+    }
+
+    /// Whether it may be otherwise in a moment: a machine of a Redis Cluster is just handing this over to
+    /// another.
+    pub(super) fn is_for_now(error: &RedisError) -> bool {
+        let passing = [ServerErrorKind::Ask, ServerErrorKind::TryAgain];
+        passing.iter().any(|kind| error.kind() == ErrorKind::Server(*kind))
     }
 
     /// What went wrong with the engine there, for this user.

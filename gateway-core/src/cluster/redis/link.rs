@@ -14,12 +14,13 @@ use redis::{Cmd, RedisError, ToRedisArgs, Value};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    answers, codec,
+    answers,
+    checkup::read_clock,
+    codec,
     fault::Fault,
     line::{Line, Shared},
     lines::Lines,
     names::Names,
-    read_clock,
     scripts::{self, Stored},
     state,
 };
@@ -297,7 +298,8 @@ impl Link for RedisLink {
                 for index in &indices {
                     get.arg(keys[*index].as_bytes());
                 }
-                let answer = line.demand(get).await?;
+                let answer = line.ask_again(&get).await?;
+                let answer = answer.map_err(|error| line.fail(Fault::from(error)))?;
                 let found = answers::found(answer, indices.iter().map(|index| keys[*index]));
                 let found = found.ok_or_else(|| line.garbled("a search"))?;
                 Ok::<_, Away>(indices.into_iter().zip(found))
