@@ -12,8 +12,8 @@ const OLDEST: u32 = 7;
 /// What is said of the engine's settings.
 static SAID: OncePerSecond = OncePerSecond::new();
 
-/// Refuses an engine that is too old, or takes no writes.
-pub(super) async fn check(line: &Line) -> Result<(), Away> {
+/// Refuses an engine that is too old, takes no writes, or is of another kind.
+pub(super) async fn check(line: &Line, is_cluster: bool) -> Result<(), Away> {
     read_clock(line).await?;
     let told = match line.ask(redis::cmd("INFO")).await? {
         Ok(Value::BulkString(told)) => told,
@@ -29,6 +29,13 @@ pub(super) async fn check(line: &Line) -> Result<(), Away> {
             |line: &'_ str| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim().to_owned());
         told.lines().find_map(value)
     };
+    if of("cluster_enabled").is_some_and(|enabled| (enabled == "1") != is_cluster) {
+        let why = match is_cluster {
+            true => "is no machine of a Redis Cluster, as cluster.redis.mode has it",
+            false => "is a machine of a Redis Cluster: cluster.redis.mode must be \"cluster\"",
+        };
+        return Err(line.fail(Fault::Other(why.to_owned())));
+    }
     let version = of("redis_version").unwrap_or_default();
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
     if major.is_some_and(|major| major < OLDEST) {

@@ -81,7 +81,7 @@ impl RedisLink {
         let line = self.lines.to(keys.first().map_or("", String::as_str))?;
         match self.write(line, script, keys, arguments).await? {
             Ok(answer) => Ok((line, answer)),
-            Err(error) => Err(line.fail(Fault::from(error))),
+            Err(error) => Err(line.fail(Fault::Script(script.name, error))),
         }
     }
 

@@ -46,6 +46,7 @@ use self::{
     failure::Failure,
     latency::Latency,
     line::Shared,
+    lines::Lines,
     link::RedisLink,
     names::Names,
     route::Route,
@@ -171,7 +172,9 @@ impl Backplane for RedisBackplane {
                 patience,
             };
             let lines = self.route.connect(&self.dialer, &self.who, &shared).await?;
-            try_join_all(lines.all().iter().map(checkup::check)).await?;
+            let is_cluster = matches!(lines, Lines::Cluster { .. });
+            let checked = lines.all().iter().map(|line| checkup::check(line, is_cluster));
+            try_join_all(checked).await?;
             let carrier = AbortOnDropHandle::new(tokio::spawn(carrier.run()));
             let link = RedisLink::new(self.names.clone(), lines, shared, carrier);
             link.listen(&channel).await?;
