@@ -25,7 +25,12 @@ use crate::{
     audience::Audiences,
     bans::Bans,
     clock::Clock,
-    cluster::{self, Cluster, backplane::Backplane, redis::RedisBackplane},
+    cluster::{
+        self, Cluster,
+        backplane::Backplane,
+        delivery::{self, Delivery},
+        redis::RedisBackplane,
+    },
     config::Settings,
     core::{Core, millis},
     drain,
@@ -228,12 +233,17 @@ impl Gateway {
             let served = cluster::service::serve(Arc::clone(&core), cluster, retire.clone());
             AbortOnDropHandle::new(tokio::spawn(served))
         });
+        let informed = core.cluster.clone().map(|cluster| {
+            AbortOnDropHandle::new(tokio::spawn(cluster::keep_informed(Arc::clone(&core), cluster)))
+        });
+        let mut informed = std::pin::pin!(OptionFuture::from(informed));
         let mut clustered = std::pin::pin!(OptionFuture::from(clustered));
         let served = tokio::select! {
             served = &mut serving => Some(served),
             // It does not end by itself, and without it nobody would be told of anybody any more.
             told = &mut telling => Some(told),
             Some(clustered) = &mut clustered => Some(clustered),
+            Some(informed) = &mut informed => Some(informed),
             () = stopping => None,
         };
         stop_serving.cancel();
@@ -283,7 +293,14 @@ fn core(
         messages_per_sender: mailbox.messages_per_sender,
     };
     let presence = Presence::new(limits, clock, Arc::clone(&telemetry));
-    let presence = if cluster.is_some() { presence.in_cluster() } else { presence };
+    let presence = match &cluster {
+        Some(cluster) => {
+            presence.watches.follow_by(Arc::clone(&cluster.follows));
+            presence.postroom.follow_by(Arc::clone(&cluster.follows));
+            presence.in_cluster(Delivery::new(Arc::clone(cluster), &settings))
+        }
+        None => presence,
+    };
     let (phase, phase_seen) = watch::channel(Phase::Running);
     let node_id = match settings.server.node_id.as_str() {
         "" => identity.key().base58().chars().take(8).collect(),

@@ -60,14 +60,18 @@ pub(crate) trait Link: Send + Sync + std::fmt::Debug {
         lease: Duration,
     ) -> BoxFuture<'a, Result<Roster, Away>>;
 
-    /// Takes a member off the roster whose lease is over, or `even_alive`; whether this call did, so
-    /// that one of many who try does so. Unless it was `even_alive`, whoever did is to bury it, and to
-    /// say [when that is done](Self::buried). If that has not happened within a lease, the member is
-    /// [listed](Roster::unburied), and the task goes to the next who strikes it.
-    fn strike(&self, member: MemberId, even_alive: bool) -> BoxFuture<'_, Result<bool, Away>>;
+    /// Takes a member off the roster whose lease is over; true for one of many who try. That one is to
+    /// bury it: to [clear](Self::clear) what it had, and to say so [in the end](Self::buried). When it
+    /// has not done so `within` that time, the member is [shown](Roster::unburied) to all, and one of
+    /// those who strike it then is told so again.
+    fn strike(&self, member: MemberId, within: Duration) -> BoxFuture<'_, Result<bool, Away>>;
 
-    /// All that a struck member has left is cleared away.
+    /// Nothing is left to be done about a member that was struck off.
     fn buried(&self, member: MemberId) -> BoxFuture<'_, Result<(), Away>>;
+
+    /// Takes a member off the roster, alive or not, that has nothing in the directory any more: it
+    /// leaves in order, and nobody is to bury it.
+    fn retire(&self, member: MemberId) -> BoxFuture<'_, Result<(), Away>>;
 
     /// Puts an agent down as being on this member, unless a newer registration is known. While the
     /// engine's clock is behind the last epoch that it gave, as after it was set back, ages do not
@@ -84,7 +88,7 @@ pub(crate) trait Link: Send + Sync + std::fmt::Debug {
     /// Puts down all agents of one part of the directory that this member has, and takes out those
     /// that it has no more. Which of them it has no right to, since a newer registration is known. One
     /// that is down with the same epoch is the same registration, of a node that has joined anew: it
-    /// is this member's from now on.
+    /// belongs to this member from now on.
     fn announce<'a>(
         &'a self,
         member: MemberId,
@@ -124,6 +128,17 @@ pub(crate) trait Link: Send + Sync + std::fmt::Debug {
     /// futures is looked at first. Whether anybody listens there.
     fn publish(&self, to: MemberId, frames: Bytes) -> BoxFuture<'_, Result<bool, Away>>;
 
+    /// Puts bans down and lifts others, for all nodes. False if there is no room for so many: then
+    /// nothing has changed.
+    fn ban<'a>(
+        &'a self,
+        bans: &'a [SharedBan],
+        lifted: &'a [AgentKey],
+    ) -> BoxFuture<'a, Result<bool, Away>>;
+
+    /// All bans that hold, unless they are those of `known`.
+    fn bans(&self, known: Option<BansAt>) -> BoxFuture<'_, Result<Option<BanList>, Away>>;
+
     /// Does something to the state that hooks share.
     fn state<'a>(
         &'a self,
@@ -159,8 +174,8 @@ pub(crate) struct Roster {
     /// The member that asked was not on the roster before: it is new, was struck off, or the engine
     /// has lost its memory.
     pub(crate) entered: bool,
-    /// Who was struck off more than a lease ago, and has not been buried by whoever did.
-    pub(crate) unburied: Vec<(MemberId, NodeInfo)>,
+    /// Members that were struck off, and that nobody has buried in time.
+    pub(crate) unburied: Vec<MemberId>,
     /// The engine's clock, as in an [`Epoch`].
     pub(crate) now: Epoch,
 }
@@ -243,6 +258,38 @@ pub(crate) enum ChangeKind {
     Moved,
     /// It is nowhere any more, for this reason.
     Left(String),
+}
+
+/// A ban, as all nodes share it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SharedBan {
+    pub(crate) key: AgentKey,
+    /// For how long from now on.
+    pub(crate) left: Duration,
+    pub(crate) about: BanAbout,
+}
+
+/// What there is to say of a ban.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BanAbout {
+    pub(crate) did: String,
+    pub(crate) reason: String,
+    pub(crate) by: String,
+}
+
+/// As of which change bans are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BansAt {
+    /// Another one when the engine has lost its memory meanwhile; zero while it was told of none.
+    pub(crate) origin: u64,
+    pub(crate) version: u64,
+}
+
+/// All bans that hold.
+#[derive(Debug, Clone)]
+pub(crate) struct BanList {
+    pub(crate) at: BansAt,
+    pub(crate) bans: Vec<SharedBan>,
 }
 
 /// Something that a hook wants of the state that all nodes share.

@@ -19,12 +19,13 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     backplane::{
-        Announced, Away, Backplane, Change, ChangeKind, Claim, Claimed, Entry, Link, LinkEvent,
-        Listed, NodeInfo, Outcome, Release, Roster, StateOperation, StateReply, StateRequest,
+        Announced, Away, Backplane, BanAbout, BanList, BansAt, Change, ChangeKind, Claim, Claimed,
+        Entry, Link, LinkEvent, Listed, NodeInfo, Outcome, Release, Roster, SharedBan,
+        StateOperation, StateReply, StateRequest,
     },
     ids::{Bucket, Epoch, MemberId},
 };
-use crate::state::Store;
+use crate::{bans::MAX_BANS, state::Store};
 
 /// Unix microseconds at which every engine begins.
 const BEGINNING: u64 = 1_000_000_000_000_000;
@@ -36,16 +37,16 @@ pub(crate) struct MemoryEngine(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 struct Inner {
     origin: Instant,
+    away: bool,
     /// How far its clock was set back.
     set_back: Duration,
-    away: bool,
     roster: BTreeMap<MemberId, (NodeInfo, Instant)>,
-    /// Who was struck, and until when whoever did may take to bury it.
-    buried: BTreeMap<MemberId, (NodeInfo, Instant)>,
-    /// The lease that was asked for last.
-    lease: Duration,
+    /// Who was struck off and is not buried yet, and until when it is to be.
+    unburied: BTreeMap<MemberId, Instant>,
     directory: HashMap<AgentKey, Entry>,
     last_epoch: u64,
+    bans: BTreeMap<AgentKey, (BanAbout, Instant)>,
+    bans_at: BansAt,
     state: Store,
     links: BTreeMap<u64, Listener>,
     next_link: u64,
@@ -64,13 +65,14 @@ impl MemoryEngine {
     pub(crate) fn new() -> Self {
         Self(Arc::new(Mutex::new(Inner {
             origin: Instant::now(),
-            set_back: Duration::ZERO,
             away: false,
+            set_back: Duration::ZERO,
             roster: BTreeMap::new(),
-            buried: BTreeMap::new(),
-            lease: Duration::ZERO,
+            unburied: BTreeMap::new(),
             directory: HashMap::new(),
             last_epoch: 0,
+            bans: BTreeMap::new(),
+            bans_at: BansAt { origin: 0, version: 0 },
             state: Store::new(&crate::config::Settings::default().state),
             links: BTreeMap::new(),
             next_link: 1,
@@ -96,9 +98,11 @@ impl MemoryEngine {
     pub(crate) fn forget(&self) {
         let mut inner = self.0.lock();
         inner.roster.clear();
-        inner.buried.clear();
+        inner.unburied.clear();
         inner.directory.clear();
         inner.last_epoch = 0;
+        inner.bans.clear();
+        inner.bans_at = BansAt { origin: 0, version: 0 };
     }
 
     /// Sets the clock back by which epochs are given.
@@ -114,6 +118,13 @@ impl MemoryEngine {
     /// How many agents are down.
     pub(crate) fn agents(&self) -> usize {
         self.0.lock().directory.len()
+    }
+
+    /// What parts of the directory are followed by anybody.
+    pub(crate) fn followed(&self) -> Vec<Bucket> {
+        let inner = self.0.lock();
+        let followed = inner.links.values().flat_map(|listener| listener.followed.iter());
+        followed.copied().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// How often anything was written.
@@ -144,8 +155,8 @@ impl Backplane for MemoryEngine {
 
 impl Inner {
     fn micros(&self) -> u64 {
-        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        BEGINNING + micros(self.origin.elapsed()) - micros(self.set_back)
+        let elapsed = u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX);
+        BEGINNING + elapsed - u64::try_from(self.set_back.as_micros()).unwrap_or(u64::MAX)
     }
 
     /// An epoch for what happened so long ago.
@@ -286,40 +297,45 @@ impl Link for MemoryLink {
     ) -> BoxFuture<'a, Result<Roster, Away>> {
         self.written(move |inner| {
             let now = Instant::now();
-            inner.lease = lease;
             let entered = inner.roster.insert(member, (about.clone(), now + lease)).is_none();
             let listed = |(member, (info, until)): (&MemberId, &(NodeInfo, Instant))| Listed {
                 member: *member,
                 info: info.clone(),
                 left: until.saturating_duration_since(now),
             };
-            let members = inner.roster.iter().map(listed).collect();
-            let late = inner.buried.iter().filter(|(_, (_, until))| *until <= now);
-            let unburied = late.map(|(member, (info, _))| (*member, info.clone())).collect();
-            Roster { members, entered, unburied, now: Epoch(inner.micros()) }
+            let late = inner.unburied.iter().filter(|(_, until)| **until <= now);
+            Roster {
+                members: inner.roster.iter().map(listed).collect(),
+                entered,
+                unburied: late.map(|(member, _)| *member).collect(),
+                now: Epoch(inner.micros()),
+            }
         })
     }
 
-    fn strike(&self, member: MemberId, even_alive: bool) -> BoxFuture<'_, Result<bool, Away>> {
+    fn strike(&self, member: MemberId, within: Duration) -> BoxFuture<'_, Result<bool, Away>> {
         self.written(move |inner| {
             let now = Instant::now();
-            let over = |(_, until): &&(NodeInfo, Instant)| *until <= now;
-            let struck = match inner.roster.get(&member) {
-                Some(there) => Some(there).filter(|there| even_alive || over(there)),
-                None => inner.buried.get(&member).filter(over),
-            };
-            let Some((info, _)) = struck.cloned() else { return false };
-            inner.roster.remove(&member);
-            if !even_alive {
-                inner.buried.insert(member, (info, now + inner.lease));
+            let listed = inner.roster.get(&member).map(|(_, until)| *until);
+            let until = listed.or_else(|| inner.unburied.get(&member).copied());
+            let struck = until.is_some_and(|until| until <= now);
+            if struck {
+                inner.roster.remove(&member);
+                inner.unburied.insert(member, now + within);
             }
-            true
+            struck
         })
     }
 
     fn buried(&self, member: MemberId) -> BoxFuture<'_, Result<(), Away>> {
         self.written(move |inner| {
-            inner.buried.remove(&member);
+            inner.unburied.remove(&member);
+        })
+    }
+
+    fn retire(&self, member: MemberId) -> BoxFuture<'_, Result<(), Away>> {
+        self.written(move |inner| {
+            inner.roster.remove(&member);
         })
     }
 
@@ -423,6 +439,40 @@ impl Link for MemoryLink {
         std::future::ready(heard).boxed()
     }
 
+    fn ban<'a>(
+        &'a self,
+        bans: &'a [SharedBan],
+        lifted: &'a [AgentKey],
+    ) -> BoxFuture<'a, Result<bool, Away>> {
+        self.written(|inner| {
+            let now = Instant::now();
+            let mut after = inner.bans.clone();
+            after.retain(|key, (_, until)| *until > now && !lifted.contains(key));
+            after.extend(bans.iter().map(|ban| (ban.key, (ban.about.clone(), now + ban.left))));
+            let fits = after.len() <= MAX_BANS;
+            if fits {
+                let BansAt { origin, version } = inner.bans_at;
+                let origin = if origin == 0 { inner.micros() } else { origin };
+                inner.bans_at = BansAt { origin, version: version + 1 };
+                inner.bans = after;
+            }
+            fits
+        })
+    }
+
+    fn bans(&self, known: Option<BansAt>) -> BoxFuture<'_, Result<Option<BanList>, Away>> {
+        self.done(move |inner| {
+            let (at, now) = (inner.bans_at, Instant::now());
+            let ban = |(key, (about, until)): (&AgentKey, &(BanAbout, Instant))| SharedBan {
+                key: *key,
+                left: until.saturating_duration_since(now),
+                about: about.clone(),
+            };
+            let bans = || inner.bans.iter().map(ban).filter(|ban| !ban.left.is_zero()).collect();
+            (known != Some(at)).then(|| BanList { at, bans: bans() })
+        })
+    }
+
     fn state<'a>(
         &'a self,
         request: &'a StateRequest,
@@ -502,12 +552,19 @@ mod tests {
         };
         let lease = Duration::from_secs(5);
         assert!(link.renew(MemberId(2), &info, lease).await.unwrap().entered);
-        assert!(!link.strike(MemberId(2), false).await.unwrap());
+        assert!(!link.strike(MemberId(2), lease).await.unwrap());
         tokio::time::advance(lease).await;
         let roster = link.renew(MemberId(1), &info, lease).await.unwrap();
         assert!(roster.members.iter().any(|listed| listed.left.is_zero()));
-        assert!(link.strike(MemberId(2), false).await.unwrap());
-        assert!(!link.strike(MemberId(2), false).await.unwrap());
+        assert!(link.strike(MemberId(2), lease).await.unwrap());
+        assert!(!link.strike(MemberId(2), lease).await.unwrap());
+        // Whoever was to bury it does not do so in time: another one is told to.
+        tokio::time::advance(lease).await;
+        assert_eq!(link.renew(MemberId(1), &info, lease).await.unwrap().unburied, [MemberId(2)]);
+        assert!(link.strike(MemberId(2), lease).await.unwrap());
+        link.buried(MemberId(2)).await.unwrap();
+        tokio::time::advance(lease).await;
+        assert!(!link.strike(MemberId(2), lease).await.unwrap());
         engine.set_away(true);
         assert!(link.renew(MemberId(1), &info, lease).await.is_err());
         assert!(engine.connect(MemberId(1), mpsc::channel(8).0).await.is_err());

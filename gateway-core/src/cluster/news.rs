@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::{Cluster, Joined, backplane::Change};
+use super::{Cluster, Joined, backplane::Change, follows};
 use crate::core::Core;
 
 /// This node has joined the cluster, or joined it anew: its agents are down in the directory.
@@ -22,7 +22,6 @@ pub(super) fn parted(_core: &Core, cluster: &Cluster) {
 pub(super) async fn frames(_core: &Core, _cluster: &Cluster, _batch: Bytes) {}
 
 /// Something changed in a part of the directory that is followed.
-pub(super) fn changed(_core: &Core, cluster: &Cluster, change: &Change) {
-    // Whoever looks next asks the directory.
-    cluster.places.forget(change.key, change.epoch);
+pub(super) fn changed(core: &Core, cluster: &Cluster, change: &Change) {
+    follows::heard(cluster, &core.router, change);
 }

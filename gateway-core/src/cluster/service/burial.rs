@@ -23,7 +23,7 @@ use super::{Parted, Service};
 use crate::{
     cluster::{
         Cluster, Joined,
-        backplane::{Away, Entry, NodeInfo, Roster},
+        backplane::{Away, Entry, Roster},
         ids::{Bucket, Epoch, MemberId},
     },
     telemetry::{
@@ -51,7 +51,8 @@ pub(super) struct Dead {
 
 #[derive(Debug, Clone)]
 struct Found {
-    info: NodeInfo,
+    /// `server.node_id`, where that is still known; else the member.
+    name: String,
     /// The engine's clock, and this node's when it was asked.
     looked: (Epoch, Instant),
 }
@@ -60,14 +61,14 @@ impl Dead {
     /// What a look at the roster brought.
     pub(super) fn found(&self, cluster: &Cluster, sent: Instant, roster: &Roster) {
         let over = roster.members.iter().filter(|listed| listed.left.is_zero());
-        let over = over.map(|listed| (listed.member, &listed.info));
-        let unburied = roster.unburied.iter().map(|(member, info)| (*member, info));
+        let over = over.map(|listed| (listed.member, listed.info.node_id.clone()));
+        let unburied = roster.unburied.iter().map(|member| (*member, member.to_string()));
         let looked = (roster.now, sent);
         let found: BTreeMap<_, _> = over
             .chain(unburied)
             // Those that this process was before it sees to itself.
             .filter(|(member, _)| !cluster.is_own(*member))
-            .map(|(member, info)| (member, Found { info: info.clone(), looked }))
+            .map(|(member, name)| (member, Found { name, looked }))
             .collect();
         let any = !found.is_empty();
         *self.found.lock() = found;
@@ -111,10 +112,10 @@ impl Service {
     }
 
     async fn bury_one(&self, joined: &Joined, member: MemberId, found: &Found) -> Result<(), Away> {
-        if !joined.link.strike(member, false).await? {
+        if !joined.link.strike(member, self.cluster.settings.lease).await? {
             return Ok(());
         }
-        let (node, lost) = (&self.core.node_id, &found.info.node_id);
+        let (node, lost) = (&self.core.node_id, &found.name);
         warn!(node, lost, %member, "a node of the cluster is lost: its lease is over");
         let buried = Bucket::all().map(|bucket| self.bury_part(joined, member, bucket, found));
         let buried: Vec<usize> =
@@ -143,7 +144,7 @@ impl Service {
             if self.core.router.policy.asks(Point::Disconnect)
                 && !self.core.router.policy.told().await
             {
-                warn!(lost = %found.info.node_id, "observers do not come to an end of what they are told");
+                warn!(lost = %found.name, "observers do not come to an end of what they are told");
             }
         }
         if !entries.is_empty() {

@@ -131,6 +131,6 @@ impl Service {
     ) -> Result<(), Away> {
         let cleared = Bucket::all().map(|bucket| joined.link.clear(member, bucket, reason));
         stream::iter(cleared).map(Ok).try_for_each_concurrent(AT_ONCE, |cleared| cleared).await?;
-        joined.link.strike(member, true).await.map(|_| ())
+        joined.link.retire(member).await
     }
 }

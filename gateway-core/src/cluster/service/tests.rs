@@ -297,7 +297,7 @@ async fn a_burial_that_was_begun_is_finished_by_another() {
     // A third one strikes it off, and dies over that.
     let undertaker = trial.node("c").await;
     let link = undertaker.joined().await;
-    assert!(undertaker.cluster.joined().unwrap().link.strike(member, false).await.unwrap());
+    assert!(undertaker.cluster.joined().unwrap().link.strike(member, LEASE).await.unwrap());
     trial.engine.cut(link);
     undertaker.kill();
     assert_eq!((trial.engine.agents(), witness.ends.lock().len()), (1, 0));
