@@ -11,6 +11,7 @@ mod presence;
 mod skew;
 mod takeover;
 mod talking;
+mod told;
 
 use std::time::Duration;
 
