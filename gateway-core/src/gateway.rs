@@ -3,7 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
@@ -28,7 +28,7 @@ use crate::{
     cluster::{
         self, Cluster,
         backplane::Backplane,
-        delivery::{self, Delivery},
+        delivery::{self, Delivery, questions::Answers},
         redis::RedisBackplane,
     },
     config::Settings,
@@ -128,8 +128,14 @@ impl Gateway {
         let local_addr = listener.local_addr().map_err(bind_error)?;
         let cluster = backplane.map(|engine| Cluster::new(settings.cluster.clone(), engine));
         let cluster = cluster.map(Arc::new);
-        let core = core(settings, identity, Arc::clone(&policy), local_addr, tls, cluster);
-        let core = Arc::new(core);
+        let core = Arc::new_cyclic(|itself| {
+            let (itself, policy) = (Weak::clone(itself), Arc::clone(&policy));
+            core(itself, settings, identity, policy, local_addr, tls, cluster)
+        });
+        if let Some(delivery) = core.router.presence.delivery() {
+            let answers: Arc<dyn Answers> = Arc::clone(&core) as _;
+            delivery.answered_by(Arc::downgrade(&answers));
+        }
         let world: Arc<dyn World> = Arc::clone(&core) as _;
         policy.serve(Arc::downgrade(&world));
         Ok(Self { core, listener, local_addr })
@@ -229,6 +235,10 @@ impl Gateway {
         let mut telling =
             AbortOnDropHandle::new(tokio::spawn(telling::serve(Arc::clone(&core.router))));
         let retire = CancellationToken::new();
+        let delivering = core.cluster.is_some().then(|| {
+            AbortOnDropHandle::new(tokio::spawn(delivery::serve(Arc::clone(&core.router))))
+        });
+        let mut delivering = std::pin::pin!(OptionFuture::from(delivering));
         let clustered = core.cluster.clone().map(|cluster| {
             let served = cluster::service::serve(Arc::clone(&core), cluster, retire.clone());
             AbortOnDropHandle::new(tokio::spawn(served))
@@ -242,6 +252,7 @@ impl Gateway {
             served = &mut serving => Some(served),
             // It does not end by itself, and without it nobody would be told of anybody any more.
             told = &mut telling => Some(told),
+            Some(delivering) = &mut delivering => Some(delivering),
             Some(clustered) = &mut clustered => Some(clustered),
             Some(informed) = &mut informed => Some(informed),
             () = stopping => None,
@@ -250,6 +261,10 @@ impl Gateway {
         let served = match served {
             Some(served) => served,
             None => {
+                if let Some(delivery) = core.router.presence.delivery() {
+                    // What other nodes are to know of their messages.
+                    delivery.flushed(RETIREMENT).await;
+                }
                 retire.cancel();
                 let left =
                     core.stop_by.get().map(|by| by.saturating_duration_since(Instant::now()));
@@ -276,6 +291,7 @@ impl Gateway {
 }
 
 fn core(
+    itself: Weak<Core>,
     settings: Arc<Settings>,
     identity: Identity,
     policy: Arc<dyn Policy>,
@@ -319,6 +335,7 @@ fn core(
     );
     let signatures = &settings.signatures;
     Core {
+        itself,
         replay: ReplayGuard::new(
             signatures.max_clock_skew,
             signatures.replay_cache,

@@ -90,7 +90,7 @@ async fn claim(
             }
             match before {
                 Some((member, _)) if !cluster.is_own(member) => {
-                    take_over(&cluster, &joined, member, key, epoch).await;
+                    take_over(&core, &cluster, &joined, member, key, epoch).await;
                 }
                 _ => tally.won.one(),
             }
@@ -137,6 +137,7 @@ pub(super) fn granted(core: &Core, cluster: &Cluster, session: &SessionHandle, e
 
 /// Has the session end that an agent had on another member.
 pub(super) async fn take_over(
+    core: &Core,
     cluster: &Cluster,
     joined: &Joined,
     from: MemberId,
@@ -149,8 +150,8 @@ pub(super) async fn take_over(
     }
     let node = cluster.name(from);
     let question = Question::Yield { key: *key.as_bytes(), epoch };
-    let Some(questions) = cluster.questions.get() else { return tally.unyielded.one() };
-    match questions.ask(from, question).await {
+    let Some(delivery) = core.router.presence.delivery() else { return };
+    match delivery.ask(from, question).await {
         Ok(_) => tally.took_over.one(),
         Err(unanswered) => {
             tally.unyielded.one();
@@ -166,10 +167,10 @@ pub(super) async fn take_over(
 }
 
 /// Answers [`Question::Yield`]: the session here ends, unless it is the newer one after all.
-pub(crate) async fn give_way(core: Arc<Core>, key: KeyBytes, epoch: Epoch) -> Answer {
-    let Some(cluster) = core.cluster.clone() else { return Answer::Nothing };
+pub(crate) async fn give_way(core: &Core, key: KeyBytes, epoch: Epoch) -> Answer {
+    let Some(cluster) = &core.cluster else { return Answer::Nothing };
     let patience = cluster.settings.takeover_timeout;
-    let given = timeout(patience, ended(&core, &cluster, AgentKey::from_bytes(key), epoch)).await;
+    let given = timeout(patience, ended(core, cluster, AgentKey::from_bytes(key), epoch)).await;
     given.unwrap_or(Answer::Nothing)
 }
 

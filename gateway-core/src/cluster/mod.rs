@@ -4,6 +4,7 @@
 //! an engine that exists already, the [`Backplane`]. A node's word counts only while its lease lives.
 //! Without a cluster nothing here is even made: what is delivered on this node never comes by.
 
+mod answers;
 pub(crate) mod backplane;
 pub(crate) mod banned;
 pub(crate) mod claims;
@@ -32,14 +33,13 @@ pub(crate) mod trial;
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
@@ -52,7 +52,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     backplane::{Away, Backplane, Link},
     follows::Follows,
-    frame::{Answer, Question},
     ids::MemberId,
     ledger::Ledger,
     lists::Lists,
@@ -87,8 +86,6 @@ pub(crate) struct Cluster {
     pub(crate) tally: Tally,
     /// When its station last changed.
     stationed_at: Mutex<Instant>,
-    /// How other nodes are asked, once there is a way.
-    pub(crate) questions: OnceLock<Arc<dyn Questions>>,
     /// What the directory is to be told yet.
     pub(crate) ledger: Ledger,
     links: AtomicU64,
@@ -101,12 +98,6 @@ pub(crate) struct Cluster {
     /// What goes on though nobody may wait for it any more; each of it is bounded in time.
     tasks: TaskTracker,
     ending: CancellationToken,
-}
-
-/// Who asks other nodes something.
-pub(crate) trait Questions: Send + Sync + std::fmt::Debug {
-    /// Asks a member, and waits no longer than `cluster.takeover_timeout`.
-    fn ask(&self, member: MemberId, question: Question) -> BoxFuture<'_, Result<Answer, Away>>;
 }
 
 /// Whether this node is part of the cluster right now.
@@ -150,7 +141,6 @@ impl Cluster {
             members: ArcSwap::default(),
             tally: Tally::default(),
             stationed_at: Mutex::new(Instant::now()),
-            questions: OnceLock::new(),
             ledger: Ledger::default(),
             links: AtomicU64::new(0),
             looks: Looks::default(),

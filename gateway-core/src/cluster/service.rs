@@ -198,7 +198,7 @@ impl Service {
         loop {
             match heard.recv().await {
                 Some(LinkEvent::Frames(batch)) => {
-                    news::frames(&self.core, &self.cluster, batch).await;
+                    news::frames(&self.core, batch).await;
                 }
                 Some(LinkEvent::Change(change)) => {
                     news::changed(&self.core, &self.cluster, &change);

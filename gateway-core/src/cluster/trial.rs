@@ -2,7 +2,6 @@
 //! and agents that speak WebSocket to them through pipes, so that time can stand still.
 
 use std::{
-    fmt,
     net::SocketAddr,
     sync::{
         Arc,
@@ -16,7 +15,6 @@ use conexus_protocol::{
     Rules, Subprotocol, Unregister,
 };
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _, future::BoxFuture};
-use parking_lot::Mutex;
 use tokio::{
     io::DuplexStream,
     sync::{mpsc, oneshot},
@@ -29,10 +27,8 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    Cluster, Questions, Station,
+    Cluster, Station,
     backplane::{Away, Backplane, Entry, Link, LinkEvent},
-    claims,
-    frame::{Answer, Question},
     ids::MemberId,
     memory::MemoryEngine,
 };
@@ -58,7 +54,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub(crate) struct Trial {
     pub(crate) engine: MemoryEngine,
-    nodes: Arc<Mutex<Vec<Arc<Core>>>>,
 }
 
 /// A gateway that runs until it is stopped or killed.
@@ -73,7 +68,7 @@ pub(crate) struct Node {
 
 impl Trial {
     pub(crate) fn new() -> Self {
-        Self { engine: MemoryEngine::new(), nodes: Arc::default() }
+        Self { engine: MemoryEngine::new() }
     }
 
     /// Nodes that have joined, and know of each other.
@@ -113,8 +108,6 @@ impl Trial {
         let gateway = gateway.await.unwrap();
         let core = gateway.watch().core();
         let cluster = core.cluster.clone().unwrap();
-        let _ = cluster.questions.set(Arc::new(Mesh(Arc::clone(&self.nodes))));
-        self.nodes.lock().push(Arc::clone(&core));
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(gateway.run(async move {
             let _ = stopped.await;
@@ -300,33 +293,6 @@ impl Agent {
             }
         };
         timeout(PATIENCE, frame).await.expect("nothing comes")
-    }
-}
-
-/// Brings questions to other nodes while both ends are in the cluster.
-struct Mesh(Arc<Mutex<Vec<Arc<Core>>>>);
-
-impl fmt::Debug for Mesh {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Mesh")
-    }
-}
-
-impl Questions for Mesh {
-    fn ask(&self, member: MemberId, question: Question) -> BoxFuture<'_, Result<Answer, Away>> {
-        async move {
-            let is_at = |core: &&Arc<Core>| {
-                let joined = core.cluster.as_ref().and_then(|cluster| cluster.joined().ok());
-                joined.is_some_and(|joined| joined.member == member)
-            };
-            let asked = self.0.lock().iter().find(is_at).cloned();
-            let Some(core) = asked else { return Err(Away("nobody is there".into())) };
-            match question {
-                Question::Yield { key, epoch } => Ok(claims::give_way(core, key, epoch).await),
-                other => Err(Away(format!("not asked here: {other:?}").into())),
-            }
-        }
-        .boxed()
     }
 }
 

@@ -90,9 +90,10 @@ impl Service {
                 if let Some((member, _)) = before
                     && !cluster.is_own(member)
                 {
-                    let (cluster, joined) = (Arc::clone(cluster), joined.clone());
-                    cluster.clone().spawn(async move {
-                        take_over(&cluster, &joined, member, key, epoch).await;
+                    let (core, joined) = (Arc::clone(core), joined.clone());
+                    let yielding = Arc::clone(cluster);
+                    cluster.spawn(async move {
+                        take_over(&core, &yielding, &joined, member, key, epoch).await;
                     });
                 }
                 true
