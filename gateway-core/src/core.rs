@@ -13,6 +13,7 @@ use crate::{
     audience::Audiences,
     bans::Bans,
     clock::Clock,
+    cluster::Cluster,
     config::Settings,
     http::pulse::Pulse,
     ice::Ice,
@@ -34,6 +35,8 @@ pub(crate) struct Core {
     pub(crate) bans: Bans,
     /// The certificate of the listeners, where they speak TLS.
     pub(crate) tls: Option<Arc<ServerTls>>,
+    /// What other gateways this one is one with, if it is.
+    pub(crate) cluster: Option<Arc<Cluster>>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) ice: Ice,
     pub(crate) node_id: String,

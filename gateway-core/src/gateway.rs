@@ -8,9 +8,11 @@ use std::{
 };
 
 use conexus_protocol::{AgentKey, Identity};
+use futures_util::future::OptionFuture;
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
+    time::{Instant, timeout},
 };
 use tokio_util::{
     sync::CancellationToken,
@@ -23,6 +25,7 @@ use crate::{
     audience::Audiences,
     bans::Bans,
     clock::Clock,
+    cluster::{self, Cluster, backplane::Backplane},
     config::Settings,
     core::{Core, millis},
     drain,
@@ -44,6 +47,9 @@ use crate::{
     voice::Voice,
     watching::telling,
 };
+
+/// How long a node that has stopped may take to leave its cluster in order, at the least.
+const RETIREMENT: Duration = Duration::from_millis(500);
 
 /// Why a gateway could not start.
 #[derive(Debug, thiserror::Error)]
@@ -88,12 +94,25 @@ impl Gateway {
         identity: Identity,
         policy: Arc<dyn Policy>,
     ) -> Result<Self, GatewayError> {
+        Self::bind_with_backplane(settings, identity, policy, None).await
+    }
+
+    /// The same with the engine that a cluster's nodes share.
+    pub(crate) async fn bind_with_backplane(
+        settings: Arc<Settings>,
+        identity: Identity,
+        policy: Arc<dyn Policy>,
+        backplane: Option<Arc<dyn Backplane>>,
+    ) -> Result<Self, GatewayError> {
         let tls = ServerTls::load(&settings)?;
         let address = settings.server.listen;
         let bind_error = |source| GatewayError::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(bind_error)?;
         let local_addr = listener.local_addr().map_err(bind_error)?;
-        let core = Arc::new(core(settings, identity, Arc::clone(&policy), local_addr, tls));
+        let cluster = backplane.map(|engine| Cluster::new(settings.cluster.clone(), engine));
+        let cluster = cluster.map(Arc::new);
+        let core = core(settings, identity, Arc::clone(&policy), local_addr, tls, cluster);
+        let core = Arc::new(core);
         let world: Arc<dyn World> = Arc::clone(&core) as _;
         policy.serve(Arc::downgrade(&world));
         Ok(Self { core, listener, local_addr })
@@ -192,17 +211,30 @@ impl Gateway {
         };
         let mut telling =
             AbortOnDropHandle::new(tokio::spawn(telling::serve(Arc::clone(&core.router))));
+        let retire = CancellationToken::new();
+        let clustered = core.cluster.clone().map(|cluster| {
+            let served = cluster::service::serve(Arc::clone(&core), cluster, retire.clone());
+            AbortOnDropHandle::new(tokio::spawn(served))
+        });
+        let mut clustered = std::pin::pin!(OptionFuture::from(clustered));
         let served = tokio::select! {
             served = &mut serving => Some(served),
             // It does not end by itself, and without it nobody would be told of anybody any more.
             told = &mut telling => Some(told),
+            Some(clustered) = &mut clustered => Some(clustered),
             () = stopping => None,
         };
         stop_serving.cancel();
         let served = match served {
             Some(served) => served,
-            // Until then the address is taken.
-            None => serving.await,
+            None => {
+                retire.cancel();
+                let left =
+                    core.stop_by.get().map(|by| by.saturating_duration_since(Instant::now()));
+                let _ = timeout(left.unwrap_or_default().max(RETIREMENT), clustered).await;
+                // Until then the address is taken.
+                serving.await
+            }
         };
         if let Err(error) = served
             && let Ok(panic) = error.try_into_panic()
@@ -227,6 +259,7 @@ fn core(
     policy: Arc<dyn Policy>,
     local_addr: SocketAddr,
     tls: Option<Arc<ServerTls>>,
+    cluster: Option<Arc<Cluster>>,
 ) -> Core {
     let clock = Clock::start();
     let telemetry = Arc::new(Telemetry::new(&settings.telemetry));
@@ -244,7 +277,16 @@ fn core(
         name => name.to_owned(),
     };
     let voice = Voice::new(identity);
-    let router = Router::new(&settings, presence, telemetry, voice, policy, clock, phase_seen);
+    let router = Router::new(
+        &settings,
+        presence,
+        telemetry,
+        voice,
+        policy,
+        clock,
+        cluster.clone(),
+        phase_seen,
+    );
     let signatures = &settings.signatures;
     Core {
         replay: ReplayGuard::new(
@@ -255,6 +297,7 @@ fn core(
         audiences: Audiences::new(&settings.server.public_urls, local_addr, tls.is_some()),
         bans: Bans::default(),
         tls,
+        cluster,
         limits: Arc::new(Limits::new(&settings.limits)),
         ice: Ice::new(&settings.ice),
         clock,

@@ -9,6 +9,8 @@
 
 mod paging;
 pub(crate) mod survey;
+#[allow(dead_code)]
+pub(crate) mod tenure;
 
 use std::{
     collections::HashMap,
@@ -24,7 +26,10 @@ use conexus_protocol::AgentKey;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
-use self::paging::{Page, Paging, present};
+use self::{
+    paging::{Page, Paging, present},
+    tenure::{Departures, Tenure},
+};
 use crate::{
     clock::{Clock, Moment},
     hooks::Judge,
@@ -81,6 +86,8 @@ pub(crate) enum Claimed {
 struct Slot {
     owner: Option<Owner>,
     mailbox: Mailbox,
+    /// Of the owner, in a cluster, until it begins to leave.
+    tenure: Option<Box<Tenure>>,
 }
 
 #[derive(Debug)]
@@ -106,6 +113,8 @@ pub(crate) struct Presence {
     telemetry: Arc<Telemetry>,
     pub(crate) postroom: Postroom,
     pub(crate) watches: Watches,
+    in_cluster: bool,
+    pub(crate) departures: Departures,
 }
 
 impl Presence {
@@ -117,7 +126,19 @@ impl Presence {
             online: AtomicUsize::new(0),
             telemetry,
             postroom: Postroom::new(limits),
+            in_cluster: false,
+            departures: Departures::default(),
         }
+    }
+
+    /// The gateway is a node of a cluster.
+    #[allow(dead_code)]
+    pub(crate) fn in_cluster(self) -> Self {
+        Self { in_cluster: true, ..self }
+    }
+
+    pub(crate) const fn is_in_cluster(&self) -> bool {
+        self.in_cluster
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
@@ -176,6 +197,7 @@ impl Presence {
     /// An agent comes that was not here.
     fn arrive(&self, slot: &mut Slot, session: &Arc<SessionHandle>) {
         let now = self.watches.clock.now();
+        self.begin_tenure(slot, session);
         self.install(slot, session, Vec::new(), now);
         self.watches.changed(session.agent.key(), State::Online(now));
     }
@@ -230,6 +252,7 @@ impl Presence {
                 self.online.fetch_sub(1, Relaxed);
                 // What a lapse left in the mailbox is newer than the outbox, older than the rest.
                 self.collect_from(slot);
+                self.end_tenure(slot, session, reason);
                 self.depart(session.agent.key(), reason);
                 true
             }
@@ -264,6 +287,7 @@ impl Presence {
             Some(owner) if owner.session.id == session.id => {
                 if !owner.leaving {
                     self.online.fetch_sub(1, Relaxed);
+                    self.end_tenure(slot, session, reason);
                     self.depart(key, reason);
                 }
                 slot.owner = None;
@@ -523,8 +547,11 @@ mod tests {
 
     use conexus_protocol::{Identity, MessageType};
 
-    use super::*;
-    use crate::session::{handle::tests::session_of, outbox::Arrival};
+    use super::{tenure::Departed, *};
+    use crate::{
+        cluster::ids::Epoch,
+        session::{handle::tests::session_of, outbox::Arrival},
+    };
 
     const LIMITS: MailboxLimits = MailboxLimits {
         messages_per_agent: 8,
@@ -577,6 +604,33 @@ mod tests {
         assert!(presence.finish_leaving(&session));
         assert!(matches!(presence.offer(message(&session, "y"), at(0)), Offered::Absent(_)));
         assert!(presence.shards.iter().all(|shard| shard.lock().is_empty()), "nothing is kept");
+    }
+
+    #[tokio::test]
+    async fn a_tenure_outlives_takeovers_and_ends_with_a_farewell() {
+        let presence = presence().in_cluster();
+        let me = Identity::generate();
+        let (old, new) = (session_of(&me), session_of(&me));
+        presence.claim(&old).await;
+        assert!(presence.claiming(&old));
+        assert!(presence.set_epoch(me.key(), old.id, Epoch(5)));
+        let (_, ()) = tokio::join!(presence.claim(&new), yields(&old, Vec::new()));
+        assert!(presence.claiming(&new));
+        presence.claim_failed(me.key(), new.id);
+        assert!(presence.tenure(me.key()).unwrap().accepts(Epoch(5)));
+
+        presence.begin_leaving(&new, "closed");
+        assert!(!presence.set_epoch(me.key(), new.id, Epoch(6)), "that came too late");
+        let departed =
+            Departed { key: me.key(), session: new.id, epoch: Some(Epoch(5)), reason: "closed" };
+        assert_eq!(presence.departures.next().await, [departed]);
+        assert!(presence.finish_leaving(&new));
+
+        let next = session_of(&me);
+        presence.claim(&next).await;
+        assert!(!presence.set_epoch(me.key(), new.id, Epoch(6)), "of an earlier tenure");
+        presence.abandon(&next, "broken");
+        assert_eq!(presence.departures.next().await[0].epoch, None);
     }
 
     #[tokio::test]

@@ -27,6 +27,7 @@ use tracing::{Level, debug, enabled, error};
 
 use crate::{
     clock::{Clock, Moment},
+    cluster::Cluster,
     config::Settings,
     hooks::{Decision, Denial, Fallback, Passage, Policy, Ruling, Way},
     phase::Phase,
@@ -53,6 +54,9 @@ pub(crate) struct Router {
     pub(crate) voice: Voice,
     pub(crate) policy: Arc<dyn Policy>,
     pub(crate) clock: Clock,
+    /// Where agents may be that are not here.
+    #[allow(dead_code, reason = "what is to use it is being built")]
+    pub(crate) cluster: Option<Arc<Cluster>>,
     phase: watch::Receiver<Phase>,
     compat: bool,
     relay: RelayedTypes,
@@ -92,6 +96,7 @@ impl LastTarget {
 }
 
 impl Router {
+    #[expect(clippy::too_many_arguments, reason = "a plain constructor of all that it asks")]
     pub(crate) fn new(
         settings: &Settings,
         presence: Presence,
@@ -99,6 +104,7 @@ impl Router {
         voice: Voice,
         policy: Arc<dyn Policy>,
         clock: Clock,
+        cluster: Option<Arc<Cluster>>,
         phase: watch::Receiver<Phase>,
     ) -> Self {
         Self {
@@ -107,6 +113,7 @@ impl Router {
             voice,
             policy,
             clock,
+            cluster,
             phase,
             compat: settings.protocol.compat == crate::config::Compat::Reference,
             relay: RelayedTypes::new(&settings.routing.relay),

@@ -60,11 +60,22 @@ pub(crate) trait Link: Send + Sync + std::fmt::Debug {
         lease: Duration,
     ) -> BoxFuture<'a, Result<Roster, Away>>;
 
-    /// Takes a member off the roster whose lease is over, or `even_alive`; whether it was there, so
-    /// that one of many who try does so.
-    fn strike(&self, member: MemberId, even_alive: bool) -> BoxFuture<'_, Result<bool, Away>>;
+    /// Takes a member off the roster whose lease is over; true for one of many who try. That one is to
+    /// bury it: to [clear](Self::clear) what it had, and to say so [in the end](Self::buried). When it
+    /// has not done so `within` that time, the member is [shown](Roster::unburied) to all, and one of
+    /// those who strike it then is told so again.
+    fn strike(&self, member: MemberId, within: Duration) -> BoxFuture<'_, Result<bool, Away>>;
 
-    /// Puts an agent down as being on this member, unless a newer registration is known.
+    /// Nothing is left to be done about a member that was struck off.
+    fn buried(&self, member: MemberId) -> BoxFuture<'_, Result<(), Away>>;
+
+    /// Takes a member off the roster, alive or not, that has nothing in the directory any more: it
+    /// leaves in order, and nobody is to bury it.
+    fn retire(&self, member: MemberId) -> BoxFuture<'_, Result<(), Away>>;
+
+    /// Puts an agent down as being on this member, unless a newer registration is known. While the
+    /// engine's clock is behind the last epoch that it gave, as after it was set back, ages do not
+    /// count: each claim is newer than all before.
     fn claim<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Claimed, Away>>;
 
     /// Takes agents out of the directory, each if it is still down with this member and epoch.
@@ -75,7 +86,9 @@ pub(crate) trait Link: Send + Sync + std::fmt::Debug {
     ) -> BoxFuture<'a, Result<(), Away>>;
 
     /// Puts down all agents of one part of the directory that this member has, and takes out those
-    /// that it has no more. Which of them it has no right to, since a newer registration is known.
+    /// that it has no more. Which of them it has no right to, since a newer registration is known. One
+    /// that is down with the same epoch is the same registration, of a node that has joined anew: it
+    /// belongs to this member from now on.
     fn announce<'a>(
         &'a self,
         member: MemberId,
@@ -150,6 +163,10 @@ pub(crate) struct Roster {
     /// The member that asked was not on the roster before: it is new, was struck off, or the engine
     /// has lost its memory.
     pub(crate) entered: bool,
+    /// Members that were struck off, and that nobody has buried in time.
+    pub(crate) unburied: Vec<MemberId>,
+    /// The engine's clock, as in an [`Epoch`].
+    pub(crate) now: Epoch,
 }
 
 /// One member of the roster.

@@ -37,7 +37,11 @@ pub(crate) struct MemoryEngine(Arc<Mutex<Inner>>);
 struct Inner {
     origin: Instant,
     away: bool,
+    /// How far its clock was set back.
+    set_back: Duration,
     roster: BTreeMap<MemberId, (NodeInfo, Instant)>,
+    /// Who was struck off and is not buried yet, and until when it is to be.
+    unburied: BTreeMap<MemberId, Instant>,
     directory: HashMap<AgentKey, Entry>,
     last_epoch: u64,
     state: Store,
@@ -59,7 +63,9 @@ impl MemoryEngine {
         Self(Arc::new(Mutex::new(Inner {
             origin: Instant::now(),
             away: false,
+            set_back: Duration::ZERO,
             roster: BTreeMap::new(),
+            unburied: BTreeMap::new(),
             directory: HashMap::new(),
             last_epoch: 0,
             state: Store::new(&crate::config::Settings::default().state),
@@ -87,8 +93,14 @@ impl MemoryEngine {
     pub(crate) fn forget(&self) {
         let mut inner = self.0.lock();
         inner.roster.clear();
+        inner.unburied.clear();
         inner.directory.clear();
         inner.last_epoch = 0;
+    }
+
+    /// Sets the clock back by which epochs are given.
+    pub(crate) fn set_clock_back(&self, by: Duration) {
+        self.0.lock().set_back += by;
     }
 
     /// What is down for a key.
@@ -129,13 +141,16 @@ impl Backplane for MemoryEngine {
 
 impl Inner {
     fn micros(&self) -> u64 {
-        BEGINNING + u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX)
+        let elapsed = u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX);
+        BEGINNING + elapsed - u64::try_from(self.set_back.as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// Now, and never the same moment twice.
-    fn tick(&mut self) -> u64 {
-        self.last_epoch = self.micros().max(self.last_epoch + 1);
-        self.last_epoch
+    /// An epoch for what happened so long ago.
+    fn epoch(&mut self, age: Duration) -> Epoch {
+        let (now, last) = (self.micros(), self.last_epoch);
+        self.last_epoch = now.max(last + 1);
+        let age = if now > last { u64::try_from(age.as_micros()).unwrap_or(u64::MAX) } else { 0 };
+        Epoch(self.last_epoch.saturating_sub(age))
     }
 
     fn cut(&mut self, which: impl Fn(&Listener) -> bool) {
@@ -188,14 +203,11 @@ impl Inner {
                 self.last_epoch = self.last_epoch.max(known.0);
                 known
             }
-            Err(age) => {
-                let age = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
-                Epoch(self.tick().saturating_sub(age))
-            }
+            Err(age) => self.epoch(age),
         };
         let before = self.directory.get(&key).map(|entry| (entry.member, entry.epoch));
         if let Some((to, newer)) = before
-            && (newer > epoch || newer == epoch && to != member)
+            && newer > epoch
         {
             return Claimed::Lost { to, epoch: newer };
         }
@@ -277,18 +289,39 @@ impl Link for MemoryLink {
                 info: info.clone(),
                 left: until.saturating_duration_since(now),
             };
-            Roster { members: inner.roster.iter().map(listed).collect(), entered }
+            let late = inner.unburied.iter().filter(|(_, until)| **until <= now);
+            Roster {
+                members: inner.roster.iter().map(listed).collect(),
+                entered,
+                unburied: late.map(|(member, _)| *member).collect(),
+                now: Epoch(inner.micros()),
+            }
         })
     }
 
-    fn strike(&self, member: MemberId, even_alive: bool) -> BoxFuture<'_, Result<bool, Away>> {
+    fn strike(&self, member: MemberId, within: Duration) -> BoxFuture<'_, Result<bool, Away>> {
         self.written(move |inner| {
-            let over = inner.roster.get(&member).map(|(_, until)| *until <= Instant::now());
-            let struck = over.is_some_and(|over| over || even_alive);
+            let now = Instant::now();
+            let listed = inner.roster.get(&member).map(|(_, until)| *until);
+            let until = listed.or_else(|| inner.unburied.get(&member).copied());
+            let struck = until.is_some_and(|until| until <= now);
             if struck {
                 inner.roster.remove(&member);
+                inner.unburied.insert(member, now + within);
             }
             struck
+        })
+    }
+
+    fn buried(&self, member: MemberId) -> BoxFuture<'_, Result<(), Away>> {
+        self.written(move |inner| {
+            inner.unburied.remove(&member);
+        })
+    }
+
+    fn retire(&self, member: MemberId) -> BoxFuture<'_, Result<(), Away>> {
+        self.written(move |inner| {
+            inner.roster.remove(&member);
         })
     }
 
@@ -466,12 +499,19 @@ mod tests {
         };
         let lease = Duration::from_secs(5);
         assert!(link.renew(MemberId(2), &info, lease).await.unwrap().entered);
-        assert!(!link.strike(MemberId(2), false).await.unwrap());
+        assert!(!link.strike(MemberId(2), lease).await.unwrap());
         tokio::time::advance(lease).await;
         let roster = link.renew(MemberId(1), &info, lease).await.unwrap();
         assert!(roster.members.iter().any(|listed| listed.left.is_zero()));
-        assert!(link.strike(MemberId(2), false).await.unwrap());
-        assert!(!link.strike(MemberId(2), false).await.unwrap());
+        assert!(link.strike(MemberId(2), lease).await.unwrap());
+        assert!(!link.strike(MemberId(2), lease).await.unwrap());
+        // Whoever was to bury it does not do so in time: another one is told to.
+        tokio::time::advance(lease).await;
+        assert_eq!(link.renew(MemberId(1), &info, lease).await.unwrap().unburied, [MemberId(2)]);
+        assert!(link.strike(MemberId(2), lease).await.unwrap());
+        link.buried(MemberId(2)).await.unwrap();
+        tokio::time::advance(lease).await;
+        assert!(!link.strike(MemberId(2), lease).await.unwrap());
         engine.set_away(true);
         assert!(link.renew(MemberId(1), &info, lease).await.is_err());
         assert!(engine.connect(MemberId(1), mpsc::channel(8).0).await.is_err());

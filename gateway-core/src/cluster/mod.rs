@@ -10,19 +10,32 @@ pub(crate) mod ids;
 pub(crate) mod members;
 #[cfg(test)]
 pub(crate) mod memory;
+mod news;
 pub(crate) mod places;
+pub(crate) mod tally;
+pub(crate) mod service;
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use self::{
     backplane::{Away, Backplane, Link},
-    ids::MemberId,
+    ids::{Bucket, MemberId},
     members::Members,
     places::Places,
+    tally::Tally,
 };
 use crate::config::ClusterSettings;
 
@@ -36,6 +49,14 @@ pub(crate) struct Cluster {
     trusted_until: Mutex<Option<Instant>>,
     pub(crate) members: ArcSwap<Members>,
     pub(crate) places: Places,
+    pub(crate) tally: Tally,
+    /// When its station last changed.
+    stationed_at: Mutex<Instant>,
+    /// Parts of the directory whose changes are wanted here, and by how many. Each link begins to
+    /// follow them before it is [joined](Station::Joined).
+    pub(crate) followed: Mutex<BTreeMap<Bucket, usize>>,
+    links: AtomicU64,
+    look: Notify,
 }
 
 /// Whether this node is part of the cluster right now.
@@ -65,7 +86,26 @@ impl Cluster {
             station: watch::Sender::new(station),
             trusted_until: Mutex::default(),
             members: ArcSwap::default(),
+            tally: Tally::default(),
+            stationed_at: Mutex::new(Instant::now()),
+            followed: Mutex::default(),
+            links: AtomicU64::new(0),
+            look: Notify::new(),
         }
+    }
+
+    /// The number of this process's next link.
+    fn next_link(&self) -> u64 {
+        self.links.fetch_add(1, Relaxed) + 1
+    }
+
+    /// Has the roster looked at soon, ahead of the next renewal.
+    fn look_soon(&self) {
+        self.look.notify_one();
+    }
+
+    async fn asked_to_look(&self) {
+        self.look.notified().await;
     }
 
     /// This node's place, or why it has none.
@@ -74,6 +114,24 @@ impl Cluster {
             Station::Joined(joined) => Ok(joined.clone()),
             Station::Apart(away) => Err(away.clone()),
         }
+    }
+
+    /// Takes another station. All changes go by here.
+    pub(crate) fn take(&self, station: Station) {
+        let stays = match (&*self.station.borrow(), &station) {
+            (Station::Joined(before), Station::Joined(now)) => before.member == now.member,
+            (Station::Apart(_), Station::Apart(_)) => true,
+            _ => false,
+        };
+        if !stays {
+            *self.stationed_at.lock() = Instant::now();
+        }
+        self.station.send_replace(station);
+    }
+
+    /// Since when it is this member, or apart for whatever reason.
+    pub(crate) fn stationed_at(&self) -> Instant {
+        *self.stationed_at.lock()
     }
 
     /// Notes that a lease of this node's lives until then.

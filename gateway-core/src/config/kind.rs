@@ -31,6 +31,8 @@ pub(super) const RELAYABLE: [MessageType; 7] = [
 ];
 
 pub(super) const NAME_FORM: &str = r#"1 to 64 of a-z, 0-9, "_" and "-""#;
+/// Of a name that begins keys of Redis: none of Redis' own marks, so that a pattern of an access list is plain.
+const PREFIX_FORM: &str = r#"1 to 64 of A-Z, a-z, 0-9, ".", "_", ":" and "-""#;
 const SECRET_FORM: &str = r#"a text, { file = "…" } or { env = "…" }"#;
 const ICE_SERVER_FORM: &str = r#"{ urls = ["turn:turn.example:3478"], secret = "…" }"#;
 pub(super) const ICE_SCHEMES: [&str; 4] = ["stun:", "stuns:", "turn:", "turns:"];
@@ -60,6 +62,8 @@ pub(super) enum Kind {
     Networks,
     HttpUrl,
     RedisUrl,
+    /// What the names of keys in Redis begin with.
+    KeyPrefix,
     Relay,
     /// Names of labels, as GET /agents takes them.
     Labels,
@@ -122,6 +126,7 @@ impl Kind {
             }
             Self::HttpUrl => r#"a URL such as "http://127.0.0.1:4318""#.into(),
             Self::RedisUrl => r#"a URL such as "redis://127.0.0.1:6379""#.into(),
+            Self::KeyPrefix => PREFIX_FORM.into(),
             Self::Origins => format!("a list of which each is {ORIGIN_FORM}"),
             Self::Networks => format!("a list of which each is {NETWORK_FORM}"),
             Self::PublicUrls => r#"a list of URLs such as ["wss://gateway.example/ws"]"#.into(),
@@ -179,6 +184,7 @@ impl Kind {
             Self::Address => text.parse::<SocketAddr>().is_ok(),
             Self::HttpUrl => return check_http_url(text),
             Self::RedisUrl => return check_redis_url(text),
+            Self::KeyPrefix => is_key_prefix(text),
             Self::LogLevel => is_log_level(text),
             Self::Path => !text.is_empty(),
             Self::Name => is_name(text),
@@ -269,6 +275,12 @@ fn check_label(text: &str) -> Checked {
 pub(crate) fn is_name(text: &str) -> bool {
     let allowed =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+    (1..=64).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+/// A brace would change which part of a key Redis Cluster places it by.
+fn is_key_prefix(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
     (1..=64).contains(&text.len()) && text.bytes().all(allowed)
 }
 

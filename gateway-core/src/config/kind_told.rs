@@ -52,6 +52,7 @@ impl Kind {
             Self::Networks => list(&text(r"^[0-9A-Fa-f:.]+(/\d{1,3})?$")),
             Self::HttpUrl => text(r"^\s*[Hh][Tt][Tt][Pp][Ss]?:[^#]+$"),
             Self::RedisUrl => text(r"^\s*[Rr][Ee][Dd][Ii][Ss][Ss]?://[^?#@]+$"),
+            Self::KeyPrefix => text("^[A-Za-z0-9._:-]{1,64}$"),
             Self::Relay => list(&json!({ "enum": RELAYABLE.map(|kind| kind.as_str()) })),
             Self::Labels => list(&text("^[^:]+$")),
             Self::Secret => secret(),

@@ -1,8 +1,12 @@
 //! What ties several keys together, and what is odd without being wrong.
 
+use std::net::IpAddr;
+
+use url::Url;
+
 use super::{
     choices::{AgentsAccess, ClientAuth, TlsVersion},
-    settings::Settings,
+    settings::{KEYS, Settings},
     units::{format_duration, format_size},
 };
 
@@ -33,6 +37,11 @@ pub(super) const RULES: &[Rule] = &[
     Rule { keys: &["tls.certificate", "tls.key"], breach: half_a_certificate },
     Rule { keys: &["tls.client_auth", "tls.client_ca"], breach: missing_authority },
     Rule { keys: &["admin.tls", "tls.certificate", "tls.key"], breach: missing_certificate },
+    Rule {
+        keys: &["cluster.redis.timeout", "cluster.lease", "cluster.redis.url"],
+        breach: slow_engine,
+    },
+    Rule { keys: &["cluster.queue_bytes", "limits.message_bytes"], breach: small_queue },
 ];
 
 /// Pings at more than half of the timeout leave no second chance (PROTOCOL duty 8).
@@ -141,6 +150,25 @@ fn missing_certificate(Settings { admin, tls, .. }: &Settings) -> Option<String>
     (admin.tls && !tls.is_on()).then(|| "admin.tls needs tls.certificate and tls.key".to_owned())
 }
 
+/// A lease is renewed three times while it lives. Whoever waits longer than that for one answer may
+/// lose it for a single slow one.
+fn slow_engine(Settings { cluster, cluster_redis: redis, .. }: &Settings) -> Option<String> {
+    (redis.url.is_some() && redis.timeout * 3 >= cluster.lease).then(|| {
+        format!(
+            "cluster.redis.timeout ({}) must be less than a third of cluster.lease ({})",
+            format_duration(redis.timeout),
+            format_duration(cluster.lease)
+        )
+    })
+}
+
+fn small_queue(Settings { cluster, limits, .. }: &Settings) -> Option<String> {
+    at_least(
+        ("cluster.queue_bytes", cluster.queue_bytes),
+        ("limits.message_bytes", limits.message_bytes),
+    )
+}
+
 fn at_least(large: (&str, usize), small: (&str, usize)) -> Option<String> {
     (large.1 < small.1).then(|| {
         let (large_size, small_size) = (format_size(large.1), format_size(small.1));
@@ -163,6 +191,29 @@ pub(crate) fn hints(settings: &Settings) -> Vec<String> {
             server.listen
         ));
     }
+    if settings.cluster_redis.url.is_some() {
+        hints.extend(cluster_hints(settings));
+    }
+    hints
+}
+
+/// What the nodes of a cluster have to have in common, and what each for itself.
+fn cluster_hints(Settings { server, .. }: &Settings) -> Vec<String> {
+    let mut hints = vec![format!(
+        "this gateway is a node of a cluster: server.public_urls ({}) and the policy have to be the same \
+         on all of its nodes, since an agent may come to any of them (docs/cluster.md)",
+        match server.public_urls.as_slice() {
+            [] => "empty".to_owned(),
+            urls => urls.iter().map(Url::as_str).collect::<Vec<_>>().join(", "),
+        }
+    )];
+    if server.node_id.is_empty() {
+        hints.push(
+            "server.node_id is not set: the name that is made from server.identity is the same on all \
+             nodes that have the same key, and nobody can tell them apart"
+                .to_owned(),
+        );
+    }
     hints
 }
 
@@ -179,6 +230,7 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
         ));
     }
     warnings.extend(tls_warnings(settings));
+    warnings.extend(cluster_warnings(settings));
     if http.agents_token.is_some() && http.agents != AgentsAccess::Token {
         warnings.push("http.agents_token has no effect unless http.agents is \"token\"".to_owned());
     }
@@ -255,4 +307,34 @@ fn tls_warnings(Settings { server, http, admin, tls, .. }: &Settings) -> Vec<Str
         }
     }
     warnings
+}
+
+/// What of [cluster] has no effect, and what crosses the network in the clear.
+fn cluster_warnings(settings: &Settings) -> Vec<String> {
+    let Some(url) = &settings.cluster_redis.url else {
+        let defaults = Settings::default();
+        let own = KEYS.iter().filter(|key| key.path.starts_with("cluster."));
+        let set = own.filter(|key| settings.value(key) != defaults.value(key));
+        return set
+            .map(|key| format!("{} has no effect without cluster.redis.url", key.path))
+            .collect();
+    };
+    match Url::parse(url) {
+        Ok(url) if url.scheme() == "redis" && !is_on_this_machine(&url) => vec![format!(
+            "NO TLS: cluster.redis.url ({url}) is beyond loopback without rediss://, so that whoever is \
+             on the way can read all messages between nodes, and take the cluster over"
+        )],
+        _ => Vec::new(),
+    }
+}
+
+fn is_on_this_machine(url: &Url) -> bool {
+    match url.host_str() {
+        Some("localhost") => true,
+        Some(host) => {
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        }
+        None => false,
+    }
 }

@@ -349,7 +349,7 @@ sections! {
     cluster: ClusterSettings {
         /// What the names of all keys and channels in Redis begin with: gateways with the same one are
         /// the nodes of one cluster.
-        prefix: String = "conexus".to_owned(), Kind::Text;
+        prefix: String = "conexus".to_owned(), Kind::KeyPrefix;
         /// How long a node that is not heard of counts as there. It renews its lease three times in
         /// this time. When a node dies, its agents are gone for everyone after that.
         #[serde(with = "units::duration")]
@@ -365,9 +365,9 @@ sections! {
         /// How many agents of other nodes are remembered at most. One costs about 1 KiB.
         cache_entries: usize = 100_000, Kind::count(16, 100_000_000);
         /// Messages for one other node that may be under way, its confirmation included; further ones
-        /// are refused.
+        /// are refused (`queue_full`).
         queue_messages: usize = 16_384, Kind::count(16, 10_000_000);
-        /// The same in bytes.
+        /// The same in bytes, at least limits.message_bytes.
         #[serde(with = "units::size")]
         queue_bytes: usize = 64 * MIB, Kind::size(64 * KIB, 1024 * 1024 * MIB);
     }
@@ -381,7 +381,8 @@ sections! {
         username: Option<String> = None, Kind::Text, example r#""conexus""#;
         /// Its password. Unset unless given.
         password: Option<Secret> = None, Kind::Secret, example r#"{ env = "REDIS_PASSWORD" }"#;
-        /// How long it may take to connect or to answer before it counts as away.
+        /// How long it may take to connect or to answer before it counts as away. Less than a third of
+        /// cluster.lease, so that one slow answer loses no lease.
         #[serde(with = "units::duration")]
         timeout: Duration = Duration::from_secs(1), Kind::duration(Duration::from_millis(50));
     }

@@ -6,6 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod cluster;
 mod policies;
 
 /// A working directory with files in it.

@@ -77,7 +77,9 @@ impl Findings {
         if let Some(table) = path.split('.').next().and_then(OwnTable::of) {
             return self.assign_named(table, path, raw, &Rc::new(layer));
         }
-        let Some(key) = find(path) else { return self.unknown_key(path, layer.at(None)) };
+        let Some(key) = find(path) else {
+            return self.unknown_within(path, false, layer.at(None));
+        };
         match read_value(&key.kind, raw) {
             Ok(value) => self.check(key, value, |_| layer.at(None)),
             Err(problem) => self.fault(path, problem, layer.at(None)),
@@ -115,7 +117,7 @@ impl Findings {
                 continue;
             }
             let Some(key) = find(&path) else {
-                self.unknown_key(&path, layer.at(key_span));
+                self.unknown_within(&path, item.is_table_like(), layer.at(key_span));
                 continue;
             };
             let item_span = item.span();
@@ -142,6 +144,19 @@ impl Findings {
 
     pub(super) fn fault(&mut self, key: &str, problem: impl Into<String>, origin: Origin) {
         self.faults.push(Fault::of(key, problem, origin));
+    }
+
+    /// Something in a section that is no key: a section within it, in another shape or misspelt?
+    fn unknown_within(&mut self, path: &str, is_table: bool, origin: Origin) {
+        if is_section(path) {
+            return self.fault(path, format!("is a section; expected [{path}]"), origin);
+        }
+        match nearest_section(path).filter(|near| is_table && near.contains('.')) {
+            Some(near) => {
+                self.faults.push(Fault::of(path, "unknown section", origin).near(Some(near)));
+            }
+            None => self.unknown_key(path, origin),
+        }
     }
 
     fn unknown_key(&mut self, path: &str, origin: Origin) {
@@ -184,9 +199,14 @@ fn nearest_key(path: &str) -> Option<&'static str> {
     similar.or_else(elsewhere)
 }
 
-fn nearest_section(name: &str) -> Option<&'static str> {
+/// The section that was probably meant, or the one of that name within another.
+fn nearest_section(path: &str) -> Option<&'static str> {
+    let name = path.rsplit_once('.').map_or(path, |(_, name)| name);
     let sections = SECTIONS.iter().map(|(section, _)| *section);
-    nearest(name, name.len(), sections.chain(OWN_TABLES.iter().map(|table| table.name)))
+    let own = OWN_TABLES.iter().map(|table| table.name);
+    let similar = nearest(path, name.len(), sections.clone().chain(own));
+    let within = |section: &&str| section.rsplit_once('.').is_some_and(|(_, last)| last == name);
+    similar.or_else(|| sections.clone().find(within))
 }
 
 /// The known name that was probably meant: of `len` letters, one in three may be wrong, but not

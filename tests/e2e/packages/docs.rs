@@ -29,10 +29,12 @@ fn pages() -> Vec<(PathBuf, String)> {
 #[test]
 fn every_key_that_a_page_names_is_one() {
     let keys: BTreeSet<_> = KEYS.iter().map(|key| key.path).collect();
-    let sections = SECTIONS.iter().map(|(section, _)| *section).collect::<Vec<_>>().join("|");
+    let sections = SECTIONS.iter().map(|(section, _)| section.replace('.', r"\."));
+    // Those within another first, which begin like it.
+    let sections = sections.rev().collect::<Vec<_>>().join("|");
     // In code alone: a sentence may well end with "policy".
     let key = Regex::new(&format!(r"`({sections})\.([a-z][a-z0-9_]+)\b(?:`| = |=)")).unwrap();
-    let variable = Regex::new(r"\bCONEXUS_([A-Z0-9]+)__([A-Z0-9_]+)\b").unwrap();
+    let variable = Regex::new(r"\bCONEXUS_([A-Z0-9]+__[A-Z0-9_]+)\b").unwrap();
     let mut found = 0;
     for (page, text) in pages() {
         for named in key.captures_iter(&text) {
@@ -46,7 +48,7 @@ fn every_key_that_a_page_names_is_one() {
             assert!(keys.contains(path.as_str()), "{}: {path}", page.display());
         }
         for named in variable.captures_iter(&text) {
-            let path = format!("{}.{}", &named[1], &named[2]).to_ascii_lowercase();
+            let path = named[1].replace("__", ".").to_ascii_lowercase();
             let own = ["hook.", "chain.", "plugins."].iter().any(|it| path.starts_with(it));
             assert!(own || keys.contains(path.as_str()), "{}: {path}", page.display());
         }

@@ -215,6 +215,7 @@ const BEYOND_A_SCHEMA: &[&str] = &[
     "too long",
     "out of bounds; expected \"",
     "must be at ",
+    "must be less than",
     "must be on loopback",
     "must be within",
     "needs ",
@@ -304,6 +305,10 @@ async fn what_nobody_knows_is_refused_by_schema_and_gateway() {
         "[chain]\non_route = [\"a\"]",
         "[rate_class.x]\nburst = 1",
         "[admin_token.x]\nsha256 = \"abc\"",
+        "[cluster]\nredis = \"redis://a\"",
+        "[cluster.redis]\nulr = \"redis://a\"",
+        "[cluster.reddis]\nurl = \"redis://a\"",
+        "[redis]\nurl = \"redis://a\"",
     ]
     .map(str::to_owned);
     for (text, wrong) in texts.iter().zip(judged(&texts).await) {

@@ -1,0 +1,28 @@
+//! What the cluster's service tells the rest of the node: the one place where what comes in by a link
+//! is handed to whoever is to see to it.
+//!
+//! All of it happens within the service's task, in the order in which it came in. Nothing here may
+//! wait: while it runs, this node's lease is not renewed.
+
+use bytes::Bytes;
+
+use super::{Cluster, Joined, backplane::Change};
+use crate::core::Core;
+
+/// This node has joined the cluster, or joined it anew: its agents are down in the directory.
+pub(super) fn joined(_core: &Core, _cluster: &Cluster, _joined: &Joined) {}
+
+/// This node is apart from the others: no link of an earlier number brings anything any more.
+pub(super) fn parted(_core: &Core, cluster: &Cluster) {
+    // Nobody tells us from now on who goes where.
+    cluster.places.clear();
+}
+
+/// Another node speaks.
+pub(super) fn frames(_core: &Core, _cluster: &Cluster, _batch: &Bytes) {}
+
+/// Something changed in a part of the directory that is followed.
+pub(super) fn changed(_core: &Core, cluster: &Cluster, change: &Change) {
+    // Whoever looks next asks the directory.
+    cluster.places.forget(change.key, change.epoch);
+}
