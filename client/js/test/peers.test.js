@@ -97,7 +97,7 @@ test('when both offer at once there is one connection', async (t) => {
   const [a, b] = await pair(t, url);
   const unexpected = [];
   for (const client of [a, b]) client.onPeer((peer) => unexpected.push(peer));
-  for (let round = 0; round < 3; round += 1) {
+  for (let round = 0; round < 8; round += 1) {
     const [there, back] = await within(Promise.all([a.connectPeer(b.did), b.connectPeer(a.did)]), 'both');
     const opened = next((handler) => back.onChannel(handler));
     const channel = await there.openChannel('x');

@@ -21,8 +21,9 @@ export class Negotiation {
   #steps = new Serial(MAX_WAITING);
   /** The id of the connection: that of its first OFFER. */
   #connection = null;
-  /** When its first OFFER was written: an older one is not for it. */
-  #begun = 0;
+  /** When its first OFFER was written, and that of the latest that was answered: an older one is not for it. */
+  #written = 0;
+  #begun = -Infinity;
   /** Our OFFER that waits for its ANSWER. */
   #offer = null;
   /** Their first OFFER, which came while ours was under way and is not to be answered, unless ours fails. */
@@ -110,9 +111,9 @@ export class Negotiation {
     });
   }
 
-  /** Whether this first OFFER begins another connection than the one that stands or is under way. */
+  /** Whether this first OFFER was written after that of the connection that stands, if one does. */
   isNewer(message) {
-    return this.#connection === null || message.time >= this.#begun;
+    return message.time >= this.#begun;
   }
 
   /** Tells the other side that nothing will come of it. */
@@ -149,6 +150,7 @@ export class Negotiation {
   async #accept(message) {
     await this.#begin(message.id, message.time, false);
     await this.#answer(message);
+    this.#begun = message.time;
   }
 
   async #takeRestart(message) {
@@ -174,6 +176,7 @@ export class Negotiation {
     this.#offer = null;
     this.#aside = null;
     await this.transport.answered(message.payload.sdp);
+    this.#begun = this.#written;
     this.#sinks.answered();
   }
 
@@ -188,7 +191,7 @@ export class Negotiation {
     this.#assertOpen();
     this.transport?.close();
     this.#connection = id;
-    this.#begun = time;
+    this.#written = time;
     this.#offer = null;
     this.#aside = null;
     this.#unsent = [];
