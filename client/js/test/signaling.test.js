@@ -4,8 +4,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { Client, Identity, signMessage } from '../src/index.js';
-import { connected, next } from './support/client.js';
-import { startGateway } from './support/gateway.js';
+import { connected, next, tap } from './support/client.js';
+import { startGateway, within } from './support/gateway.js';
 
 test('two agents register by v1.1 and exchange signed messages', async (t) => {
   const { url } = await startGateway(t);
@@ -257,3 +257,27 @@ test('credentials reach the gateway, and a denial is final', async (t) => {
   assert.deepEqual([error.kind, error.close.code, error.isFinal], ['refused', 4007, true]);
   assert.equal(denied.state, 'error');
 });
+
+test('who sends faster than the handlers take is cut off, and errors do not pile up', async (t) => {
+  const { url } = await startGateway(t);
+  const line = tap();
+  const client = await connected(t, url, { ...line, inboundQueue: 20, reconnect: false });
+  let release;
+  const held = new Promise((resolve) => {
+    release = resolve;
+  });
+  client.onMessage(() => held);
+  client.onError(() => held);
+  for (let n = 0; n < 100; n += 1) line.inject('no message');
+  const { text } = await signMessage(client.identity, { to: client.did, type: 'OFFER', payload: { sdp: 'x' } });
+  for (let n = 0; n < 100; n += 1) line.inject(text);
+  await within(until(() => client.state === 'error'), 'the end of the connection');
+  release();
+  await within(until(() => client.errors.some(({ kind }) => kind === 'errors_untold')), 'what was left out');
+  assert.ok(client.errors.length < 30, `${client.errors.length} errors`);
+});
+
+/** Waits for what announces itself in no other way. */
+async function until(condition) {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 2));
+}

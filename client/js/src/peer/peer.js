@@ -16,6 +16,7 @@ const MAX_CONTROL_BYTES = 1024 * 1024;
 /** Application messages that wait to be sent, and to be verified. */
 const MAX_UNSAID = 1024;
 const MAX_UNHEARD = 4096;
+const MAX_UNHEARD_LETTERS = 16 * 1024 * 1024;
 /** A way that is interrupted may come back by itself for that long; the one who answered waits longer. */
 const INTERRUPTED = 2_000;
 const ANSWERER_WAITS = 3_000;
@@ -41,6 +42,8 @@ export class Peer {
   #control = null;
   #saying = new Serial(MAX_UNSAID);
   #hearing = new Serial(MAX_UNHEARD);
+  #unheard = 0;
+  #pause = null;
   #restarts = 0;
   #restarting = null;
   #since = performance.now();
@@ -232,6 +235,7 @@ export class Peer {
   finish(error) {
     if (this.#isOver) return;
     clearTimeout(this.#restarting);
+    this.#pause?.();
     const ended = error ?? new PeerError('closed', 'the connection to the peer was closed');
     this.#negotiation.close();
     this.#opening.fail(ended);
@@ -262,12 +266,23 @@ export class Peer {
       } catch (error) {
         if (this.#isOver) throw error;
         if (attempt >= this.#options.attempts || isPointless(error)) throw peerError(error);
-        await pause(FIRST_PAUSE * 2 ** (attempt - 1));
+        await this.#rest(FIRST_PAUSE * 2 ** (attempt - 1));
         // Theirs may have come meanwhile.
         if (this.isOpen) return;
         if (this.#isOver) throw error;
       }
     }
+  }
+
+  /** A pause that ends with the peer. */
+  #rest(millis) {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, millis);
+      this.#pause = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
   }
 
   async #attempt() {
@@ -327,9 +342,17 @@ export class Peer {
 
   /** One after the other: to verify takes its time, and the order is part of what is said. */
   #heard(text) {
+    this.#unheard += text.length;
+    if (this.#unheard > MAX_UNHEARD_LETTERS) {
+      this.finish(tooFast());
+      return;
+    }
     this.#hearing
       .run(() => this.#port.heard(this, text))
-      .catch((error) => this.finish(new PeerError('too_fast', 'messages come faster than they are verified', { cause: error })));
+      .catch((error) => this.finish(tooFast(error)))
+      .finally(() => {
+        this.#unheard -= text.length;
+      });
   }
 
   /** The other side closes by its control channel; that ours closes with its connection says nothing new. */
@@ -419,6 +442,6 @@ function peerError(error) {
   return new PeerError('refused', `no connection to the peer: ${error.message}`, { cause: error });
 }
 
-function pause(millis) {
-  return new Promise((resolve) => setTimeout(resolve, millis));
+function tooFast(cause) {
+  return new PeerError('too_fast', 'messages come faster than they are verified', { cause });
 }

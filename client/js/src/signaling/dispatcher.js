@@ -3,7 +3,7 @@
 // A handler's promise is waited for before the next event. One that throws harms no other; error handlers
 // hear of it. A browser's socket cannot be told to wait, so when the queue is full the connection ends.
 
-import { HandlerFailed } from '../errors.js';
+import { ConexusError, HandlerFailed } from '../errors.js';
 
 export class Dispatcher {
   #handlers = { message: new Set(), error: new Set(), state: new Set() };
@@ -11,6 +11,7 @@ export class Dispatcher {
   #bytes = 0;
   #limits;
   #running = false;
+  #untold = 0;
   #idle = [];
 
   /** `events` messages may wait, of `bytes` characters in all. */
@@ -33,6 +34,11 @@ export class Dispatcher {
 
   /** `message`, `error` or `state` for its handlers; `call` for one handler and a word to it. */
   push(event, value) {
+    if (event === 'error' && this.isFull) {
+      // Whoever floods us with what is wrong does not fill our memory by it.
+      this.#untold += 1;
+      return;
+    }
     const bytes = event === 'message' ? value.text.length : 0;
     this.#bytes += bytes;
     this.#queue.push({ event, value, bytes });
@@ -53,9 +59,16 @@ export class Dispatcher {
       this.#bytes -= bytes;
       if (event === 'call') await this.#callOne(value);
       else await this.#call(event, value);
+      if (this.#queue.length === 0 && this.#untold > 0) await this.#tellUntold();
     }
     this.#running = false;
     for (const resolve of this.#idle.splice(0)) resolve();
+  }
+
+  async #tellUntold() {
+    const untold = this.#untold;
+    this.#untold = 0;
+    await this.#call('error', new ConexusError('errors_untold', `${untold} more errors came faster than they were handled`));
   }
 
   /** A handler of something narrower, as of a watch. */

@@ -121,6 +121,7 @@ export class Link {
       } catch (error) {
         this.#sinks.dispatcher.push('error', error);
       }
+      if (this.#sinks.dispatcher.isFull) this.#tooSlow();
     }
     this.#judging = false;
   }
@@ -137,7 +138,6 @@ export class Link {
     } else if (!STALE.has(message.type)) {
       dispatcher.push('message', message);
     }
-    if (dispatcher.isFull) this.#tooSlow();
   }
 
   #tooSlow() {
