@@ -141,8 +141,11 @@ export class Client {
   /** The STUN and TURN servers that the gateway tells, renewed when half of their time is over. */
   async iceServers() {
     const session = this.#link?.session;
-    if (session?.nonce && session.isIceOld) await this.#renew(this.#metadata);
-    return this.#link?.session.iceServers ?? [];
+    if (session?.nonce && session.isIceOld) {
+      // The older ones may do.
+      await this.#renew(this.#metadata).catch((error) => this.#report(error));
+    }
+    return session?.iceServers ?? [];
   }
 
   // ---- Listening ---------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { Close, Identity, Message, signMessage } from '../src/index.js';
+import { Close, Identity, Message, Session, signMessage } from '../src/index.js';
 import { Freshness } from '../src/peer/freshness.js';
 import { Joiner, MAX_PIECE, split, toBytes } from '../src/peer/framing.js';
 import { pairOf } from '../src/peer/stats.js';
@@ -231,4 +231,23 @@ test('a pair is told by its kinds', () => {
   report.set('t', { id: 't', type: 'transport', selectedCandidatePairId: 'p' });
   assert.deepEqual(pairOf(report), pair);
   assert.equal(pairOf(new Map()), null);
+});
+
+test('ice servers are renewed when half the time of their credentials is over', () => {
+  const registered = (servers) => ({
+    ...{ session_id: 's', node_id: 'n', presence_timeout_ms: 9, heartbeat_ms: 1, max_message_bytes: 2 ** 40, relay: ['OFFER'] },
+    server_time: '2026-01-01T00:00:00Z',
+    ice_servers: servers,
+  });
+  const at = (seconds) => [{ urls: 'turn:x', username: `${Date.UTC(2026, 0, 1) / 1000 + seconds}:did`, credential: 'c' }];
+  const session = Session.v1_1('did', 'nonce', registered(at(0)));
+  assert.equal(session.isIceOld, true);
+  session.noteIce(registered(at(3600)));
+  assert.equal(session.isIceOld, false);
+  session.noteIce(registered([{ urls: 'stun:x' }, { urls: 'turn:x', username: '7:somebody', credential: 'c' }]));
+  assert.equal(session.isIceOld, false);
+  // What a gateway may ask for is within bounds.
+  assert.deepEqual([session.heartbeat, session.maxMessageBytes], [1000, 16 * 1024 * 1024]);
+  assert.equal(Object.keys(session).includes('nonce'), false);
+  assert.ok(Math.abs(session.clockAhead - (Date.UTC(2026, 0, 1) - Date.now())) < 1000);
 });
