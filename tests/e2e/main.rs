@@ -17,6 +17,7 @@ mod drain;
 mod foreign;
 mod hooks;
 mod ice;
+mod javascript;
 mod limits;
 mod load;
 mod mailbox;

@@ -146,7 +146,7 @@ export declare class Client {
   /** Connects to another agent directly. */
   connectPeer(did: string, options?: PeerOptions): Promise<Peer>;
   /** Whoever connects is handed to `handler` once it is connected. */
-  onPeer(handler: (peer: Peer) => unknown, options?: AcceptOptions): Remove | (() => void);
+  onPeer(handler: (peer: Peer) => unknown, options?: AcceptOptions): () => void;
   /** Does what other agents ask: what it returns is the result. */
   onRequest(handler: (request: IncomingRequest) => Json | undefined | void | Promise<Json | undefined | void>): () => void;
   /** Answers other agents' INTENTs. */
