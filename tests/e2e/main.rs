@@ -13,6 +13,7 @@ mod crowd;
 mod dashboard;
 mod decisions;
 mod delivery;
+mod demo;
 mod drain;
 mod foreign;
 mod hooks;
