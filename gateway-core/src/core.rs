@@ -1,7 +1,7 @@
 //! What every connection shares: settings, the router, and how far a stop has come.
 
 use std::sync::{
-    Arc, OnceLock,
+    Arc, OnceLock, Weak,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
@@ -27,6 +27,8 @@ use crate::{
 
 /// See the [module](self).
 pub(crate) struct Core {
+    /// For what outlives the call that begins it.
+    pub(crate) itself: Weak<Self>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) clock: Clock,
     pub(crate) router: Arc<Router>,

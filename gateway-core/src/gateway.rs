@@ -3,7 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
@@ -25,7 +25,12 @@ use crate::{
     audience::Audiences,
     bans::Bans,
     clock::Clock,
-    cluster::{self, Cluster, backplane::Backplane},
+    cluster::{
+        self, Cluster,
+        backplane::Backplane,
+        delivery::{self, Delivery, questions::Answers},
+        redis::RedisBackplane,
+    },
     config::Settings,
     core::{Core, millis},
     drain,
@@ -66,6 +71,9 @@ pub enum GatewayError {
     /// The files of `[tls]` are of no use.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// What `[cluster.redis]` says leads to no engine.
+    #[error(transparent)]
+    Cluster(Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// A gateway that listens, and serves once it is [run](Self::run).
@@ -88,13 +96,22 @@ impl Gateway {
     /// binds its listener.
     ///
     /// # Errors
-    /// When the address cannot be listened on, or the files of `[tls]` are of no use.
+    /// When the address cannot be listened on, the files of `[tls]` are of no use, or what
+    /// `[cluster.redis]` says leads nowhere. That Redis is away is none.
     pub async fn bind_with_policy(
         settings: Arc<Settings>,
         identity: Identity,
         policy: Arc<dyn Policy>,
     ) -> Result<Self, GatewayError> {
-        Self::bind_with_backplane(settings, identity, policy, None).await
+        let Settings { cluster, cluster_redis, .. } = &*settings;
+        let backplane: Option<Arc<dyn Backplane>> = match &cluster_redis.url {
+            Some(url) => {
+                let redis = RedisBackplane::new(url, cluster, cluster_redis);
+                Some(Arc::new(redis.map_err(|error| GatewayError::Cluster(error.into()))?))
+            }
+            None => None,
+        };
+        Self::bind_with_backplane(settings, identity, policy, backplane).await
     }
 
     /// The same with the engine that a cluster's nodes share.
@@ -111,8 +128,14 @@ impl Gateway {
         let local_addr = listener.local_addr().map_err(bind_error)?;
         let cluster = backplane.map(|engine| Cluster::new(settings.cluster.clone(), engine));
         let cluster = cluster.map(Arc::new);
-        let core = core(settings, identity, Arc::clone(&policy), local_addr, tls, cluster);
-        let core = Arc::new(core);
+        let core = Arc::new_cyclic(|itself| {
+            let (itself, policy) = (Weak::clone(itself), Arc::clone(&policy));
+            core(itself, settings, identity, policy, local_addr, tls, cluster)
+        });
+        if let Some(delivery) = core.router.presence.delivery() {
+            let answers: Arc<dyn Answers> = Arc::clone(&core) as _;
+            delivery.answered_by(Arc::downgrade(&answers));
+        }
         let world: Arc<dyn World> = Arc::clone(&core) as _;
         policy.serve(Arc::downgrade(&world));
         Ok(Self { core, listener, local_addr })
@@ -212,6 +235,10 @@ impl Gateway {
         let mut telling =
             AbortOnDropHandle::new(tokio::spawn(telling::serve(Arc::clone(&core.router))));
         let retire = CancellationToken::new();
+        let delivering = core.cluster.is_some().then(|| {
+            AbortOnDropHandle::new(tokio::spawn(delivery::serve(Arc::clone(&core.router))))
+        });
+        let mut delivering = std::pin::pin!(OptionFuture::from(delivering));
         let clustered = core.cluster.clone().map(|cluster| {
             let served = cluster::service::serve(Arc::clone(&core), cluster, retire.clone());
             AbortOnDropHandle::new(tokio::spawn(served))
@@ -221,6 +248,7 @@ impl Gateway {
             served = &mut serving => Some(served),
             // It does not end by itself, and without it nobody would be told of anybody any more.
             told = &mut telling => Some(told),
+            Some(delivering) = &mut delivering => Some(delivering),
             Some(clustered) = &mut clustered => Some(clustered),
             () = stopping => None,
         };
@@ -228,6 +256,10 @@ impl Gateway {
         let served = match served {
             Some(served) => served,
             None => {
+                if let Some(delivery) = core.router.presence.delivery() {
+                    // What other nodes are to know of their messages.
+                    delivery.flushed(RETIREMENT).await;
+                }
                 retire.cancel();
                 let left =
                     core.stop_by.get().map(|by| by.saturating_duration_since(Instant::now()));
@@ -254,6 +286,7 @@ impl Gateway {
 }
 
 fn core(
+    itself: Weak<Core>,
     settings: Arc<Settings>,
     identity: Identity,
     policy: Arc<dyn Policy>,
@@ -271,6 +304,10 @@ fn core(
         messages_per_sender: mailbox.messages_per_sender,
     };
     let presence = Presence::new(limits, clock, Arc::clone(&telemetry));
+    let presence = match &cluster {
+        Some(cluster) => presence.in_cluster(Delivery::new(Arc::clone(cluster), &settings)),
+        None => presence,
+    };
     let (phase, phase_seen) = watch::channel(Phase::Running);
     let node_id = match settings.server.node_id.as_str() {
         "" => identity.key().base58().chars().take(8).collect(),
@@ -289,6 +326,7 @@ fn core(
     );
     let signatures = &settings.signatures;
     Core {
+        itself,
         replay: ReplayGuard::new(
             signatures.max_clock_skew,
             signatures.replay_cache,
@@ -381,6 +419,11 @@ impl Watch {
     /// How many watches there are: agents that are watched, each as often as somebody does.
     pub fn watches(&self) -> u64 {
         self.core.router.telemetry.watches.count()
+    }
+
+    /// Whether it is a node of a cluster, and the others know it.
+    pub fn is_in_cluster(&self) -> bool {
+        self.core.cluster.as_ref().is_some_and(|cluster| cluster.joined().is_ok())
     }
 
     /// How many agents are present.

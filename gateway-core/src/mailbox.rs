@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    ops::Bound,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -16,7 +17,11 @@ use conexus_protocol::AgentKey;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::{clock::Moment, hooks::Judge, session::outbox::Routed};
+use crate::{
+    clock::Moment,
+    hooks::Judge,
+    session::outbox::{Otherwise, Routed},
+};
 
 /// How much the mailboxes may hold.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +115,25 @@ impl Postroom {
     /// Takes everything out, oldest first: its agent is back.
     pub(crate) fn empty(&self, key: AgentKey, mailbox: &mut Mailbox) -> Vec<Routed> {
         self.take(key, mailbox, |_| true)
+    }
+
+    /// Takes everything out for another way. Should that turn out to be none, it is held until the same
+    /// moments again.
+    pub(crate) fn empty_for_now(&self, key: AgentKey, mailbox: &mut Mailbox) -> Vec<Routed> {
+        for held in &mut mailbox.held {
+            held.routed.otherwise = Otherwise::HoldUntil(held.until);
+        }
+        self.empty(key, mailbox)
+    }
+
+    /// Up to so many mailboxes behind this one, in the order in which something in them is due.
+    pub(crate) fn waiting_from(
+        &self,
+        last: Option<(Moment, AgentKey)>,
+        most: usize,
+    ) -> Vec<(Moment, AgentKey)> {
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        self.due.lock().range((from, Bound::Unbounded)).take(most).copied().collect()
     }
 
     /// Takes out what has waited too long.

@@ -7,6 +7,9 @@
 //! lock: hooks look agents up. `session` claims, renews and leaves; `router` offers and holds;
 //! `watching` learns here of each change, in its order.
 
+#[allow(dead_code)]
+mod afar;
+pub(crate) mod lane;
 mod paging;
 pub(crate) mod survey;
 #[allow(dead_code)]
@@ -27,11 +30,13 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use self::{
+    lane::Lane,
     paging::{Page, Paging, present},
     tenure::{Departures, Tenure},
 };
 use crate::{
     clock::{Clock, Moment},
+    cluster::delivery::Delivery,
     hooks::Judge,
     mailbox::{Mailbox, MailboxLimits, Postroom},
     session::{
@@ -60,11 +65,24 @@ pub(crate) enum Offered {
     Full(Routed),
     /// Nobody holds that key right now.
     Absent(Routed),
+    /// Nobody holds it here, and where else it may be held cannot be reached.
+    Unreachable(Routed),
+}
+
+/// Where a message comes from that is to be held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// From its sender.
+    Sender,
+    /// From the outbox of a session that leaves.
+    Outbox(SessionId),
+    /// From the lane of a target that is absent.
+    Lane,
 }
 
 /// Where a message is that was to be held.
 pub(crate) enum Kept {
-    /// In the outbox of its target, which is back.
+    /// In the outbox of its target, which is back; or on its way to another node.
     Queued,
     /// In its target's mailbox. The judge that it no longer has is handed out: its end can take a
     /// while, and must not come under a lock.
@@ -88,6 +106,8 @@ struct Slot {
     mailbox: Mailbox,
     /// Of the owner, in a cluster, until it begins to leave.
     tenure: Option<Box<Tenure>>,
+    /// What goes to other nodes.
+    lane: Option<Box<Lane>>,
 }
 
 #[derive(Debug)]
@@ -98,6 +118,12 @@ struct Owner {
     leaving: bool,
     /// Since when the agent is present, over takeovers.
     since: Moment,
+}
+
+impl Slot {
+    fn is_vacant(&self) -> bool {
+        self.owner.is_none() && self.mailbox.is_empty() && self.lane.is_none()
+    }
 }
 
 /// Keys are chosen by agents, so their hashes must not be predictable; ahash is keyed, and hashes 32
@@ -113,7 +139,8 @@ pub(crate) struct Presence {
     telemetry: Arc<Telemetry>,
     pub(crate) postroom: Postroom,
     pub(crate) watches: Watches,
-    in_cluster: bool,
+    /// How messages go to other nodes, in a cluster.
+    delivery: Option<Arc<Delivery>>,
     pub(crate) departures: Departures,
 }
 
@@ -126,19 +153,20 @@ impl Presence {
             online: AtomicUsize::new(0),
             telemetry,
             postroom: Postroom::new(limits),
-            in_cluster: false,
+            delivery: None,
             departures: Departures::default(),
         }
     }
 
     /// The gateway is a node of a cluster.
     #[allow(dead_code)]
-    pub(crate) fn in_cluster(self) -> Self {
-        Self { in_cluster: true, ..self }
+    pub(crate) fn in_cluster(self, delivery: Arc<Delivery>) -> Self {
+        Self { delivery: Some(delivery), ..self }
     }
 
-    pub(crate) const fn is_in_cluster(&self) -> bool {
-        self.in_cluster
+    /// How messages go to other nodes, in a cluster.
+    pub(crate) const fn delivery(&self) -> Option<&Arc<Delivery>> {
+        self.delivery.as_ref()
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
@@ -213,11 +241,15 @@ impl Presence {
         slot.owner = Some(Owner { session: Arc::clone(session), leaving: false, since });
         self.online.fetch_add(1, Relaxed);
         self.collect_from(slot);
+        if slot.lane.is_some() {
+            self.lane_meets_owner(slot, session.agent.key());
+        }
     }
 
-    /// Moves what the mailbox holds to the end of the owner's outbox.
+    /// Moves what the mailbox holds to the end of the owner's outbox. What is in a lane is newer: as long
+    /// as it cannot follow, both stay.
     fn collect_from(&self, slot: &mut Slot) {
-        if slot.mailbox.is_empty() {
+        if slot.mailbox.is_empty() || slot.lane.is_some() {
             return;
         }
         if let Some(owner) = &slot.owner {
@@ -358,41 +390,55 @@ impl Presence {
         (!owner.leaving && owner.session.is_live(now)).then(|| of(&owner.session))
     }
 
-    /// Puts a message into its target's outbox, if the target is there.
+    /// Puts a message into its target's outbox, if the target is there; or on its way to the node
+    /// where it is.
     pub(crate) fn offer(&self, routed: Routed, now: Moment) -> Offered {
         let mut shard = self.shard(routed.to);
-        let Some(slot) = shard.get_mut(&routed.to) else { return Offered::Absent(routed) };
+        let Some(slot) = shard.get_mut(&routed.to) else { return self.offer_afar(shard, routed) };
         self.collect_if_live(slot, now);
         match &slot.owner {
-            Some(owner) if owner.leaving || owner.session.is_live(now) => {
+            Some(owner) if owner.leaving || slot.lane.is_none() && owner.session.is_live(now) => {
                 match owner.session.outbox.offer(routed) {
                     Ok(()) => Offered::Queued,
                     Err(Refused::Full(routed)) => Offered::Full(routed),
                     Err(Refused::Closed(routed)) => Offered::Absent(routed),
                 }
             }
-            _ => Offered::Absent(routed),
+            // Its lease has lapsed: it is nowhere else.
+            Some(_) if slot.lane.is_none() => Offered::Absent(routed),
+            _ => self.offer_afar(shard, routed),
         }
     }
 
     /// Holds a message for its target until a moment; one that has come back meanwhile gets it at
-    /// once. Given back when there is no room for it. `drained_by` is the leaving session from
-    /// whose outbox it comes, if it does. A judge that the message no longer has is handed out.
+    /// once. Given back when there is no room for it. A judge that the message no longer has is
+    /// handed out.
     pub(crate) fn hold(
         &self,
         routed: Routed,
         until: Moment,
         now: Moment,
-        drained_by: Option<SessionId>,
+        source: Source,
     ) -> Result<Kept, Routed> {
         let (key, kind) = (routed.to, routed.kind);
         let mut shard = self.shard(key);
         let slot = shard.entry(key).or_default();
         self.collect_if_live(slot, now);
-        let mut lapsed = None;
-        if let Some(Owner { session, leaving, .. }) = &slot.owner {
+        let may_be_afar = slot.lane.is_some() || slot.owner.is_none() && self.delivery.is_some();
+        let is_leaving = slot.owner.as_ref().is_some_and(|owner| owner.leaving);
+        if source == Source::Sender && may_be_afar && !is_leaving {
+            return match self.hold_afar(shard, routed, until) {
+                Offered::Queued => Ok(Kept::Queued),
+                Offered::Full(routed) | Offered::Absent(routed) | Offered::Unreachable(routed) => {
+                    Err(routed)
+                }
+            };
+        }
+        if let Some(Owner { session, leaving, .. }) = &slot.owner
+            && source != Source::Lane
+        {
             let reachable =
-                if *leaving { drained_by != Some(session.id) } else { session.is_live(now) };
+                if *leaving { source != Source::Outbox(session.id) } else { session.is_live(now) };
             if reachable {
                 return session
                     .outbox
@@ -400,8 +446,8 @@ impl Presence {
                     .map(|()| Kept::Queued)
                     .map_err(|(Refused::Full(routed) | Refused::Closed(routed))| routed);
             }
-            lapsed = Some(session);
         }
+        let lapsed = slot.owner.as_ref().map(|owner| &owner.session);
         let held = self.postroom.hold(&mut slot.mailbox, routed, until);
         match (&held, lapsed) {
             (Ok(_), Some(session)) => {
@@ -427,6 +473,7 @@ impl Presence {
             && slot.owner.as_ref().is_some_and(|owner| owner.session.id == session.id)
         {
             self.collect_from(slot);
+            self.advance(slot, session.agent.key());
         }
     }
 
@@ -448,7 +495,7 @@ impl Presence {
             for (key, slot) in shard.iter_mut() {
                 all.append(&mut self.postroom.empty(*key, &mut slot.mailbox));
             }
-            shard.retain(|_, slot| slot.owner.is_some());
+            shard.retain(|_, slot| !slot.is_vacant());
         }
         self.released(&all);
         all
@@ -536,7 +583,7 @@ impl Presence {
 }
 
 fn remove_if_vacant(shard: &mut Shard, key: AgentKey) {
-    if shard.get(&key).is_some_and(|slot| slot.owner.is_none() && slot.mailbox.is_empty()) {
+    if shard.get(&key).is_some_and(Slot::is_vacant) {
         shard.remove(&key);
     }
 }
@@ -562,6 +609,13 @@ mod tests {
 
     fn presence() -> Presence {
         Presence::new(LIMITS, Clock::start(), Arc::default())
+    }
+
+    fn in_cluster(presence: Presence) -> Presence {
+        let settings = crate::config::Settings::default();
+        let engine = Arc::new(crate::cluster::memory::MemoryEngine::new());
+        let cluster = crate::cluster::Cluster::new(settings.cluster.clone(), engine);
+        presence.in_cluster(Delivery::new(Arc::new(cluster), &settings))
     }
 
     fn at(seconds: u64) -> Moment {
@@ -608,7 +662,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_tenure_outlives_takeovers_and_ends_with_a_farewell() {
-        let presence = presence().in_cluster();
+        let presence = in_cluster(presence());
         let me = Identity::generate();
         let (old, new) = (session_of(&me), session_of(&me));
         presence.claim(&old).await;
@@ -642,7 +696,7 @@ mod tests {
         let Offered::Absent(routed) = presence.offer(message(&session, "held"), lapse) else {
             panic!("routed to a lapsed agent");
         };
-        presence.hold(routed, lapse.after(Duration::from_secs(9)), lapse, None).unwrap();
+        presence.hold(routed, lapse.after(Duration::from_secs(9)), lapse, Source::Sender).unwrap();
         assert!(session.take_mail_waits(), "its task is told");
 
         // Even before its task collects, what was held goes ahead.
@@ -662,10 +716,10 @@ mod tests {
         presence.offer(message(&session, "2"), at(0));
         // Its task drains the outbox into the mailbox.
         while let Some(Parcel::Routed(routed)) = session.outbox.take() {
-            presence.hold(routed, at(9), at(0), Some(session.id)).unwrap();
+            presence.hold(routed, at(9), at(0), Source::Outbox(session.id)).unwrap();
         }
         // A sender that decided to hold meanwhile comes behind, too.
-        presence.hold(message(&session, "3"), at(9), at(0), None).unwrap();
+        presence.hold(message(&session, "3"), at(9), at(0), Source::Sender).unwrap();
         assert_eq!(texts(&session), ["3"]);
         assert_eq!(presence.telemetry.messages.snapshot().held, 2);
         assert!(presence.finish_leaving(&session));
@@ -804,12 +858,12 @@ mod tests {
     #[tokio::test]
     async fn mailboxes_expire_and_leave_nothing_behind() {
         let (presence, absent) = (presence(), session_of(&Identity::generate()));
-        presence.hold(message(&absent, "x"), at(5), at(0), None).unwrap();
+        presence.hold(message(&absent, "x"), at(5), at(0), Source::Sender).unwrap();
         assert_eq!(presence.postroom.next_due(), Some((at(5), absent.agent.key())));
         assert!(presence.expire_mail(absent.agent.key(), at(4)).is_empty());
         assert_eq!(presence.expire_mail(absent.agent.key(), at(5)).len(), 1);
         assert!(presence.shards.iter().all(|shard| shard.lock().is_empty()));
-        presence.hold(message(&absent, "y"), at(5), at(0), None).unwrap();
+        presence.hold(message(&absent, "y"), at(5), at(0), Source::Sender).unwrap();
         assert_eq!(presence.empty_mailboxes().len(), 1);
         assert_eq!(presence.telemetry.messages.snapshot().held, 0);
     }

@@ -8,6 +8,9 @@
 //! an outbox. Only a mailbox takes it away; what was held is a new matter should it turn out to be
 //! undeliverable again.
 
+#[allow(dead_code)]
+mod afar;
+
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -25,16 +28,17 @@ use conexus_protocol::{
 use tokio::sync::watch;
 use tracing::{Level, debug, enabled, error};
 
+use self::afar::Known;
 use crate::{
     clock::{Clock, Moment},
     cluster::Cluster,
     config::Settings,
     hooks::{Decision, Denial, Fallback, Passage, Policy, Ruling, Way},
     phase::Phase,
-    presence::{Kept, Offered, Presence},
+    presence::{Kept, Offered, Presence, Source},
     session::{
         handle::{SessionHandle, SessionId},
-        outbox::{Arrival, Parcel, Routed, Tap},
+        outbox::{Arrival, Otherwise, Parcel, Routed, Tap},
     },
     telemetry::{
         Telemetry,
@@ -138,7 +142,7 @@ impl Router {
     ) -> Option<Pending> {
         let routed = Routed::new(text, to, kind, Arc::clone(sender), arrival);
         let absent = self.offer(routed, now)?;
-        self.undeliverable(absent, None)
+        self.undeliverable(absent, Source::Sender)
     }
 
     /// The same where policy [asks](Self::asks_about_routes) to judge it first.
@@ -155,9 +159,21 @@ impl Router {
         let mut routed = Routed::new(text, to, envelope.kind, Arc::clone(sender), arrival);
         let judge = self.policy.judge();
         routed.judge = Some(Arc::clone(&judge));
-        let target = self.presence.facts(to, now);
+        let target = match self.target_facts(to, now) {
+            Known::Now(target) => target,
+            Known::Later => return Some(self.route_when_found(routed)),
+        };
         let event = route_event(&routed, envelope, target);
-        match judge.on_route(Arc::new(event)) {
+        self.judged(routed, judge.on_route(Arc::new(event)))
+    }
+
+    /// Goes on as policy decides.
+    fn judged(
+        self: &Arc<Self>,
+        routed: Routed,
+        decision: Decision<Ruling<Passage>>,
+    ) -> Option<Pending> {
+        match decision {
             Decision::Now(ruling) => self.pass(routed, ruling),
             Decision::Later(ruling) => {
                 let router = Arc::clone(self);
@@ -212,73 +228,92 @@ impl Router {
                 self.deliver(routed)
             }
             Way::Hold(hold) => {
+                routed.otherwise = Otherwise::HoldFor(hold);
                 if let Some(routed) = self.offer(routed, self.clock.now()) {
-                    self.hold(routed, hold, None);
+                    self.hold(routed, hold, Source::Sender);
                 }
                 None
             }
         }
     }
 
-    /// Gives others the same bytes, where they are present and have room.
+    /// Gives others the same bytes, where they are present, here or elsewhere, and have room.
     fn copy(&self, routed: &Routed, to: &[AgentKey]) {
         let to = &to[..to.len().min(MAX_COPIES)];
         for (key, tap) in to.iter().zip(Tap::copies(routed, to.len())) {
-            if let Some(session) = self.presence.live(*key, self.clock.now()) {
-                // What is given back counts itself as dropped.
-                let _ = session.outbox.offer_aside(Parcel::Tap(tap));
-            }
+            // What is given back counts itself as dropped.
+            let _ = self.presence.offer_aside(*key, Parcel::Tap(tap), self.clock.now());
         }
     }
 
     fn deliver(self: &Arc<Self>, routed: Routed) -> Option<Pending> {
         let absent = self.offer(routed, self.clock.now())?;
-        self.undeliverable(absent, None)
+        self.undeliverable(absent, Source::Sender)
     }
 
-    /// Puts a message into its target's outbox, or refuses it; given back if the target is absent.
+    /// Puts a message into its target's outbox or on its way there, or refuses it; given back if the
+    /// target is absent.
     fn offer(&self, routed: Routed, now: Moment) -> Option<Routed> {
-        match self.presence.offer(routed, now) {
+        self.offered(self.presence.offer(routed, now))
+    }
+
+    fn offered(&self, offered: Offered) -> Option<Routed> {
+        match offered {
             Offered::Queued => None,
             Offered::Full(routed) => {
                 self.refuse(routed, RefusalReason::QueueFull);
+                None
+            }
+            Offered::Unreachable(routed) => {
+                self.refuse(routed, RefusalReason::NodeUnreachable);
                 None
             }
             Offered::Absent(routed) => Some(routed),
         }
     }
 
-    /// A message's target is absent. `drained_by` is the leaving session whose outbox it was in.
+    /// A message's target is absent.
     pub(crate) fn undeliverable(
         self: &Arc<Self>,
         mut routed: Routed,
-        drained_by: Option<SessionId>,
+        source: Source,
     ) -> Option<Pending> {
         if self.is_stopping() {
             self.refuse(routed, RefusalReason::Draining);
             return None;
         }
-        if routed.last_resort {
-            self.refuse(routed, RefusalReason::UnknownAgent);
-            return None;
+        match routed.otherwise {
+            Otherwise::Judge => {}
+            Otherwise::HoldFor(hold) => {
+                self.hold(routed, hold, source);
+                return None;
+            }
+            Otherwise::HoldUntil(until) => {
+                self.hold_until(routed, until, source);
+                return None;
+            }
+            Otherwise::Refuse => {
+                self.refuse(routed, RefusalReason::UnknownAgent);
+                return None;
+            }
         }
         let judge = routed.judge.clone().unwrap_or_else(|| self.policy.judge());
         let event = judge.asks(Point::Undeliverable).then(|| self.undeliverable_event(&routed));
         let Some(event) = event.flatten() else {
-            self.fall_back(routed, Ok(Fallback::Configured), drained_by);
+            self.fall_back(routed, Ok(Fallback::Configured), source);
             return None;
         };
         routed.judge = Some(Arc::clone(&judge));
         match judge.on_undeliverable(Arc::new(event)) {
             Decision::Now(ruling) => {
-                self.fall_back(routed, ruling, drained_by);
+                self.fall_back(routed, ruling, source);
                 None
             }
             Decision::Later(ruling) => {
                 let router = Arc::clone(self);
                 Some(Box::pin(async move {
                     let ruling = ruling.await;
-                    router.fall_back(routed, ruling, drained_by);
+                    router.fall_back(routed, ruling, source);
                 }))
             }
         }
@@ -293,17 +328,12 @@ impl Router {
         Some(route_event(routed, &envelope, None))
     }
 
-    fn fall_back(
-        &self,
-        mut routed: Routed,
-        ruling: Ruling<Fallback>,
-        drained_by: Option<SessionId>,
-    ) {
+    fn fall_back(&self, mut routed: Routed, ruling: Ruling<Fallback>, source: Source) {
         match ruling {
-            Ok(Fallback::Configured) => self.hold(routed, self.hold, drained_by),
-            Ok(Fallback::Hold(hold)) => self.hold(routed, hold, drained_by),
+            Ok(Fallback::Configured) => self.hold(routed, self.hold, source),
+            Ok(Fallback::Hold(hold)) => self.hold(routed, hold, source),
             Ok(Fallback::Redirect(to)) => {
-                (routed.to, routed.last_resort) = (to, true);
+                (routed.to, routed.otherwise) = (to, Otherwise::Refuse);
                 if let Some(routed) = self.offer(routed, self.clock.now()) {
                     self.refuse(routed, RefusalReason::UnknownAgent);
                 }
@@ -313,20 +343,24 @@ impl Router {
     }
 
     /// Holds a message for its target, which gets it at once should it have come back.
-    fn hold(&self, routed: Routed, hold: Duration, drained_by: Option<SessionId>) {
+    fn hold(&self, routed: Routed, hold: Duration, source: Source) {
+        if hold.is_zero() && !self.is_stopping() {
+            return self.refuse(routed, RefusalReason::UnknownAgent);
+        }
+        self.hold_until(routed, self.clock.now().after(hold), source);
+    }
+
+    fn hold_until(&self, routed: Routed, until: Moment, source: Source) {
         // Once the mailboxes were emptied nobody would look after it.
         if self.is_stopping() {
             return self.refuse(routed, RefusalReason::Draining);
-        }
-        if hold.is_zero() {
-            return self.refuse(routed, RefusalReason::UnknownAgent);
         }
         let now = self.clock.now();
         let hub = &self.telemetry.hub;
         let followed = (hub.watches_messages() || enabled!(Level::DEBUG))
             .then(|| (routed.text.clone(), Arc::clone(&routed.sender), routed.kind, routed.number));
         let (to, read_at) = (Some(routed.to), routed.read_at);
-        match self.presence.hold(routed, now.after(hold), now, drained_by) {
+        match self.presence.hold(routed, until, now, source) {
             Ok(Kept::Queued) => {}
             // Its judge ends here, if nothing else keeps it, and not under a lock.
             Ok(Kept::Held(judge)) => {
@@ -347,15 +381,26 @@ impl Router {
         }
     }
 
+    /// Whether nobody comes back to this gateway any more; in a cluster, nobody to whichever node.
     fn is_stopping(&self) -> bool {
-        *self.phase.borrow() >= Phase::Departing
+        let last =
+            if self.presence.delivery().is_some() { Phase::Quiescing } else { Phase::Departing };
+        *self.phase.borrow() >= last
     }
 
-    /// What a session leaves unwritten goes the way of an absent target, in order.
+    /// What a session leaves unwritten goes the way of an absent target, in order: to the node where that
+    /// is by now, if there is one.
     pub(crate) async fn hand_on(self: &Arc<Self>, parcels: Vec<Parcel>, drained_by: SessionId) {
         for parcel in parcels {
-            if let Parcel::Routed(routed) = parcel
-                && let Some(rest) = self.undeliverable(routed, Some(drained_by))
+            let Parcel::Routed(mut routed) = parcel else { continue };
+            if matches!(routed.otherwise, Otherwise::HoldFor(_) | Otherwise::HoldUntil(_)) {
+                // It had reached its target since that was decided.
+                routed.otherwise = Otherwise::Judge;
+            }
+            if self.is_stopping() {
+                self.refuse(routed, RefusalReason::Draining);
+            } else if let Some(absent) = self.offered(self.presence.hand_on(routed))
+                && let Some(rest) = self.undeliverable(absent, Source::Outbox(drained_by))
             {
                 rest.await;
             }

@@ -23,6 +23,10 @@ use crate::{
 const MAX_CLOSE_TEXT: usize = 123;
 
 impl World for Core {
+    fn node_id(&self) -> Option<Arc<str>> {
+        Some(self.node_id.as_str().into())
+    }
+
     fn agent(&self, key: AgentKey) -> Option<Arc<Agent>> {
         self.router.presence.facts(key, self.clock.now())
     }

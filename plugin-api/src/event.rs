@@ -246,6 +246,14 @@ impl<'a> Disconnect<'a> {
     pub fn lasted_ms(&self) -> u64 {
         self.number_of(abi::EVENT_LASTED_MS)
     }
+
+    /// When the agent had registered by the clock that the nodes of a cluster share, in microseconds since
+    /// 1970: of two sessions of an agent's the one with the greater number is the newer one. None without
+    /// a cluster, and where the session was never put down there.
+    #[must_use]
+    pub fn epoch(&self) -> Option<u64> {
+        self.call.number(abi::EVENT_EPOCH)
+    }
 }
 
 impl<'a> HookError<'a> {

@@ -322,6 +322,46 @@ fn answers_cross_unchanged() {
     }
 }
 
+/// Asks for all that may be a cluster's, in on_route.
+struct Sharer;
+
+impl Plugin for Sharer {
+    type Config = NoConfig;
+    const POINTS: PointSet = PointSet::of(&[Point::Route]);
+
+    fn new(NoConfig {}: NoConfig, _: Host) -> Result<Self, Error> {
+        Ok(Self)
+    }
+
+    fn on_route(&self, _: &Route<'_>, call: &Call<'_>) -> Outcome {
+        let second = Duration::from_secs(1);
+        let errors = [
+            call.kv_get("k").map(drop),
+            call.kv_set("k", 1, None),
+            call.kv_delete("k").map(drop),
+            call.kv_incr("k", 1, None).map(drop),
+            call.kv_cas("k", None, 1, None).map(drop),
+            call.kv_expire("k", None).map(drop),
+            call.rate_limit("k", 1, second).map(drop),
+            call.agent("did:key:zBob").map(drop),
+            call.agents(&AgentFilter::default()).map(drop),
+        ];
+        assert!(errors.iter().all(|error| *error == Err(StateError::Unavailable)), "{errors:?}");
+        call.agents(&AgentFilter::default())?;
+        Ok(CONTINUE)
+    }
+}
+
+#[test]
+fn a_cluster_that_is_away_is_an_error_and_nothing_that_is_absent() {
+    let host = TestHost::new();
+    host.add_agent(&bob());
+    host.set_away(true);
+    let kit = Kit::<Sharer>::with_host(json!({}), host).unwrap();
+    let fault = kit.route(testkit::route(&alice(), &bob()));
+    assert_eq!(fault, Err(CallFault::Failed("the shared state cannot be reached".into())));
+}
+
 #[test]
 fn the_kit_refuses_what_a_gateway_would() {
     let kit = |answer: Answer| Kit::<Parrot>::new(serde_json::to_value(answer).unwrap()).unwrap();
@@ -386,18 +426,18 @@ impl Plugin for Asker {
         assert_eq!(call.connection_get("c"), Ok(None));
         call.connection_set("c", 5)?;
 
-        let found = self.host.agent("did:key:zBob").ok_or("no Bob")?;
+        let found = self.host.agent("did:key:zBob")?.ok_or("no Bob")?;
         assert!(found.has_capability("exec") && !found.has_capability("chat"));
-        assert!(call.agent("did:key:zNobody").is_none());
+        assert!(call.agent("did:key:zNobody")?.is_none());
         let can = |capability: &str| AgentFilter {
             capability: Some(capability.into()),
             ..AgentFilter::default()
         };
-        assert_eq!(call.agents(&AgentFilter::default()).len(), 2);
-        assert_eq!(call.agents(&AgentFilter { limit: 1, ..can("exec") }).len(), 1);
-        assert_eq!(call.agents(&can("nothing")).len(), 0);
+        assert_eq!(call.agents(&AgentFilter::default())?.len(), 2);
+        assert_eq!(call.agents(&AgentFilter { limit: 1, ..can("exec") })?.len(), 1);
+        assert_eq!(call.agents(&can("nothing"))?.len(), 0);
         let label = Some(("tier".into(), "gold".into()));
-        assert_eq!(call.agents(&AgentFilter { label, ..can("exec") }).len(), 1);
+        assert_eq!(call.agents(&AgentFilter { label, ..can("exec") })?.len(), 1);
         self.kept.lock().unwrap().extend([found.clone(), event.agent().keep()]);
 
         call.send("did:key:zBob", "INTENT", "{}")?;

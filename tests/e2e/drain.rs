@@ -6,8 +6,8 @@
 //!
 //! `CROWD_AGENTS=5000 cargo nextest run --release -p conexus-gateway --test e2e drain:: --no-capture`
 
-mod balancer;
-mod ledger;
+pub(crate) mod balancer;
+pub(crate) mod ledger;
 
 use std::{
     env,
@@ -132,7 +132,7 @@ async fn agents_of_a_drained_gateway_move_to_another_and_no_accepted_message_is_
     let (here, there) = (folder_with(&[]), folder_with(&[]));
     let first = gateway(here.path(), &url).await;
     let second = gateway(there.path(), &url).await;
-    balancer.serve([first.addr, second.addr]);
+    balancer.serve(vec![first.addr, second.addr]);
 
     let ledger = Arc::new(Ledger::default());
     let connecting = stream::iter(0..count).map(|_| agent(url.clone(), Arc::clone(&ledger)));

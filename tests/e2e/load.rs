@@ -338,3 +338,25 @@ async fn agents_beyond_the_limit_of_open_files_are_refused() {
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("165 open files are needed and 100 allowed"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_two_of_a_pair_are_on_different_nodes_and_each_node_is_reported() {
+    // Nodes of no cluster, so that nothing arrives: the receivers are on the first, the senders on the second.
+    let (first, second) = (Loaded::start(&[]).await, Loaded::start(&[]).await);
+    let options = format!(
+        "rate --rate 200 --pairs 4 --unsigned --node {} --pid {}",
+        second.url(),
+        second.gateway.id()
+    );
+    let report = first.run(&options).await;
+    let sent = report["sent"].as_u64().unwrap();
+    assert_eq!(report["errors"]["refused"]["unknown_agent"], sent, "{report}");
+    assert_eq!(first.counted().await, (0, 0, 0));
+    assert_eq!(second.counted().await, (sent, 0, sent));
+    let processes = report["server"]["processes"].as_array().unwrap();
+    let pids: Vec<_> = processes.iter().map(|process| process["pid"].as_u64()).collect();
+    assert_eq!(pids, [&first, &second].map(|node| Some(u64::from(node.gateway.id()))));
+    let cpu = |value: &Value| value["cpu_seconds"].as_f64().unwrap();
+    let sum: f64 = processes.iter().map(cpu).sum();
+    assert!((cpu(&report["server"]) - sum).abs() < 1e-6);
+}

@@ -9,6 +9,7 @@ mod support;
 
 mod admin;
 mod bad_input;
+mod cluster;
 mod crowd;
 mod dashboard;
 mod decisions;

@@ -15,22 +15,22 @@ use crate::support::agent::Agent;
 
 /// A PRESENCE as most tests look at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen {
+pub(crate) struct Seen {
     did: String,
     state: PresenceState,
     reason: Option<String>,
 }
 
-fn online(did: &str) -> Seen {
+pub(crate) fn online(did: &str) -> Seen {
     Seen { did: did.into(), state: PresenceState::Online, reason: None }
 }
 
-fn offline(did: &str, reason: &str) -> Seen {
+pub(crate) fn offline(did: &str, reason: &str) -> Seen {
     Seen { did: did.into(), state: PresenceState::Offline, reason: Some(reason.into()) }
 }
 
 /// Not there, and nobody noted when it went.
-fn absent(did: &str) -> Seen {
+pub(crate) fn absent(did: &str) -> Seen {
     Seen { did: did.into(), state: PresenceState::Offline, reason: None }
 }
 
@@ -70,13 +70,13 @@ fn time(since: &str) -> i64 {
     Timestamp::parse(since).unwrap().as_unix_millis()
 }
 
-async fn seen(agent: &mut Agent) -> Seen {
+pub(crate) async fn seen(agent: &mut Agent) -> Seen {
     let Presence { did, state, reason, .. } = presence(agent).await;
     Seen { did, state, reason }
 }
 
 /// Watches, and reads the state that each of these has.
-async fn watched(agent: &mut Agent, dids: &[&str]) -> Vec<Seen> {
+pub(crate) async fn watched(agent: &mut Agent, dids: &[&str]) -> Vec<Seen> {
     watch(agent, dids).await;
     let mut states = Vec::new();
     for _ in dids {

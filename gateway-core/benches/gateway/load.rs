@@ -40,9 +40,14 @@ impl Load {
 
     /// Puts it on a server, to the end.
     pub(crate) fn run(&self, server: &Server) -> Report {
+        self.run_on(&[server])
+    }
+
+    /// Puts it on the nodes of a cluster, to which its agents go in turn.
+    pub(crate) fn run_on(&self, nodes: &[&Server]) -> Report {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("report.json");
-        let mut generator = self.start(server, &path);
+        let mut generator = self.start(nodes, &path);
         let deadline = Instant::now() + PATIENCE + self.time();
         let status = loop {
             if let Some(status) = generator.0.try_wait().unwrap() {
@@ -56,20 +61,23 @@ impl Load {
         let report: Report = serde_json::from_slice(&report)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&report)));
         if counts(&report.errors) {
-            let (name, errors) = (&server.name, &report.errors);
+            let (name, errors) = (&nodes[0].name, &report.errors);
             eprintln!("errors at {name}, whose figures may mean nothing: {errors}");
         }
         report
     }
 
-    /// Puts it on a server, until it is dropped.
-    pub(crate) fn start(&self, server: &Server, report: &Path) -> Killed {
+    /// Puts it on a server or the nodes of a cluster, until it is dropped.
+    pub(crate) fn start(&self, nodes: &[&Server], report: &Path) -> Killed {
+        let first = nodes[0];
         let mut command = Command::new(env!("CARGO_BIN_EXE_conexus"));
         command
-            .args(["load", self.mode, &server.url, "--quiet"])
-            .args(server.authority().iter().flat_map(|path| [Path::new("--ca"), path]))
+            .args(["load", self.mode, &first.url, "--quiet"])
+            .args(nodes[1..].iter().flat_map(|node| ["--node", &node.url]))
+            .args(first.authority().iter().flat_map(|path| [Path::new("--ca"), path]))
+            .args(nodes.iter().flat_map(|node| ["--pid".to_owned(), node.id().to_string()]))
             .args(&self.options)
-            .args(["--pid", &server.id().to_string(), "--json"])
+            .arg("--json")
             .arg(report)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
@@ -112,12 +120,29 @@ struct Usage {
     cpu_us_per_message: Option<f64>,
     bytes_per_agent: Option<f64>,
     bytes_per_agent_after_message: Option<f64>,
+    #[serde(default)]
+    processes: Vec<One>,
+}
+
+/// One of several nodes.
+#[derive(Debug, Deserialize)]
+struct One {
+    cpu_us_per_message: Option<f64>,
 }
 
 impl Report {
     /// CPU time of the server per message or registration, in microseconds.
     pub(crate) fn cpu(&self) -> f64 {
         self.usage(|usage| usage.cpu_us_per_message)
+    }
+
+    /// The same of the node that has most of it.
+    pub(crate) fn busiest(&self) -> f64 {
+        let nodes = self.server.iter().flat_map(|server| &server.processes);
+        nodes
+            .filter_map(|node| node.cpu_us_per_message)
+            .max_by(f64::total_cmp)
+            .unwrap_or(self.cpu())
     }
 
     /// Memory of the server per agent that has said nothing since it registered, in KiB.

@@ -11,6 +11,8 @@ mod cases;
 mod http;
 mod load;
 mod options;
+#[path = "../../../tests/e2e/support/redis.rs"]
+mod redis;
 mod relay;
 mod report;
 mod row;

@@ -50,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) admin: bool,
     /// Whether it speaks TLS, with a certificate of `conexus cert`.
     pub(crate) tls: bool,
+    /// Where the Redis is that it shares with others.
+    pub(crate) redis: Option<String>,
 }
 
 /// What all gateways get: ports of their own, and limits that are out of the way, namely of
@@ -152,7 +154,7 @@ impl Server {
 
 impl Gateway {
     fn command(&self, folder: &Path) -> Command {
-        let Config { signatures, file, script, admin, tls } = &self.config;
+        let Config { signatures, file, script, admin, tls, redis } = &self.config;
         // Also keeps it from reading a file of somebody else's.
         let path = folder.join("gateway.toml");
         fs::write(&path, file).unwrap();
@@ -179,6 +181,9 @@ impl Gateway {
                 let path = folder.join(TLS).join(file);
                 command.arg("--set").arg(format!("tls.{key}={}", path.display()));
             }
+        }
+        if let Some(redis) = redis {
+            command.arg("--set").arg(format!("cluster.redis.url={redis}"));
         }
         if let Some(signatures) = signatures {
             command.arg("--set").arg(format!("signatures.routed={signatures}"));

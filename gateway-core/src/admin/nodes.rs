@@ -1,12 +1,12 @@
-//! The nodes of the gateway: this one.
+//! The nodes of the gateway: this one, and those that it makes a cluster with.
 
 use axum::{Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{agents::unix_ms, state::AdminState};
-use crate::{clock::Moment, core::Core, phase::Phase};
+use super::state::AdminState;
+use crate::telemetry::cluster::{self, ClusterSummary, NodeReport};
 
 pub(super) fn router() -> OpenApiRouter<AdminState> {
     OpenApiRouter::new().routes(routes!(nodes))
@@ -15,24 +15,15 @@ pub(super) fn router() -> OpenApiRouter<AdminState> {
 /// The gateway's nodes.
 #[derive(Serialize, ToSchema)]
 struct Nodes {
-    nodes: Vec<Node>,
-}
-
-/// One node.
-#[derive(Serialize, ToSchema)]
-struct Node {
-    id: String,
-    did: String,
-    version: &'static str,
-    /// Whether it is the one that answers.
-    this: bool,
-    /// "running" or "draining".
-    phase: &'static str,
-    agents: usize,
-    started_ms: i64,
+    /// This one first, then the others by their names.
+    nodes: Vec<NodeReport>,
+    /// This node's place in its cluster; null where it is alone.
+    cluster: Option<ClusterSummary>,
 }
 
 /// The nodes of the gateway
+///
+/// As this one knows them: others may know more, or less, while it is apart from the cluster.
 #[utoipa::path(
     get,
     path = "/api/v1/nodes",
@@ -41,20 +32,6 @@ struct Node {
     responses((status = 200, body = Nodes))
 )]
 async fn nodes(State(state): State<AdminState>) -> Json<Nodes> {
-    Json(Nodes { nodes: vec![this(&state.core)] })
-}
-
-fn this(core: &Core) -> Node {
-    Node {
-        id: core.node_id.clone(),
-        did: core.router.voice.did().to_owned(),
-        version: env!("CARGO_PKG_VERSION"),
-        this: true,
-        phase: match core.phase() {
-            Phase::Running => "running",
-            _ => "draining",
-        },
-        agents: core.router.presence.online(),
-        started_ms: unix_ms(core, Moment::from_millis(0)),
-    }
+    let core = &state.core;
+    Json(Nodes { nodes: cluster::nodes(core), cluster: cluster::summary(core) })
 }

@@ -1,4 +1,6 @@
-//! `conexus reload`, `rollback` and `hooks`: a running gateway is asked on its admin listener.
+//! `conexus reload`, `rollback`, `hooks` and `nodes`: a running gateway is asked on its admin listener.
+
+mod nodes;
 
 use std::{
     io::{self, Write},
@@ -56,6 +58,7 @@ pub(super) enum Wish {
     Reload,
     Rollback,
     Hooks,
+    Nodes,
 }
 
 /// Why a gateway did not do as it was asked.
@@ -98,6 +101,7 @@ pub(super) async fn control(
         Wish::Reload => (Method::POST, "api/v1/reload"),
         Wish::Rollback => (Method::POST, "api/v1/rollback"),
         Wish::Hooks => (Method::GET, "api/v1/hooks"),
+        Wish::Nodes => (Method::GET, "api/v1/nodes"),
     };
     let base = options.admin.clone().map_or_else(|| configured(sources), Ok)?;
     let url = base.join(path).map_err(|_| ControlError::Url(base.clone()))?;
@@ -128,6 +132,7 @@ pub(super) async fn control(
     }
     match wish {
         Wish::Hooks => out.write_all(hooks(&json).as_bytes())?,
+        Wish::Nodes => out.write_all(nodes::nodes(&json).as_bytes())?,
         Wish::Reload | Wish::Rollback => {
             writeln!(out, "generation {} runs", json["generation"])?;
             for key in json["needs_restart"].as_array().into_iter().flatten() {

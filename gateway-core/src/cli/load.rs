@@ -34,6 +34,11 @@ pub(super) struct Options {
     /// The gateway, such as ws://127.0.0.1:8000/ws; over TLS with wss://
     url: String,
 
+    /// Another node of its cluster, and again for further ones: agents go to all of them in turn, so
+    /// that the two of a pair are on different nodes
+    #[arg(long, value_name = "URL")]
+    node: Vec<String>,
+
     /// What is spoken
     #[arg(long, value_enum, default_value = "v1.1", value_name = "PROTOCOL")]
     protocol: Protocol,
@@ -72,9 +77,10 @@ pub(super) struct Options {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     warmup: Option<Duration>,
 
-    /// The gateway's process on this machine, whose processor time and memory are reported
+    /// The gateway's process on this machine, whose processor time and memory are reported; again for
+    /// further ones, which are reported together and each
     #[arg(long)]
-    pid: Option<u32>,
+    pid: Vec<u32>,
 
     /// Send messages without a signature. Otherwise each is signed, once, beforehand
     #[arg(long)]
@@ -177,6 +183,7 @@ impl Options {
             tls: self.trust.config(&self.shown)?,
             mode: self.mode,
             url: self.url,
+            further: self.node,
             audience: self.audience,
             protocol: match self.protocol {
                 Protocol::V1 => Subprotocol::V1,
@@ -194,7 +201,7 @@ impl Options {
             settle: self.settle,
             idle_message: self.idle_message,
             watch: self.watch.clone(),
-            pid: self.pid,
+            pids: self.pid,
             sources: self.sources,
             threads: self.threads.map_or_else(cores, usize::from),
             quiet: self.quiet,
@@ -268,6 +275,10 @@ mod tests {
         assert_eq!((idle.seconds, idle.warmup), (Duration::ZERO, Duration::ZERO));
         assert_eq!((idle.protocol, idle.signing), (Subprotocol::V1, Signing::Unsigned));
         assert_eq!(idle.settle, Duration::from_millis(500));
+        let nodes =
+            plan("rate ws://a/ws --node ws://b/ws --node ws://c/ws --pid 1 --pid 2").unwrap();
+        assert_eq!((&*nodes.url, &*nodes.further.join(" ")), ("ws://a/ws", "ws://b/ws ws://c/ws"));
+        assert_eq!(nodes.pids, [1, 2]);
     }
 
     #[test]

@@ -102,6 +102,13 @@ enum Command {
         #[command(flatten)]
         options: control::Options,
     },
+    /// Show the nodes of a running gateway's cluster, as the one that is asked knows them
+    Nodes {
+        #[command(flatten)]
+        overrides: Overrides,
+        #[command(flatten)]
+        options: control::Options,
+    },
     /// Judge recorded decisions with this configuration and print what would change
     Replay {
         #[command(flatten)]
@@ -193,7 +200,7 @@ pub enum CliError {
     /// `send`, `listen`, `watch`, `ice`: the little agent did not get through.
     #[error(transparent)]
     Agent(#[from] agent::AgentError),
-    /// `reload`, `rollback`, `hooks`: the running gateway did not do it.
+    /// `reload`, `rollback`, `hooks`, `nodes`: the running gateway did not do it.
     #[error(transparent)]
     Control(#[from] control::ControlError),
     /// `health`: the gateway did not answer.
@@ -247,6 +254,10 @@ impl Cli {
             Command::Hooks { overrides: more, options } => {
                 let sources = overrides.then(more).sources()?;
                 Ok(control::control(control::Wish::Hooks, &options, &sources).await?)
+            }
+            Command::Nodes { overrides: more, options } => {
+                let sources = overrides.then(more).sources()?;
+                Ok(control::control(control::Wish::Nodes, &options, &sources).await?)
             }
             Command::Replay { overrides: more, options } => {
                 Ok(replay::replay(&options, &overrides.then(more).sources()?)?)

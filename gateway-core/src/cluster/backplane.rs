@@ -124,8 +124,8 @@ pub(crate) trait Link: Send + Sync + std::fmt::Debug {
 
     fn unfollow(&self, bucket: Bucket) -> BoxFuture<'_, Result<(), Away>>;
 
-    /// Puts frames on a member's channel, behind what was put there by earlier calls. Whether anybody
-    /// listens there.
+    /// Puts frames on a member's channel, behind what was put there by earlier calls, whichever of their
+    /// futures is looked at first. Whether anybody listens there.
     fn publish(&self, to: MemberId, frames: Bytes) -> BoxFuture<'_, Result<bool, Away>>;
 
     /// Does something to the state that hooks share.

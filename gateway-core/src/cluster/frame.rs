@@ -35,8 +35,6 @@ pub(crate) enum Frame<'a> {
         number: u64,
         to: KeyBytes,
         epoch: Epoch,
-        /// [`MessageType::index`](conexus_protocol::MessageType::index).
-        kind: u8,
         #[serde(borrow)]
         text: &'a str,
     },

@@ -415,9 +415,14 @@ impl Link for MemoryLink {
     }
 
     fn publish(&self, to: MemberId, frames: Bytes) -> BoxFuture<'_, Result<bool, Away>> {
-        self.done(move |inner| {
-            inner.hand_out(|listener| listener.member == to, || LinkEvent::Frames(frames.clone()))
-        })
+        // At once, since the order of the calls counts.
+        let mut inner = self.engine.0.lock();
+        let heard = match inner.links.contains_key(&self.id) {
+            true => Ok(inner
+                .hand_out(|listener| listener.member == to, || LinkEvent::Frames(frames.clone()))),
+            false => Err(Away("the link was cut".into())),
+        };
+        std::future::ready(heard).boxed()
     }
 
     fn state<'a>(

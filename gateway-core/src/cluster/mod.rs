@@ -4,40 +4,59 @@
 //! an engine that exists already, the [`Backplane`]. A node's word counts only while its lease lives.
 //! Without a cluster nothing here is even made: what is delivered on this node never comes by.
 
+mod answers;
 pub(crate) mod backplane;
+pub(crate) mod claims;
+#[cfg(test)]
+mod conformance;
+pub(crate) mod delivery;
 pub(crate) mod frame;
 pub(crate) mod ids;
+pub(crate) mod ledger;
+mod looks;
 pub(crate) mod members;
 #[cfg(test)]
 pub(crate) mod memory;
 mod news;
 pub(crate) mod places;
-pub(crate) mod tally;
+pub(crate) mod redis;
 pub(crate) mod service;
+pub(crate) mod tally;
+#[cfg(test)]
+pub(crate) mod tests;
+#[cfg(test)]
+pub(crate) mod trial;
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch},
+    task::JoinHandle,
     time::Instant,
 };
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     backplane::{Away, Backplane, Link},
-    ids::{Bucket, MemberId},
+    ids::MemberId,
+    ledger::Ledger,
+    looks::Looks,
     members::Members,
     places::Places,
     tally::Tally,
 };
-use crate::config::ClusterSettings;
+use crate::{config::ClusterSettings, pace::OncePerSecond};
+
+/// How many members a process remembers that it was: what they left is seen to within a moment.
+const REMEMBERED: usize = 64;
 
 /// What the rest of a node has of its cluster.
 #[derive(Debug)]
@@ -52,11 +71,18 @@ pub(crate) struct Cluster {
     pub(crate) tally: Tally,
     /// When its station last changed.
     stationed_at: Mutex<Instant>,
-    /// Parts of the directory whose changes are wanted here, and by how many. Each link begins to
-    /// follow them before it is [joined](Station::Joined).
-    pub(crate) followed: Mutex<BTreeMap<Bucket, usize>>,
+    /// What the directory is to be told yet.
+    pub(crate) ledger: Ledger,
     links: AtomicU64,
-    look: Notify,
+    looks: Looks,
+    /// Who this process is, and was before.
+    own: ArcSwap<Vec<MemberId>>,
+    /// Something came of a claim.
+    claimed: Notify,
+    unyielded: OncePerSecond,
+    /// What goes on though nobody may wait for it any more; each of it is bounded in time.
+    tasks: TaskTracker,
+    ending: CancellationToken,
 }
 
 /// Whether this node is part of the cluster right now.
@@ -88,9 +114,14 @@ impl Cluster {
             members: ArcSwap::default(),
             tally: Tally::default(),
             stationed_at: Mutex::new(Instant::now()),
-            followed: Mutex::default(),
+            ledger: Ledger::default(),
             links: AtomicU64::new(0),
-            look: Notify::new(),
+            looks: Looks::default(),
+            own: ArcSwap::default(),
+            claimed: Notify::new(),
+            unyielded: OncePerSecond::new(),
+            tasks: TaskTracker::new(),
+            ending: CancellationToken::new(),
         }
     }
 
@@ -99,13 +130,27 @@ impl Cluster {
         self.links.fetch_add(1, Relaxed) + 1
     }
 
-    /// Has the roster looked at soon, ahead of the next renewal.
-    fn look_soon(&self) {
-        self.look.notify_one();
+    /// Draws who this process is from now on.
+    fn draw_member(&self) -> MemberId {
+        let member = MemberId::generate();
+        let mut own = self.own.load().as_ref().clone();
+        own.drain(..own.len().saturating_sub(REMEMBERED));
+        own.push(member);
+        self.own.store(Arc::new(own));
+        member
     }
 
-    async fn asked_to_look(&self) {
-        self.look.notified().await;
+    /// Whether a member is this process, or was.
+    pub(crate) fn is_own(&self, member: MemberId) -> bool {
+        self.own.load().contains(&member)
+    }
+
+    /// Does something in a task of its own, until this node's part in the cluster ends.
+    fn spawn<F>(&self, what: F) -> JoinHandle<Option<F::Output>>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.tasks.spawn(self.ending.clone().run_until_cancelled_owned(what))
     }
 
     /// This node's place, or why it has none.
@@ -137,6 +182,12 @@ impl Cluster {
     /// Notes that a lease of this node's lives until then.
     pub(crate) fn trust_until(&self, until: Option<Instant>) {
         *self.trusted_until.lock() = until;
+    }
+
+    /// For how long the others certainly count this node as there.
+    pub(crate) fn lease_left(&self, now: Instant) -> Duration {
+        let until = *self.trusted_until.lock();
+        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
     /// Whether the others cannot have given this node up: while that is not certain it takes nothing

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::{Cluster, Joined, backplane::Change};
+use super::{Cluster, Joined, backplane::Change, delivery};
 use crate::core::Core;
 
 /// This node has joined the cluster, or joined it anew: its agents are down in the directory.
@@ -19,7 +19,9 @@ pub(super) fn parted(_core: &Core, cluster: &Cluster) {
 }
 
 /// Another node speaks.
-pub(super) fn frames(_core: &Core, _cluster: &Cluster, _batch: &Bytes) {}
+pub(super) async fn frames(core: &Core, batch: Bytes) {
+    delivery::receive(&core.router, batch).await;
+}
 
 /// Something changed in a part of the directory that is followed.
 pub(super) fn changed(_core: &Core, cluster: &Cluster, change: &Change) {

@@ -2,9 +2,11 @@
 //!
 //! Plain atomics, each counted where the thing happens: a handful for each batch of messages, none for
 //! a message that stays on this node. `telemetry::families::cluster` and `admin::nodes` read them;
-//! `docs/metrics.md` says what each means.
+//! `docs/metrics.md` says what each means. What hooks ask of the cluster is counted by `hooks::shared`.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::telemetry::histogram::Histogram;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -53,7 +55,8 @@ pub(crate) struct Tally {
     pub(crate) stale: Stale,
     pub(crate) lookups: Lookups,
     pub(crate) questions: Questions,
-    pub(crate) state: SharedState,
+    /// From a message's being sent to another node to the word that it is delivered there.
+    pub(crate) round_trip: Histogram,
 }
 
 counts! {
@@ -182,17 +185,6 @@ counts! {
         unanswered,
         /// Messages of which this node asked what became of them.
         unsettled,
-    }
-}
-
-counts! {
-    /// What hooks did to the state that all nodes share.
-    SharedState {
-        done,
-        /// The engine said no: the wrong type, a bound.
-        refused,
-        /// The engine was away.
-        unavailable,
     }
 }
 

@@ -55,6 +55,16 @@ choices! {
         Off = "off",
     }
 
+    /// What kind of Redis the nodes of a cluster share.
+    RedisMode {
+        /// One, or what looks like one.
+        Single = "single",
+        /// One of several, and Sentinels know which.
+        Sentinel = "sentinel",
+        /// A Redis Cluster.
+        Cluster = "cluster",
+    }
+
     /// What renews a lease (PROTOCOL duty 10).
     Activity {
         /// Any frame, a WebSocket pong included.

@@ -14,8 +14,8 @@ use super::{
     load::Sources,
     named::{ChainDraft, Draft, Drafts, Written},
     policies::{
-        Chain, ChainEntry, FailMode, HookSettings, HookSource, Mode, PluginSettings, Policies,
-        RateClass, linked_plugins,
+        Chain, ChainEntry, FailMode, HookScope, HookSettings, HookSource, Mode, PluginSettings,
+        Policies, RateClass, linked_plugins,
     },
     rules::small_burst,
     settings::Settings,
@@ -58,6 +58,7 @@ pub(super) fn compose(
         composer.chain(*point, draft);
     }
     composer.warn_of_idle_hooks();
+    composer.warn_of_equal_namespaces();
     composer.composed
 }
 
@@ -150,6 +151,10 @@ impl Composer<'_> {
             draft.fields.get("blocking").and_then(|flag| flag.value.as_bool()).unwrap_or(false);
         hook.tick = draft.fields.get("tick").and_then(duration);
         hook.namespace = draft.fields.get("namespace").map(|name| text(name).to_owned());
+        if let Some(written) = draft.fields.get("scope").filter(|word| text(word) == "cluster") {
+            hook.scope = HookScope::Cluster;
+            self.check_cluster(&key, &written.origin);
+        }
         self.composed.policies.hooks.insert(name.to_owned(), hook);
     }
 
@@ -164,6 +169,38 @@ impl Composer<'_> {
         let problem =
             format!("there is no [plugins.{name}], and no plugin of that name is built in");
         self.faults.push(Fault::of(format!("{key}.use"), problem, origin.clone()).near(near));
+    }
+
+    /// Without a cluster each of its calls would fail.
+    fn check_cluster(&mut self, key: &str, origin: &Origin) {
+        if self.settings.cluster_redis.url.is_none() && !self.is_faulty("cluster.redis.url") {
+            let problem = "\"cluster\" needs cluster.redis.url: this gateway is alone, so the hook's \
+                           state cannot be shared, and each of its calls would fail";
+            self.faults.push(Fault::of(format!("{key}.scope"), problem, origin.clone()));
+        }
+    }
+
+    /// Equal names in both scopes are two states, which may not be what was meant.
+    fn warn_of_equal_namespaces(&mut self) {
+        let mut seen = BTreeMap::new();
+        let mut apart = Vec::new();
+        for (name, hook) in &self.composed.policies.hooks {
+            let namespace = hook.namespace.as_deref().unwrap_or(name);
+            let (first, scope) = seen.entry(namespace).or_insert((name, hook.scope));
+            if *scope != hook.scope {
+                apart.push((
+                    name.clone(),
+                    format!(
+                        "shares nothing with hook.{first}, although both have the namespace \
+                     {namespace:?}: one's state is this node's, the other's the cluster's"
+                    ),
+                ));
+            }
+        }
+        for (name, oddity) in apart {
+            let Some(draft) = self.drafts.hooks.get(&name) else { continue };
+            self.warn(&draft.origin, &format!("hook.{name}"), &oddity);
+        }
     }
 
     fn chain(&mut self, point: Point, draft: &ChainDraft) {

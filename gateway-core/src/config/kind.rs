@@ -62,6 +62,7 @@ pub(super) enum Kind {
     Networks,
     HttpUrl,
     RedisUrl,
+    HostsAndPorts,
     /// What the names of keys in Redis begin with.
     KeyPrefix,
     Relay,
@@ -126,6 +127,7 @@ impl Kind {
             }
             Self::HttpUrl => r#"a URL such as "http://127.0.0.1:4318""#.into(),
             Self::RedisUrl => r#"a URL such as "redis://127.0.0.1:6379""#.into(),
+            Self::HostsAndPorts => r#"a list such as ["redis-2.example:6379"]"#.into(),
             Self::KeyPrefix => PREFIX_FORM.into(),
             Self::Origins => format!("a list of which each is {ORIGIN_FORM}"),
             Self::Networks => format!("a list of which each is {NETWORK_FORM}"),
@@ -148,6 +150,7 @@ impl Kind {
             Self::PublicUrls => each(check_public_url),
             Self::Relay => each(check_relayed),
             Self::Labels => each(check_label),
+            Self::HostsAndPorts => each(check_host_and_port),
             Self::Origins => each(|text| AllowedOrigin::try_from(text.to_owned()).map(drop)),
             Self::Networks => each(|text| ProxyNetwork::try_from(text.to_owned()).map(drop)),
             Self::IceServers => self.check_ice_servers(value),
@@ -376,6 +379,16 @@ fn check_redis_url(text: &str) -> Checked {
         "redis" | "rediss" if database.is_empty() || database.parse::<u32>().is_ok() => Ok(()),
         "redis" | "rediss" => Err(format!("{text:?}: {database:?} is no number of a database")),
         other => Err(format!("{text:?} has the scheme {other:?}; {EXPECTED}")),
+    }
+}
+
+fn check_host_and_port(text: &str) -> Checked {
+    // As a URL without all that a URL may have beside them.
+    let url = Url::parse(&format!("redis://{text}")).ok();
+    let plain = !text.contains(['/', '?', '#', '@']);
+    match url.filter(|url| plain && url.host_str().is_some() && url.port().is_some()) {
+        Some(_) => Ok(()),
+        None => Err(format!("{text:?} is no host with a port; expected \"redis-2.example:6379\"")),
     }
 }
 

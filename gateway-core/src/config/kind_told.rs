@@ -54,6 +54,7 @@ impl Kind {
             Self::RedisUrl => text(r"^\s*[Rr][Ee][Dd][Ii][Ss][Ss]?://[^?#@]+$"),
             Self::KeyPrefix => text("^[A-Za-z0-9._:-]{1,64}$"),
             Self::Relay => list(&json!({ "enum": RELAYABLE.map(|kind| kind.as_str()) })),
+            Self::HostsAndPorts => list(&text("^[^/?#@]+:[0-9]+$")),
             Self::Labels => list(&text("^[^:]+$")),
             Self::Secret => secret(),
             Self::IceServers => list(&ice_server()),

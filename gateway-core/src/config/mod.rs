@@ -33,8 +33,8 @@ mod urls;
 mod walk;
 
 pub use choices::{
-    Activity, AgentsAccess, ClientAuth, Compat, ForwardedHeader, LogFormat, RoutedSignatures,
-    TlsVersion,
+    Activity, AgentsAccess, ClientAuth, Compat, ForwardedHeader, LogFormat, RedisMode,
+    RoutedSignatures, TlsVersion,
 };
 pub use document::{reference, schema, template};
 pub use fault::{ConfigErrors, Fault, Origin, Position};
@@ -43,8 +43,8 @@ pub use load::{DEFAULT_FILE, Loaded, Sources, load};
 pub(crate) use load::{admin_address, public_listener};
 pub use origins::{AllowedOrigin, WebOrigin};
 pub use policies::{
-    Chain, ChainEntry, FailMode, HookSettings, HookSource, Mode, PluginSettings, Policies,
-    RateClass,
+    Chain, ChainEntry, FailMode, HookScope, HookSettings, HookSource, Mode, PluginSettings,
+    Policies, RateClass,
 };
 pub use proxy_networks::ProxyNetwork;
 pub(crate) use rules::hints;

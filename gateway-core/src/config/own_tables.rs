@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{
     kind::Kind,
-    policies::{FailMode, Mode},
+    policies::{FailMode, HookScope, Mode},
     tokens::Scope,
 };
 
@@ -100,6 +100,13 @@ const HOOK: OwnTable = OwnTable {
             default: Default::Unset,
             example: r#""members""#,
             doc: "the name of its state, to share one; unset: its own name",
+        },
+        Field {
+            name: "scope",
+            kind: Kind::Choice(HookScope::WORDS),
+            default: Default::Value(r#""local""#),
+            example: r#""local""#,
+            doc: r#""cluster": its state and the agents it finds are the whole cluster's"#,
         },
     ],
     notes: &[

@@ -95,6 +95,24 @@ pub struct HookSettings {
     pub tick: Option<Duration>,
     /// The name of its state, where it shares it with others; its own name otherwise.
     pub namespace: Option<String>,
+    /// Whose its state is, and which agents it finds.
+    pub scope: HookScope,
+}
+
+/// How far what a hook keeps and looks up reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HookScope {
+    /// This node's.
+    #[default]
+    Local,
+    /// The whole cluster's.
+    Cluster,
+}
+
+impl HookScope {
+    /// The words, as the configuration has them.
+    pub const WORDS: &'static [&'static str] = &["local", "cluster"];
 }
 
 impl HookSettings {
@@ -109,6 +127,7 @@ impl HookSettings {
             blocking: false,
             tick: None,
             namespace: None,
+            scope: HookScope::default(),
         }
     }
 }
@@ -121,6 +140,7 @@ impl fmt::Debug for HookSettings {
             .field("blocking", &self.blocking)
             .field("tick", &self.tick)
             .field("namespace", &self.namespace)
+            .field("scope", &self.scope)
             .finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use url::Url;
 
 use super::{
-    choices::{AgentsAccess, ClientAuth, TlsVersion},
+    choices::{AgentsAccess, ClientAuth, RedisMode, TlsVersion},
     settings::{KEYS, Settings},
     units::{format_duration, format_size},
 };
@@ -37,6 +37,15 @@ pub(super) const RULES: &[Rule] = &[
     Rule { keys: &["admin.listen", "admin.enabled", TOKENS], breach: open_admin },
     Rule { keys: &["tls.certificate", "tls.key"], breach: half_a_certificate },
     Rule { keys: &["tls.client_auth", "tls.client_ca"], breach: missing_authority },
+    Rule {
+        keys: &["cluster.redis.mode", "cluster.redis.sentinel_master"],
+        breach: missing_sentinel_master,
+    },
+    Rule { keys: &["cluster.redis.mode", "cluster.redis.url"], breach: database_of_a_cluster },
+    Rule {
+        keys: &["cluster.redis.certificate", "cluster.redis.key"],
+        breach: half_a_redis_certificate,
+    },
     Rule { keys: &["admin.tls", "tls.certificate", "tls.key"], breach: missing_certificate },
     Rule {
         keys: &["cluster.redis.timeout", "cluster.lease", "cluster.redis.url"],
@@ -162,6 +171,28 @@ fn missing_certificate(Settings { admin, tls, .. }: &Settings) -> Option<String>
     (admin.tls && !tls.is_on()).then(|| "admin.tls needs tls.certificate and tls.key".to_owned())
 }
 
+fn missing_sentinel_master(Settings { cluster_redis: redis, .. }: &Settings) -> Option<String> {
+    let missing = redis.mode == RedisMode::Sentinel && redis.sentinel_master.is_none();
+    missing
+        .then(|| "cluster.redis.mode = \"sentinel\" needs cluster.redis.sentinel_master".to_owned())
+}
+
+fn database_of_a_cluster(Settings { cluster_redis: redis, .. }: &Settings) -> Option<String> {
+    let url = redis.url.as_deref().and_then(|url| url::Url::parse(url).ok())?;
+    let has_one = !matches!(url.path().trim_start_matches('/'), "" | "0");
+    (has_one && redis.mode == RedisMode::Cluster).then(|| {
+        "cluster.redis.url names a database, but a Redis Cluster has none but 0".to_owned()
+    })
+}
+
+fn half_a_redis_certificate(Settings { cluster_redis: redis, .. }: &Settings) -> Option<String> {
+    match (&redis.certificate, &redis.key) {
+        (Some(_), None) => Some("cluster.redis.certificate needs cluster.redis.key".to_owned()),
+        (None, Some(_)) => Some("cluster.redis.key needs cluster.redis.certificate".to_owned()),
+        _ => None,
+    }
+}
+
 /// A lease is renewed three times while it lives. Whoever waits longer than that for one answer may
 /// lose it for a single slow one.
 fn slow_engine(Settings { cluster, cluster_redis: redis, .. }: &Settings) -> Option<String> {
@@ -270,10 +301,39 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
             warnings.push(format!("limits.{burst} has no effect while limits.{rate} is 0"));
         }
     }
+    warnings.extend(redis_warnings(settings));
     if settings.telemetry.otlp_endpoint.is_some() && !cfg!(feature = "otlp") {
         warnings.push(
             "telemetry.otlp_endpoint has no effect: this binary was built without the feature otlp"
                 .to_owned(),
+        );
+    }
+    warnings
+}
+
+/// What of [cluster.redis] has no effect beside the rest of it.
+fn redis_warnings(Settings { cluster_redis: redis, .. }: &Settings) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let Some(url) = &redis.url else { return warnings };
+    let is_sentinel = redis.mode == RedisMode::Sentinel;
+    let has_tls = url.starts_with("rediss:");
+    let with_sentinels = ("cluster.redis.mode is \"sentinel\"", is_sentinel);
+    let with_tls = ("cluster.redis.url begins with rediss://", has_tls);
+    for (key, set, (needed, is_so)) in [
+        ("sentinel_master", redis.sentinel_master.is_some(), with_sentinels),
+        ("sentinel_username", redis.sentinel_username.is_some(), with_sentinels),
+        ("sentinel_password", redis.sentinel_password.is_some(), with_sentinels),
+        ("ca", redis.ca.is_some(), with_tls),
+        ("certificate", redis.certificate.is_some(), with_tls),
+        ("server_name", redis.server_name.is_some(), with_tls),
+    ] {
+        if set && !is_so {
+            warnings.push(format!("cluster.redis.{key} has no effect unless {needed}"));
+        }
+    }
+    if !redis.seeds.is_empty() && redis.mode == RedisMode::Single {
+        warnings.push(
+            "cluster.redis.seeds has no effect while cluster.redis.mode is \"single\"".to_owned(),
         );
     }
     warnings

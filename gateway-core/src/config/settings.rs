@@ -19,8 +19,8 @@ use url::Url;
 
 use super::{
     choices::{
-        Activity, AgentsAccess, ClientAuth, Compat, ForwardedHeader, LogFormat, RoutedSignatures,
-        TlsVersion,
+        Activity, AgentsAccess, ClientAuth, Compat, ForwardedHeader, LogFormat, RedisMode,
+        RoutedSignatures, TlsVersion,
     },
     kind::Kind,
     origins::AllowedOrigin,
@@ -380,10 +380,33 @@ sections! {
         /// Where it is: redis://HOST:PORT, or rediss://HOST:PORT for TLS, and /DATABASE behind that if
         /// need be. It makes this gateway a node of a cluster. Unset unless given.
         url: Option<String> = None, Kind::RedisUrl, example r#""redis://127.0.0.1:6379""#;
+        /// What is there: "single" (one Redis), "sentinel" (Sentinels, which know where the Redis is
+        /// that takes writes) or "cluster" (a Redis Cluster, over which the agents are divided).
+        mode: RedisMode = RedisMode::Single, Kind::Choice(RedisMode::WORDS);
+        /// Further Sentinels, or machines of the Redis Cluster: they are asked when that of
+        /// cluster.redis.url does not answer.
+        seeds: Vec<String> = Vec::new(), Kind::HostsAndPorts;
         /// The user of its access control list; Redis calls the usual one "default". Unset unless given.
         username: Option<String> = None, Kind::Text, example r#""conexus""#;
         /// Its password. Unset unless given.
         password: Option<Secret> = None, Kind::Secret, example r#"{ env = "REDIS_PASSWORD" }"#;
+        /// What Sentinels call the Redis that is wanted. Unset unless given.
+        sentinel_master: Option<String> = None, Kind::Text, example r#""mymaster""#;
+        /// The user whom Sentinels know. Unset unless given.
+        sentinel_username: Option<String> = None, Kind::Text, example r#""conexus""#;
+        /// The password of Sentinels. Unset unless given.
+        sentinel_password: Option<Secret> = None, Kind::Secret,
+            example r#"{ env = "SENTINEL_PASSWORD" }"#;
+        /// With rediss://, the authorities whose certificates count: a file of PEM. A relative path starts
+        /// at the folder of the file that sets it. Unset takes the public authorities.
+        ca: Option<PathBuf> = None, Kind::Path, example r#""/etc/conexus/redis-ca.pem""#;
+        /// The certificate that this gateway shows to Redis, a file of PEM. Unset shows none.
+        certificate: Option<PathBuf> = None, Kind::Path, example r#""/etc/conexus/redis-client.pem""#;
+        /// Its private key. Unset unless given.
+        key: Option<PathBuf> = None, Kind::Path, example r#""/etc/conexus/redis-client.key""#;
+        /// The name that Redis's certificate is for, where that is another one than the host by which it is
+        /// reached. Unset takes the host.
+        server_name: Option<String> = None, Kind::Text, example r#""redis.example""#;
         /// How long it may take to connect or to answer before it counts as away. Less than a third of
         /// cluster.lease, so that one slow answer loses no lease.
         #[serde(with = "units::duration")]

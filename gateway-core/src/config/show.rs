@@ -81,6 +81,7 @@ impl HookSettings {
             ("blocking", self.blocking.into()),
             ("tick", json!(self.tick.map(format_duration))),
             ("namespace", json!(self.namespace)),
+            ("scope", json!(self.scope)),
         ]
     }
 }

@@ -389,6 +389,14 @@ fn each_fault_names_its_place_and_what_is_accepted() {
             "2:18: ice.credential_ttl: \"59s\" is too short; expected at least \"1m\"",
         ),
         (
+            "[hook.a]\nuse = \"script:a\"\nscope = \"clusters\"",
+            "3:9: hook.a.scope: \"clusters\" is not accepted; expected \"local\" or \"cluster\"",
+        ),
+        (
+            "[hook.a]\nuse = \"script:a\"\nscope = \"cluster\"",
+            "3:9: hook.a.scope: \"cluster\" needs cluster.redis.url: this gateway is alone, so the hook's state cannot be shared, and each of its calls would fail",
+        ),
+        (
             "[server]\ndrain_spread = \"6s\"",
             "2:16: server.drain_spread: server.drain_spread (6s) must be at most half of server.drain_timeout (10s)",
         ),
@@ -536,7 +544,8 @@ fn every_choice_is_read_as_it_is_listed() {
             let desk = Desk::new(&[])
                 .set(&format!("{}={word}", key.path))
                 .set("http.agents_token=x")
-                .set("tls.client_ca=ca.pem");
+                .set("tls.client_ca=ca.pem")
+                .set("cluster.redis.sentinel_master=x");
             assert_eq!(desk.load().settings.value(key), *word);
         }
     }

@@ -165,6 +165,14 @@ impl Breaker {
         }
     }
 
+    /// What it failed for is over: the next call finds out.
+    pub(crate) fn retry(&self, now: Instant) {
+        let mut inner = self.inner.lock();
+        if !matches!(inner.state, State::Closed) {
+            inner.state = State::Open { until: now };
+        }
+    }
+
     pub(crate) fn state(&self) -> BreakerState {
         match self.inner.lock().state {
             State::Closed => BreakerState::Closed,

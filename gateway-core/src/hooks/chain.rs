@@ -35,6 +35,9 @@ use crate::{
 const PATIENCE: u32 = 20;
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
+/// What is said of an instance that is not started yet.
+const WAITS: &str = "not started: on_start is called once this node has joined its cluster";
+
 /// One entry of `[[chain.on_POINT]]`.
 pub(crate) struct Entry {
     pub(crate) instance: Arc<Instance>,
@@ -116,6 +119,9 @@ impl Entry {
         if !self.the_breaker().admits(started) {
             return Asked::Now(Outcome::failed(HookFault::Quarantined));
         }
+        if self.instance.waits() {
+            return Asked::Now(Outcome::failed(HookFault::Failed(WAITS.into())));
+        }
         let may_defer = matches!(self.point, Point::Connect | Point::Register);
         let services = Arc::new(CallServices::new(
             &self.instance.facilities,
@@ -132,6 +138,7 @@ impl Entry {
         if !self.inline && self.instance.is_slow(started) {
             return self.ask_on_pool(event.clone(), context, services, started);
         }
+        services.begin(context.deadline);
         let returned = self.instance.invoke(event, &context);
         drop(context);
         let took = started.elapsed();
@@ -158,7 +165,7 @@ impl Entry {
         let instance = Arc::clone(&self.instance);
         let (asked_about, asked_of) = (event.clone(), Arc::clone(&instance));
         let (blocking, budget) = (self.instance.blocking, self.budget);
-        let mut context = context;
+        let (mut context, call) = (context, Arc::clone(&services));
         let submitted = self.pool.submit(move || {
             let _aside = aside;
             let began = Instant::now();
@@ -166,9 +173,11 @@ impl Entry {
             if !blocking {
                 context.deadline = began + budget;
             }
+            call.begin(context.deadline);
             let returned = instance.invoke(&event, &context);
-            instance.note_time(began.elapsed());
-            let _ = answer.send(returned);
+            let took = began.elapsed();
+            instance.note_time(took);
+            let _ = answer.send((returned, took));
         });
         let Ok(ticket) = submitted else {
             return Asked::Now(Outcome::failed(HookFault::Overloaded));
@@ -182,13 +191,16 @@ impl Entry {
         let mut asked = self.unsettled();
         let budget = self.budget;
         Asked::Later(Box::pin(async move {
+            let mut its_own = None;
             let returned = tokio::time::timeout_at((started + patience).into(), answered).await;
             let result = match returned {
-                Ok(Ok(returned)) => {
+                Ok(Ok((returned, took))) => {
                     ticket.is_back();
+                    its_own = Some(took).filter(|_| !blocking);
                     match returned {
                         Ok(Returned::Answer(answer)) => Ok(answer),
                         Ok(Returned::Deferred(_)) => {
+                            its_own = None;
                             let result = deferred(&services, (started + budget).into()).await;
                             result.map_err(|fault| asked_of.discreet(fault, &asked_about))
                         }
@@ -202,7 +214,8 @@ impl Entry {
                 }
             };
             asked.is_settled();
-            Outcome::of(result, started.elapsed(), &services)
+            let took = its_own.unwrap_or_else(|| started.elapsed());
+            Outcome::of(result, took, &services)
         }))
     }
 

@@ -19,6 +19,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use conexus_plugin_api::{Point, StaticPlugin};
+use futures_util::{FutureExt as _, future::BoxFuture};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tracing::{info, warn};
@@ -34,6 +35,7 @@ use super::{
     pool::Pool,
     recent::{DecisionListener, Recent, RecentDecision},
     record::Recorder,
+    shared::{self, Reach, Tally},
     status::{Refusal, Status, about, chains},
     timers::Timers,
 };
@@ -41,6 +43,9 @@ use crate::{
     config::{Chain, ChainEntry, Mode, Settings},
     state::{Metrics, Store},
 };
+
+/// How long observers may take for what was pushed before somebody asked whether they were told.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why a candidate did not become the running generation.
 #[derive(Debug, thiserror::Error)]
@@ -387,6 +392,11 @@ impl Engine {
         self.shared.recent.on_decision(listener);
     }
 
+    /// What hooks of scope "cluster" asked their cluster for.
+    pub(crate) fn shared_tally(&self) -> &Tally {
+        self.shared.around.reach.tally()
+    }
+
     /// The files that the running generation was made from.
     pub fn files(&self) -> Vec<SourceFile> {
         self.current.load().files()
@@ -439,8 +449,21 @@ impl Policy for Engine {
         self.asked.load(Relaxed) & 1 << point.index() != 0
     }
 
+    fn told(&self) -> BoxFuture<'static, bool> {
+        let shared = Arc::clone(&self.shared);
+        let told = tokio::task::spawn_blocking(move || shared.observers.flush(TOLD_WITHIN));
+        async move { told.await.unwrap_or(false) }.boxed()
+    }
+
     fn serve(&self, world: Weak<dyn World>) {
-        let _ = self.shared.around.world.set(world);
+        let around = &self.shared.around;
+        let gateway = world.upgrade();
+        if let Some(recorder) = &self.shared.recorder {
+            recorder.name(gateway.as_ref().and_then(|world| world.node_id()));
+        }
+        let state = gateway.and_then(|world| world.shared_state());
+        let _ = around.world.set(world);
+        shared::serve(around, state);
     }
 }
 
@@ -457,6 +480,7 @@ fn shared(
         world: OnceLock::new(),
         deferrals: Deferrals::new(settings.policy.deferred),
         timers: Timers::default(),
+        reach: Reach::new(settings),
     });
     let recorder = if inline { None } else { Recorder::open(&settings.telemetry)? };
     Ok(Arc::new(Shared {

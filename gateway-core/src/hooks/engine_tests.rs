@@ -17,6 +17,8 @@ use conexus_plugin_api::{
 use conexus_protocol::RefusalReason;
 use parking_lot::Mutex;
 
+#[path = "engine_cluster_tests.rs"]
+mod cluster;
 #[path = "engine_shadow_tests.rs"]
 mod shadow;
 
@@ -408,6 +410,7 @@ async fn observers_are_told_in_order_and_hear_of_failures() {
             reason: n.to_string().into(),
             code: None,
             lasted_ms: 0,
+            epoch: None,
             connection: None,
         };
         engine.judge().observe(Event::Disconnect(Arc::new(event)));

@@ -5,7 +5,7 @@ use std::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use conexus_plugin_api::{
@@ -14,16 +14,22 @@ use conexus_plugin_api::{
 };
 use conexus_protocol::AgentKey;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::{
     deferrals::{Completed, Deferrals},
     judge::World,
+    keep::Keep,
+    shared::{Kind, Reach},
     tape::{Read, Tape},
     timers::Timers,
 };
-use crate::state::{InstanceMetrics, Metrics, Namespace, Store};
+use crate::{
+    config::{HookScope, HookSettings},
+    state::{InstanceMetrics, Metrics, Store},
+};
 
 /// Timers that one instance may have set at once.
 const MAX_TIMERS: usize = 1000;
@@ -59,9 +65,16 @@ pub(crate) struct Surroundings {
     pub(crate) world: OnceLock<Weak<dyn World>>,
     pub(crate) deferrals: Deferrals,
     pub(crate) timers: Timers,
+    pub(crate) reach: Reach,
 }
 
 impl Surroundings {
+    /// Whether instances of scope "cluster" share anything: a test or a replay has a time and a world
+    /// of its own, so theirs keep their state here.
+    fn shares(&self) -> bool {
+        matches!(self.clock, WallClock::Real)
+    }
+
     fn world(&self) -> Option<Arc<dyn World>> {
         self.world.get()?.upgrade()
     }
@@ -73,7 +86,7 @@ pub(crate) struct Facilities {
     pub(crate) around: Arc<Surroundings>,
     /// Under which its state is kept: its own name, unless it shares it.
     space: Box<str>,
-    namespace: Namespace,
+    keep: Keep,
     metrics: InstanceMetrics,
     /// The newest generation that has the instance.
     pub(crate) generation: AtomicU64,
@@ -85,20 +98,56 @@ pub(crate) struct Facilities {
 impl Facilities {
     pub(crate) fn new(
         hook: &str,
-        namespace: Option<&str>,
+        settings: &HookSettings,
         generation: u64,
         around: &Arc<Surroundings>,
     ) -> Self {
+        let space = settings.namespace.as_deref().unwrap_or(hook);
         Self {
             hook: hook.into(),
             metrics: around.metrics.instance(hook),
-            space: namespace.unwrap_or(hook).into(),
-            namespace: around.store.namespace(namespace.unwrap_or(hook)),
+            space: space.into(),
+            keep: match settings.scope {
+                HookScope::Cluster if around.shares() => Keep::Cluster(space.into()),
+                HookScope::Cluster | HookScope::Local => Keep::Node(around.store.namespace(space)),
+            },
             around: Arc::clone(around),
             generation: AtomicU64::new(generation),
             timers_set: AtomicUsize::new(0),
             instance: OnceLock::new(),
         }
+    }
+
+    /// Whether what it asks for is beyond a network: its calls wait.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.keep, Keep::Cluster(_))
+    }
+
+    fn look_up(&self, until: Option<Instant>, did: &str) -> Result<Option<Arc<Agent>>, StateError> {
+        let Ok(key) = AgentKey::parse_did(did) else { return Ok(None) };
+        let world = self.around.world();
+        if !self.is_shared() {
+            return Ok(world.and_then(|world| world.agent(key)));
+        }
+        let world = world.ok_or(StateError::Unavailable)?;
+        let find = async move { world.find_agent(key).await };
+        self.around.reach.wait(Kind::Agent, until, find)
+    }
+
+    fn search(
+        &self,
+        until: Option<Instant>,
+        filter: &AgentFilter,
+    ) -> Result<Vec<Arc<Agent>>, StateError> {
+        let limit = if filter.limit == 0 { MAX_AGENTS } else { filter.limit.min(MAX_AGENTS) };
+        let filter = AgentFilter { limit, ..filter.clone() };
+        let world = self.around.world();
+        if !self.is_shared() {
+            return Ok(world.map(|world| world.agents(&filter)).unwrap_or_default());
+        }
+        let world = world.ok_or(StateError::Unavailable)?;
+        let find = async move { world.find_agents(&filter).await };
+        self.around.reach.wait(Kind::Agents, until, find)
     }
 }
 
@@ -124,19 +173,19 @@ impl Services for Facilities {
     }
 
     fn kv_get(&self, key: &str) -> Result<Option<Value>, StateError> {
-        self.namespace.get(self.now_ms(), key)
+        self.keep.get(&self.around, None, key)
     }
 
     fn kv_set(&self, key: &str, value: Value, ttl: Option<Duration>) -> Result<(), StateError> {
-        self.namespace.set(self.now_ms(), key, value, ttl)
+        self.keep.set(&self.around, None, key, value, ttl)
     }
 
     fn kv_delete(&self, key: &str) -> Result<bool, StateError> {
-        self.namespace.delete(self.now_ms(), key)
+        self.keep.delete(&self.around, None, key)
     }
 
     fn kv_incr(&self, key: &str, by: i64, ttl: Option<Duration>) -> Result<i64, StateError> {
-        self.namespace.incr(self.now_ms(), key, by, ttl)
+        self.keep.incr(&self.around, None, key, by, ttl)
     }
 
     fn kv_cas(
@@ -146,15 +195,15 @@ impl Services for Facilities {
         value: Value,
         ttl: Option<Duration>,
     ) -> Result<bool, StateError> {
-        self.namespace.cas(self.now_ms(), key, expected, value, ttl)
+        self.keep.cas(&self.around, None, key, expected, value, ttl)
     }
 
     fn kv_expire(&self, key: &str, ttl: Option<Duration>) -> Result<bool, StateError> {
-        self.namespace.expire(self.now_ms(), key, ttl)
+        self.keep.expire(&self.around, None, key, ttl)
     }
 
     fn rate_limit(&self, key: &str, count: u32, per: Duration) -> Result<bool, StateError> {
-        self.namespace.rate_limit(self.now_ms(), key, count, per)
+        self.keep.rate_limit(&self.around, None, key, count, per)
     }
 
     fn connection_get(&self, _key: &str) -> Result<Option<Value>, StateError> {
@@ -165,14 +214,12 @@ impl Services for Facilities {
         Err(StateError::NoConnection)
     }
 
-    fn agent(&self, did: &str) -> Option<Arc<Agent>> {
-        self.around.world()?.agent(AgentKey::parse_did(did).ok()?)
+    fn agent(&self, did: &str) -> Result<Option<Arc<Agent>>, StateError> {
+        self.look_up(None, did)
     }
 
-    fn agents(&self, filter: &AgentFilter) -> Vec<Arc<Agent>> {
-        let limit = if filter.limit == 0 { MAX_AGENTS } else { filter.limit.min(MAX_AGENTS) };
-        let filter = AgentFilter { limit, ..filter.clone() };
-        self.around.world().map(|world| world.agents(&filter)).unwrap_or_default()
+    fn agents(&self, filter: &AgentFilter) -> Result<Vec<Arc<Agent>>, StateError> {
+        self.search(None, filter)
     }
 
     fn send(&self, did: &str, kind: &str, payload: &str) -> Result<(), Refused> {
@@ -217,6 +264,8 @@ pub(crate) struct CallServices {
     base: Arc<Facilities>,
     generation: u64,
     now_ms: OnceLock<i64>,
+    /// When its budget ends, once it has begun: nothing is waited for beyond that.
+    until: OnceLock<Instant>,
     connection: Option<Arc<Connection>>,
     may_defer: bool,
     /// In shadow mode agents are to notice nothing.
@@ -239,6 +288,7 @@ impl CallServices {
             base: Arc::clone(base),
             generation,
             now_ms: OnceLock::new(),
+            until: OnceLock::new(),
             connection: connection.cloned(),
             may_defer,
             shadow,
@@ -246,6 +296,15 @@ impl CallServices {
             secret: AtomicBool::new(false),
             tape,
         }
+    }
+
+    /// The call begins, and has until then.
+    pub(crate) fn begin(&self, until: Instant) {
+        let _ = self.until.set(until);
+    }
+
+    fn until(&self) -> Option<Instant> {
+        self.until.get().copied()
     }
 
     /// Where the verdict that was put off under a token will arrive.
@@ -270,11 +329,23 @@ impl CallServices {
         if !self.shadow {
             return self.base.send(did, kind, payload);
         }
-        self.base.agent(did).map(|_| ()).ok_or(Refused::Absent)
+        if self.is_there(did) { Ok(()) } else { Err(Refused::Absent) }
     }
 
     fn disconnect_now(&self, did: &str, reason: &str) -> bool {
-        if self.shadow { self.base.agent(did).is_some() } else { self.base.disconnect(did, reason) }
+        if self.shadow { self.is_there(did) } else { self.base.disconnect(did, reason) }
+    }
+
+    fn is_there(&self, did: &str) -> bool {
+        matches!(self.base.look_up(self.until(), did), Ok(Some(_)))
+    }
+
+    fn keep(&self) -> &Keep {
+        &self.base.keep
+    }
+
+    fn around(&self) -> &Surroundings {
+        &self.base.around
     }
 
     fn connection(&self) -> Result<&Connection, StateError> {
@@ -305,22 +376,29 @@ impl Services for CallServices {
     }
 
     fn kv_get(&self, key: &str) -> Result<Option<Value>, StateError> {
-        self.tape.read(|| json!(["kv_get", key]), || self.base.kv_get(key))
+        self.tape
+            .read(|| json!(["kv_get", key]), || self.keep().get(self.around(), self.until(), key))
     }
 
     fn kv_set(&self, key: &str, value: Value, ttl: Option<Duration>) -> Result<(), StateError> {
         self.tape.read(
             || json!(["kv_set", key, value, ttl]),
-            || self.base.kv_set(key, value.clone(), ttl),
+            || self.keep().set(self.around(), self.until(), key, value.clone(), ttl),
         )
     }
 
     fn kv_delete(&self, key: &str) -> Result<bool, StateError> {
-        self.tape.read(|| json!(["kv_delete", key]), || self.base.kv_delete(key))
+        self.tape.read(
+            || json!(["kv_delete", key]),
+            || self.keep().delete(self.around(), self.until(), key),
+        )
     }
 
     fn kv_incr(&self, key: &str, by: i64, ttl: Option<Duration>) -> Result<i64, StateError> {
-        self.tape.read(|| json!(["kv_incr", key, by, ttl]), || self.base.kv_incr(key, by, ttl))
+        self.tape.read(
+            || json!(["kv_incr", key, by, ttl]),
+            || self.keep().incr(self.around(), self.until(), key, by, ttl),
+        )
     }
 
     fn kv_cas(
@@ -332,18 +410,21 @@ impl Services for CallServices {
     ) -> Result<bool, StateError> {
         self.tape.read(
             || json!(["kv_cas", key, expected, value, ttl]),
-            || self.base.kv_cas(key, expected, value.clone(), ttl),
+            || self.keep().cas(self.around(), self.until(), key, expected, value.clone(), ttl),
         )
     }
 
     fn kv_expire(&self, key: &str, ttl: Option<Duration>) -> Result<bool, StateError> {
-        self.tape.read(|| json!(["kv_expire", key, ttl]), || self.base.kv_expire(key, ttl))
+        self.tape.read(
+            || json!(["kv_expire", key, ttl]),
+            || self.keep().expire(self.around(), self.until(), key, ttl),
+        )
     }
 
     fn rate_limit(&self, key: &str, count: u32, per: Duration) -> Result<bool, StateError> {
         self.tape.read(
             || json!(["rate_limit", key, count, per]),
-            || self.base.rate_limit(key, count, per),
+            || self.keep().rate_limit(self.around(), self.until(), key, count, per),
         )
     }
 
@@ -361,12 +442,14 @@ impl Services for CallServices {
         )
     }
 
-    fn agent(&self, did: &str) -> Option<Arc<Agent>> {
-        self.tape.read(|| json!(["agent", did]), || self.base.agent(did))
+    fn agent(&self, did: &str) -> Result<Option<Arc<Agent>>, StateError> {
+        let live = || Found::from(self.base.look_up(self.until(), did));
+        self.tape.read(|| json!(["agent", did]), live).into_result()
     }
 
-    fn agents(&self, filter: &AgentFilter) -> Vec<Arc<Agent>> {
-        self.tape.read(|| json!(["agents", filter]), || self.base.agents(filter))
+    fn agents(&self, filter: &AgentFilter) -> Result<Vec<Arc<Agent>>, StateError> {
+        let live = || Found::from(self.base.search(self.until(), filter));
+        self.tape.read(|| json!(["agents", filter]), live).into_result()
     }
 
     fn send(&self, did: &str, kind: &str, payload: &str) -> Result<(), Refused> {
@@ -404,5 +487,31 @@ impl Services for CallServices {
 
     fn secret_read(&self) {
         self.secret.store(true, SeqCst);
+    }
+}
+
+/// The result of a lookup as it is recorded: what was found, as it is.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Found<T> {
+    Not {
+        #[serde(rename = "Err")]
+        error: StateError,
+    },
+    This(T),
+}
+
+impl<T> Found<T> {
+    fn into_result(self) -> Result<T, StateError> {
+        match self {
+            Self::Not { error } => Err(error),
+            Self::This(found) => Ok(found),
+        }
+    }
+}
+
+impl<T> From<Result<T, StateError>> for Found<T> {
+    fn from(result: Result<T, StateError>) -> Self {
+        result.map_or_else(|error| Self::Not { error }, Self::This)
     }
 }

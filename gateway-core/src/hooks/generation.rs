@@ -298,8 +298,10 @@ fn instance(
     {
         return Ok(Arc::clone(same));
     }
-    let facilities =
-        Arc::new(Facilities::new(name, hook.namespace.as_deref(), number, &shared.around));
+    let facilities = Arc::new(Facilities::new(name, hook, number, &shared.around));
+    if facilities.is_shared() && shared.around.reach.is_without_cluster() {
+        return Err("scope \"cluster\" takes a restart: this process runs without a cluster".into());
+    }
     let secrets = Secrets::of(hook);
     let made = make(&facilities).map_err(|fault| secrets.hide(fault, None))?;
     let breaker = if shared.inline { Breaker::never() } else { Breaker::new(&settings.policy) };
@@ -316,6 +318,9 @@ fn instance(
         secrets,
         &shared.chores,
     );
+    if instance.facilities.is_shared() {
+        shared.around.reach.enlist(&instance);
+    }
     if let Some(every) = hook.tick
         && instance.points().contains(Point::Tick)
         && !shared.inline
@@ -378,6 +383,7 @@ fn key(hook: &HookSettings, files: &[SourceFile], settings: &Settings) -> [u8; 3
         hook.blocking,
         hook.tick,
         hook.namespace,
+        hook.scope,
         files,
         limits,
         // An instance has its breaker for life.

@@ -19,7 +19,7 @@ use conexus_plugin_api::{
     host::{Event, Services},
 };
 use parking_lot::Mutex;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     breaker::Breaker,
@@ -102,6 +102,10 @@ pub(crate) struct Instance {
     pool: Arc<Pool>,
     points: PointSet,
     started: AtomicBool,
+    /// Its `on_start` is still to come, once its cluster is there.
+    waits: AtomicBool,
+    /// That one is running.
+    starts: AtomicBool,
     origin: Instant,
     slow_until_ms: AtomicI64,
     calls: Striped<AtomicU64>,
@@ -140,6 +144,8 @@ impl Instance {
             secrets,
             pool: Arc::clone(pool),
             started: AtomicBool::new(false),
+            waits: AtomicBool::new(false),
+            starts: AtomicBool::new(false),
             origin: Instant::now(),
             slow_until_ms: AtomicI64::new(i64::MIN),
             calls: Striped::default(),
@@ -187,7 +193,9 @@ impl Instance {
 
     /// Whether it should be asked on the pool.
     pub(crate) fn is_slow(&self, now: Instant) -> bool {
-        self.blocking || self.millis(now) < self.slow_until_ms.load(SeqCst)
+        self.blocking
+            || self.facilities.is_shared()
+            || self.millis(now) < self.slow_until_ms.load(SeqCst)
     }
 
     /// A call took so long.
@@ -207,10 +215,17 @@ impl Instance {
         i64::try_from(now.saturating_duration_since(self.origin).as_millis()).unwrap_or(i64::MAX)
     }
 
-    /// Calls `on_start`, and waits for it as long as such a call may take.
+    /// Calls `on_start`, and waits for it as long as such a call may take. What would ask a cluster
+    /// before there is a gateway to join it starts when that has happened, and is not asked before:
+    /// a gateway can start while its cluster is away.
     pub(crate) fn start(self: &Arc<Self>) -> Result<(), HookFault> {
+        let begins = self.points.contains(Point::Start);
+        if begins && self.facilities.is_shared() && self.facilities.around.reach.is_early() {
+            self.waits.store(true, SeqCst);
+            return Ok(());
+        }
         self.started.store(true, SeqCst);
-        if !self.points.contains(Point::Start) {
+        if !begins {
             return Ok(());
         }
         let (done, is_done) = std::sync::mpsc::sync_channel(1);
@@ -221,6 +236,47 @@ impl Instance {
             ticket.give_up();
             Err(HookFault::TimedOut)
         })
+    }
+
+    /// Whether its `on_start` is still to come.
+    pub(crate) fn waits(&self) -> bool {
+        self.waits.load(SeqCst)
+    }
+
+    /// Its cluster is there: `on_start` is called if it waits for that. Where the cluster has come
+    /// `anew`, the hook is asked again although it failed. Whether it still has to start.
+    pub(crate) fn cluster_is_there(self: &Arc<Self>, anew: bool) -> bool {
+        if anew {
+            self.breaker.retry(Instant::now());
+        }
+        if !self.waits() {
+            return false;
+        }
+        if !self.starts.swap(true, SeqCst) {
+            let this = Arc::clone(self);
+            let submitted = self.pool.submit(move || {
+                this.start_late();
+                this.starts.store(false, SeqCst);
+            });
+            if submitted.is_err() {
+                self.starts.store(false, SeqCst);
+            }
+        }
+        true
+    }
+
+    fn start_late(&self) {
+        self.started.store(true, SeqCst);
+        match self.lifecycle(&Event::Start) {
+            Ok(()) => {
+                self.waits.store(false, SeqCst);
+                self.breaker.retry(Instant::now());
+                info!(hook = %self.name, "started, now that the cluster is there");
+            }
+            Err(fault) => {
+                warn!(hook = %self.name, kind = fault.kind(), fault = %fault.to_string().escape_debug(), "on_start failed, it is tried again");
+            }
+        }
     }
 
     /// Calls `on_reload` on the pool: a newer generation has it, too.
@@ -245,6 +301,7 @@ impl Instance {
         let submitted = self.pool.submit(move || match due {
             Due::Tick(_) => {
                 if this.active.load(SeqCst)
+                    && !this.waits()
                     && let Some(_alone) = this.ticking.try_lock()
                 {
                     this.lifecycle_logged(&Event::Tick);
@@ -276,10 +333,9 @@ impl Instance {
         let generation = self.facilities.generation.load(SeqCst);
         let services =
             CallServices::new(&self.facilities, generation, None, false, false, Tape::Off);
-        CallContext {
-            services: Arc::new(services) as Arc<dyn Services>,
-            deadline: Instant::now() + LIFECYCLE_BUDGET,
-        }
+        let deadline = Instant::now() + LIFECYCLE_BUDGET;
+        services.begin(deadline);
+        CallContext { services: Arc::new(services) as Arc<dyn Services>, deadline }
     }
 
     fn lifecycle(&self, event: &Event) -> Result<(), HookFault> {

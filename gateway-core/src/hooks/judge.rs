@@ -11,10 +11,12 @@ use std::{
 
 use conexus_plugin_api::{
     Agent, AgentFilter, Point,
-    host::{Connect, Event, Expire, Refused, Register, Route, Watch},
+    host::{Connect, Event, Expire, Refused, Register, Route, StateError, Watch},
 };
 use conexus_protocol::{AgentKey, Metadata, RefusalReason};
+use futures_util::future::{BoxFuture, ready};
 
+use super::shared::SharedState;
 use crate::config::RateClass;
 
 /// An answer, at once or later.
@@ -130,6 +132,12 @@ pub trait Policy: Send + Sync + 'static {
         self.judge().asks(point)
     }
 
+    /// Resolves once observers were told of all that happened before, or do not come to an end; which of
+    /// both.
+    fn told(&self) -> BoxFuture<'static, bool> {
+        Box::pin(std::future::ready(true))
+    }
+
     /// Tells it whom hooks reach when they ask for agents. Called once, before anything is judged.
     fn serve(&self, _world: Weak<dyn World>) {}
 }
@@ -176,12 +184,39 @@ pub trait Judge: Send + Sync + 'static {
 
 /// What hooks reach of the gateway.
 pub trait World: Send + Sync + 'static {
-    /// The agent of that key, if it is present.
+    /// The agent of that key, if it is present on this node.
     fn agent(&self, key: AgentKey) -> Option<Arc<Agent>>;
 
-    /// Present agents that the filter wants, in the order of their keys, at most
+    /// Present agents of this node that the filter wants, in the order of their keys, at most
     /// [`conexus_plugin_api::MAX_AGENTS`].
     fn agents(&self, filter: &AgentFilter) -> Vec<Arc<Agent>>;
+
+    /// The agent of that key, on whichever node of the cluster it is present. Whoever asks bounds
+    /// the time that it may take.
+    ///
+    /// # Errors
+    /// [`StateError::Unavailable`]: this node cannot know right now.
+    fn find_agent(&self, key: AgentKey) -> BoxFuture<'_, Result<Option<Arc<Agent>>, StateError>> {
+        Box::pin(ready(Ok(self.agent(key))))
+    }
+
+    /// As [`agents`](Self::agents), of all nodes of the cluster. Whoever asks bounds the time that it
+    /// may take.
+    ///
+    /// # Errors
+    /// [`StateError::Unavailable`]: a node did not answer, so that some may be missing.
+    fn find_agents<'a>(
+        &'a self,
+        filter: &'a AgentFilter,
+    ) -> BoxFuture<'a, Result<Vec<Arc<Agent>>, StateError>> {
+        Box::pin(ready(Ok(self.agents(filter))))
+    }
+
+    /// The state that hooks share with those on other nodes; none where there are no others. Asked for
+    /// once.
+    fn shared_state(&self) -> Option<SharedState> {
+        None
+    }
 
     /// Sends an agent a message of the gateway's own: `kind` is a type that agents send each other,
     /// `payload` its JSON object.
@@ -192,6 +227,11 @@ pub trait World: Send + Sync + 'static {
 
     /// Ends an agent's session as denied by policy; whether there was one.
     fn disconnect(&self, key: AgentKey, reason: &str) -> bool;
+
+    /// How the gateway calls itself, where it is one.
+    fn node_id(&self) -> Option<Arc<str>> {
+        None
+    }
 }
 
 /// No hooks at all.

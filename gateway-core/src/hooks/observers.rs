@@ -153,6 +153,7 @@ pub(crate) fn tell(
     }
     if records {
         generation.record(DecisionRecord {
+            node: None,
             time_ms,
             generation: generation.number,
             trace: traced(event),

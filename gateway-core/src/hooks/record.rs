@@ -9,7 +9,7 @@ use std::{
     io::{self, BufWriter, Write as _},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
@@ -49,6 +49,10 @@ pub(crate) struct DecisionRecord {
     /// Unix milliseconds.
     pub(crate) time_ms: i64,
     pub(crate) generation: u64,
+    /// Which node of a cluster decided; older logs, and what was decided before the gateway had a name,
+    /// have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) node: Option<Arc<str>>,
     /// The trace of the message that it was about; older logs have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) trace: Option<TraceId>,
@@ -115,6 +119,7 @@ pub(crate) fn redacted(event: &Event) -> Event {
 /// See the [module](self).
 pub(crate) struct Recorder {
     queue: SyncSender<DecisionRecord>,
+    node: OnceLock<Arc<str>>,
     dropped: Arc<AtomicU64>,
     writer: Option<thread::JoinHandle<()>>,
 }
@@ -130,10 +135,18 @@ impl Recorder {
         let writer = thread::Builder::new()
             .name("conexus-decisions".into())
             .spawn(move || write(file, &records, &lost))?;
-        Ok(Some(Self { queue, dropped, writer: Some(writer) }))
+        Ok(Some(Self { queue, node: OnceLock::new(), dropped, writer: Some(writer) }))
     }
 
-    pub(crate) fn record(&self, record: DecisionRecord) {
+    /// Whose decisions these are, from now on.
+    pub(crate) fn name(&self, node: Option<Arc<str>>) {
+        if let Some(node) = node {
+            let _ = self.node.set(node);
+        }
+    }
+
+    pub(crate) fn record(&self, mut record: DecisionRecord) {
+        record.node = self.node.get().cloned();
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
             self.queue.try_send(record)
         {
@@ -356,11 +369,30 @@ mod tests {
         DecisionRecord {
             time_ms: n,
             generation: 1,
+            node: None,
             trace: None,
             event: Event::Tick,
             steps: Vec::new(),
             ruling: "pass".into(),
         }
+    }
+
+    #[test]
+    fn a_record_names_its_node_and_one_without_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("decisions.jsonl");
+        let settings =
+            TelemetrySettings { decision_log: Some(path.clone()), ..TelemetrySettings::default() };
+        let recorder = Recorder::open(&settings).unwrap().unwrap();
+        recorder.record(record(1));
+        recorder.name(Some("node-a".into()));
+        recorder.record(record(2));
+        drop(recorder);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(!text.lines().next().unwrap().contains("node"), "{text}");
+        let nodes = text.lines().map(|line| serde_json::from_str::<DecisionRecord>(line).unwrap());
+        let nodes: Vec<_> = nodes.map(|record| record.node.as_deref().map(str::to_owned)).collect();
+        assert_eq!(nodes, [None, Some("node-a".to_owned())]);
     }
 
     #[test]

@@ -242,6 +242,10 @@ impl Stage {
 
     /// Gives an event the state of its connection.
     fn on_stage(&mut self, event: Event) -> Event {
+        if matches!(&event, Event::Disconnect(ended) if ended.reason == NODE_LOST) {
+            // Its session was another node's, which numbers them by itself.
+            return event;
+        }
         let Some(session) = event.agent().map(|agent| agent.session) else { return event };
         let known = self.connections.entry(session).or_default();
         let connection = Some(Arc::clone(known));
@@ -272,6 +276,9 @@ impl Stage {
         )
     }
 }
+
+/// Why a session ended whose node died.
+const NODE_LOST: &str = "node_lost";
 
 /// The ruling of what a hook in shadow mode said after its decision was made.
 pub(crate) const ASIDE: &str = "shadow";

@@ -160,6 +160,7 @@ impl Walk {
             if let Some(time_ms) = began {
                 let steps = vec![step(&entry, &event, outcome)];
                 generation.record(DecisionRecord {
+                    node: None,
                     time_ms,
                     generation: generation.number,
                     trace: traced(&event),
@@ -203,6 +204,7 @@ impl Walk {
         self.show(&fold);
         if let Some((time_ms, steps)) = self.trace.take() {
             self.generation.record(DecisionRecord {
+                node: None,
                 time_ms,
                 generation: self.generation.number,
                 trace: traced(&self.event),

@@ -53,6 +53,14 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
+    /// Of a connection that tests make up.
+    #[cfg(test)]
+    pub(crate) fn made_up() -> Self {
+        let sessions = Arc::<crate::telemetry::sessions::Sessions>::default();
+        let place = Place { _permit: None, _open: sessions.connection_opened() };
+        Self { _place: Arc::new(place), _of_address: None }
+    }
+
     /// The same with a place among those of an address.
     fn of_address(self, place: Option<AddressPlace>) -> Self {
         Self { _of_address: place.map(Arc::new).or(self._of_address), ..self }

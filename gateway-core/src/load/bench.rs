@@ -50,14 +50,15 @@ const OTHER_FILES: u64 = 64;
 
 /// What the tasks on the workers share.
 pub(super) struct Shared {
-    pub(super) target: Target,
+    /// The nodes of a cluster, or the one gateway.
+    targets: Vec<Target>,
     pub(super) board: Arc<Board>,
     pub(super) plan: Plan,
     setups: Semaphore,
 }
 
 impl Shared {
-    /// Registers an agent, when it is its turn.
+    /// Registers an agent, when it is its turn; with several nodes at the one that is next.
     pub(super) async fn register(
         &self,
         number: usize,
@@ -65,7 +66,7 @@ impl Shared {
     ) -> Result<Registered, SetupError> {
         // It is never closed.
         let _turn = self.setups.acquire().await;
-        register(&self.target, number, identity).await
+        register(&self.targets[number % self.targets.len()], number, identity).await
     }
 
     /// Keeps to the rate, where there is one: waits until what has this number may begin. `false` when
@@ -86,7 +87,7 @@ impl Shared {
 pub(super) struct Bench {
     pub(super) shared: Arc<Shared>,
     workers: Workers,
-    server: Option<Process>,
+    servers: Vec<Process>,
     interrupt: CancellationToken,
     tasks: Mutex<Vec<AbortHandle>>,
     resident_before: Option<u64>,
@@ -96,7 +97,8 @@ pub(super) struct Bench {
 #[derive(Debug, Default)]
 pub(super) struct Measured {
     pub(super) seconds: Duration,
-    pub(super) server_cpu: Option<Duration>,
+    /// Of each process that was named.
+    pub(super) server_cpu: Vec<Duration>,
     pub(super) own_cpu: Option<Duration>,
     pub(super) resident: Option<u64>,
     pub(super) resident_after_message: Option<u64>,
@@ -109,19 +111,24 @@ impl Bench {
         plan: Plan,
         interrupt: CancellationToken,
     ) -> Result<Self, LoadError> {
-        let server = plan.pid.map(Process::find).transpose()?;
+        let servers =
+            plan.pids.iter().copied().map(Process::find).collect::<Result<Vec<_>, _>>()?;
         room(plan.connections())?;
         let audience = plan.audience.as_deref();
-        let target =
-            Target::resolve(&plan.url, audience, plan.protocol, plan.sources, &plan.tls).await?;
         let workers = Workers::start(plan.threads).map_err(LoadError::Threads)?;
-        drop(register(&target, 0, &Identity::generate()).await.map_err(LoadError::Trial)?);
-        let resident_before = server.as_ref().and_then(Process::resident);
+        let mut targets = Vec::new();
+        for url in [&plan.url].into_iter().chain(&plan.further) {
+            let resolved = Target::resolve(url, audience, plan.protocol, plan.sources, &plan.tls);
+            let target = resolved.await?;
+            drop(register(&target, 0, &Identity::generate()).await.map_err(LoadError::Trial)?);
+            targets.push(target);
+        }
+        let resident_before = resident(&servers);
         let setups = Semaphore::new(plan.concurrency);
         let board = Arc::new(Board::new(workers.count()));
-        let shared = Arc::new(Shared { target, board, plan, setups });
+        let shared = Arc::new(Shared { targets, board, plan, setups });
         let tasks = Mutex::new(Vec::new());
-        Ok(Self { shared, workers, server, interrupt, tasks, resident_before })
+        Ok(Self { shared, workers, servers, interrupt, tasks, resident_before })
     }
 
     pub(super) fn plan(&self) -> &Plan {
@@ -132,11 +139,11 @@ impl Bench {
         &self.shared.board
     }
 
-    pub(super) fn server(&self) -> Option<&Process> {
-        self.server.as_ref()
+    pub(super) fn servers(&self) -> &[Process] {
+        &self.servers
     }
 
-    /// The server's memory before anybody came.
+    /// The servers' memory before anybody came.
     pub(super) const fn resident_before(&self) -> Option<u64> {
         self.resident_before
     }
@@ -226,14 +233,17 @@ impl Bench {
             () = sleep_until(span.from.into()) => {}
             () = self.interrupt.cancelled() => {}
         }
-        let mut meters = [self.server.clone(), Process::own()].map(|it| it.map(Meter::start));
+        let watched = self.servers.iter().cloned().chain(Process::own());
+        let mut meters: Vec<_> = watched.map(Meter::start).collect();
         let began = Instant::now();
         self.board().enter(Phase::Measuring);
         self.watch(span.until, &mut meters).await;
         self.board().enter(Phase::Draining);
         let seconds = began.elapsed();
-        let [server_cpu, own_cpu] = meters.map(|meter| meter.map(|mut meter| meter.read()));
-        let resident = self.server.as_ref().and_then(Process::resident);
+        let mut used = meters.iter_mut().map(Meter::read);
+        let server_cpu = used.by_ref().take(self.servers.len()).collect();
+        let own_cpu = used.next();
+        let resident = resident(&self.servers);
         tokio::select! {
             _ = timeout(DRAIN, finished) => {}
             () = self.interrupt.cancelled() => {}
@@ -243,7 +253,7 @@ impl Bench {
     }
 
     /// Reads processor time now and then, and tells how it goes.
-    async fn watch(&self, until: Instant, meters: &mut [Option<Meter>; 2]) {
+    async fn watch(&self, until: Instant, meters: &mut [Meter]) {
         let second = Duration::from_secs(1);
         let mut told = (Instant::now(), 0);
         while Instant::now() < until && !self.is_interrupted() && !self.board().is_deserted() {
@@ -252,7 +262,7 @@ impl Bench {
                 () = sleep_until(next.into()) => {}
                 () = self.interrupt.cancelled() => {}
             }
-            for meter in meters.iter_mut().flatten() {
+            for meter in meters.iter_mut() {
                 meter.read();
             }
             let since = told.0.elapsed();
@@ -277,20 +287,20 @@ impl Bench {
         }
     }
 
-    /// The server's memory, once it has been at rest for a while or is not going to be.
+    /// The servers' memory, once it has been at rest for a while or is not going to be.
     pub(super) async fn resident_at_rest(&self) -> Option<u64> {
-        let server = self.server.as_ref()?;
+        let servers = &self.servers;
         let settle = self.plan().settle;
         let end = Instant::now() + RESTLESS * settle;
-        let (mut resident, mut since) = (server.resident()?, Instant::now());
+        let (mut last, mut since) = (resident(servers)?, Instant::now());
         while since.elapsed() < settle && Instant::now() < end && !self.is_interrupted() {
             self.pause(SAMPLE.min(settle)).await;
-            let now = server.resident()?;
-            if now.abs_diff(resident) > resident / STILL {
-                (resident, since) = (now, Instant::now());
+            let now = resident(servers)?;
+            if now.abs_diff(last) > last / STILL {
+                (last, since) = (now, Instant::now());
             }
         }
-        server.resident()
+        resident(servers)
     }
 
     /// Ends all tasks, so that what they know is written down.
@@ -335,6 +345,11 @@ pub(super) fn attendance() -> (mpsc::Sender<()>, impl Future<Output = ()>) {
     let (present, mut all) = mpsc::channel(1);
     // Nothing is ever sent: it ends when nobody is left who could.
     (present, async move { while all.recv().await.is_some() {} })
+}
+
+/// Resident memory of all of them.
+fn resident(servers: &[Process]) -> Option<u64> {
+    (!servers.is_empty()).then(|| servers.iter().map(Process::resident).sum())?
 }
 
 /// Makes sure that so many connections can be open at once.

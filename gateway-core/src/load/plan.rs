@@ -60,6 +60,8 @@ impl Serialize for Mode {
 pub(crate) struct Plan {
     pub(crate) mode: Mode,
     pub(crate) url: String,
+    /// Further nodes of its cluster.
+    pub(crate) further: Vec<String>,
     pub(crate) audience: Option<String>,
     /// For wss.
     pub(crate) tls: Arc<ClientConfig>,
@@ -78,7 +80,7 @@ pub(crate) struct Plan {
     pub(crate) idle_message: bool,
     /// Whom idle agents watch.
     pub(crate) watch: Option<String>,
-    pub(crate) pid: Option<u32>,
+    pub(crate) pids: Vec<u32>,
     pub(crate) sources: Option<u8>,
     pub(crate) threads: usize,
     pub(crate) quiet: bool,

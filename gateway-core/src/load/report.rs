@@ -1,6 +1,6 @@
 //! What came of a run: as JSON for programs, as a table for people.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use conexus_protocol::Subprotocol;
 use serde::Serialize;
@@ -65,7 +65,7 @@ struct Summary {
     count: u64,
 }
 
-/// The process that was named.
+/// The process that was named; all of them together where there are several.
 #[derive(Debug, Serialize)]
 struct Server {
     pid: u32,
@@ -76,6 +76,17 @@ struct Server {
     rss_bytes_after_message: Option<u64>,
     bytes_per_agent: Option<f64>,
     bytes_per_agent_after_message: Option<f64>,
+    /// Where there are several, in the order in which they were named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    processes: Vec<One>,
+}
+
+/// One of several.
+#[derive(Debug, Serialize)]
+struct One {
+    pid: u32,
+    cpu_us_per_message: Option<f64>,
+    cpu_seconds: f64,
 }
 
 /// This process: whether it was the bottleneck.
@@ -95,9 +106,8 @@ impl Report {
         // The message of `idle` comes after the measured time.
         let timed = seconds > 0.0 && plan.mode != Mode::Idle;
         let messages = tally.messages;
-        let server = bench.server().map(|process| {
-            Server::new(process, plan, (bench.resident_before(), measured), messages, agents)
-        });
+        let watches = !bench.servers().is_empty();
+        let server = watches.then(|| Server::new(bench, measured, messages, agents));
         let pairs = matches!(plan.mode, Mode::Route | Mode::Rate).then_some(plan.pairs);
         let window = matches!(plan.mode, Mode::Route | Mode::Fanin).then_some(plan.window);
         let writes = match plan.mode {
@@ -171,21 +181,23 @@ fn agents(bench: &Bench, plan: &Plan, tally: &Tally) -> usize {
 }
 
 impl Server {
-    fn new(
-        process: &Process,
-        plan: &Plan,
-        (before, measured): (Option<u64>, &Measured),
-        messages: u64,
-        agents: usize,
-    ) -> Self {
-        let cpu = measured.server_cpu.map(|cpu| cpu.as_secs_f64());
+    fn new(bench: &Bench, measured: &Measured, messages: u64, agents: usize) -> Self {
+        let (plan, before) = (bench.plan(), bench.resident_before());
+        let cpu = (!measured.server_cpu.is_empty())
+            .then(|| measured.server_cpu.iter().sum::<Duration>().as_secs_f64());
         let of_agents = |resident: Option<u64>| {
             let grown = resident? as f64 - before? as f64;
             (plan.mode == Mode::Idle).then(|| each(grown, agents as u64))?
         };
         let counted = if plan.mode == Mode::Idle { 0 } else { messages };
-        Self {
+        let one = |(process, cpu): (&Process, &Duration)| One {
             pid: process.pid(),
+            cpu_us_per_message: each(cpu.as_secs_f64() * 1e6, counted),
+            cpu_seconds: cpu.as_secs_f64(),
+        };
+        let processes: Vec<_> = bench.servers().iter().zip(&measured.server_cpu).map(one).collect();
+        Self {
+            pid: bench.servers().first().map_or(0, Process::pid),
             cpu_us_per_message: cpu.and_then(|cpu| each(cpu * 1e6, counted)),
             cpu_seconds: cpu,
             rss_bytes_before: before,
@@ -193,6 +205,7 @@ impl Server {
             rss_bytes_after_message: measured.resident_after_message,
             bytes_per_agent: of_agents(measured.resident),
             bytes_per_agent_after_message: of_agents(measured.resident_after_message),
+            processes: if processes.len() > 1 { processes } else { Vec::new() },
         }
     }
 }
@@ -309,6 +322,9 @@ impl Server {
                 Some(micros) => row("server cpu", format!("{micros:.1} µs each, {of_a_core}"))?,
                 None => row("server cpu", of_a_core)?,
             }
+        }
+        for One { pid, cpu_seconds, .. } in self.processes.iter().filter(|_| seconds > 0.0) {
+            row("", format!("process {pid}: {:.0} % of a core", 100.0 * cpu_seconds / seconds))?;
         }
         let memory = |resident: Option<u64>, per_agent: Option<f64>| {
             let resident = Bytes(resident? as f64);

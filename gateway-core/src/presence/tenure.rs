@@ -89,7 +89,7 @@ impl Departures {
 impl Presence {
     /// `session` came to a vacant key.
     pub(super) fn begin_tenure(&self, slot: &mut Slot, session: &SessionHandle) {
-        if self.is_in_cluster() {
+        if self.delivery.is_some() {
             slot.tenure = Some(Box::new(Tenure::new(session.id)));
         }
     }

@@ -8,6 +8,7 @@
 
 use std::{
     cell::RefCell,
+    fmt,
     future::poll_fn,
     pin::Pin,
     sync::Arc,
@@ -61,6 +62,10 @@ pub(crate) enum Ended {
     Unregistered,
     /// A newer session proved the same key, and wants what is unwritten.
     Replaced(oneshot::Sender<Vec<Parcel>>),
+    /// A newer session of the same key is on another node.
+    Moved,
+    /// The same, and it was so before this one was registered altogether.
+    Superseded,
     /// Its lease ran out.
     Expired,
     /// Too many malformed messages.
@@ -79,22 +84,39 @@ pub(crate) enum Ended {
 
 /// Gives the key up should the session's task panic or be cut off; after an orderly farewell there
 /// is nothing left to do. Also sees to it that the session's end is told to observers once.
-pub(super) struct KeyGuard {
+pub(crate) struct KeyGuard {
     core: Arc<Core>,
     handle: Arc<SessionHandle>,
-    /// What observers are to be told; none once they were.
+    /// What observers are to be told; none once they were, and while they were not told of the session.
     pub(super) untold: Option<Ending>,
     /// The key is promised to a newer session, which takes it in its own time.
     pub(super) yielded: bool,
 }
 
 impl KeyGuard {
+    /// Of a session that holds its key from now on.
+    pub(super) fn new(core: &Arc<Core>, handle: &Arc<SessionHandle>) -> Self {
+        let (core, handle) = (Arc::clone(core), Arc::clone(handle));
+        Self { core, handle, untold: None, yielded: false }
+    }
+
+    /// Observers are about to be told that the session is registered, so they are to hear of its end.
+    pub(super) fn owes_an_end(&mut self) {
+        self.untold = Some(Ending::BROKEN);
+    }
+
     /// Tells observers that the session ends, if they were not told before. To be called while the
     /// key is still held, so that it comes before whatever the next session of the key does.
     pub(super) fn announce_end(&mut self) {
         if let Some(ending) = self.untold.take() {
             ending.announce(&self.core, &self.handle);
         }
+    }
+}
+
+impl fmt::Debug for KeyGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("KeyGuard").field(&self.handle.id).finish()
     }
 }
 
@@ -160,12 +182,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             inbound: Inbound::new(&core.settings, registered.handle.rates()),
             phase,
             stage: Phase::Running,
-            key: KeyGuard {
-                core: Arc::clone(&core),
-                handle: Arc::clone(&registered.handle),
-                untold: Some(Ending::BROKEN),
-                yielded: false,
-            },
+            key: registered.key,
             core,
             handle: registered.handle,
             nonce: registered.nonce,
@@ -205,6 +222,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
             let seen = self.look(cx.waker());
             match seen.order {
                 Some(Order::Yield(to)) => return Poll::Ready(Ended::Replaced(to)),
+                Some(Order::Move) => return Poll::Ready(Ended::Moved),
                 Some(Order::Close(reason, text)) => {
                     return Poll::Ready(Ended::Dismissed(reason, text));
                 }

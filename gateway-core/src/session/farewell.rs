@@ -50,7 +50,7 @@ impl Ended {
         match self {
             Self::PeerClosed(_) => None,
             Self::Unregistered => Some(CloseReason::Done),
-            Self::Replaced(_) => Some(CloseReason::Replaced),
+            Self::Replaced(_) | Self::Moved | Self::Superseded => Some(CloseReason::Replaced),
             Self::Expired => Some(CloseReason::Expired),
             Self::TooManyBadMessages => Some(CloseReason::TooManyBadMessages),
             Self::RateLimited => Some(CloseReason::RateLimited),
@@ -66,6 +66,8 @@ impl Ended {
             Self::PeerClosed(Some(code)) => format!("closed by the agent with {code}"),
             Self::PeerClosed(None) => "closed by the agent".into(),
             Self::Unregistered => "unregistered".into(),
+            Self::Moved => "replaced on another node".into(),
+            Self::Superseded => "superseded on another node".into(),
             Self::Dismissed(reason, text) => format!("{}: {text}", reason.reason()),
             Self::Broken(fault) => fault.to_string(),
             ended => ended.close_reason().map_or_else(String::new, |close| close.reason().into()),
@@ -77,7 +79,8 @@ impl Ended {
         let (word, before) = match self {
             Self::PeerClosed(_) => ("closed", None),
             Self::Unregistered => ("unregistered", Some(Point::Unregister)),
-            Self::Replaced(_) => (REPLACED, Some(Point::Replaced)),
+            Self::Replaced(_) | Self::Moved => (REPLACED, Some(Point::Replaced)),
+            Self::Superseded => (REPLACED, None),
             Self::Expired => ("expired", None),
             Self::TooManyBadMessages => ("bad_messages", None),
             Self::RateLimited => ("rate_limited", None),
@@ -137,6 +140,7 @@ impl Ending {
                 reason: self.word.into(),
                 code: self.code,
                 lasted_ms: u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),
+                epoch: session.epoch().map(|epoch| epoch.0),
                 connection: connection(),
             }))
         });
@@ -147,13 +151,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
     /// Settles what the session leaves behind, and closes the socket.
     pub(super) async fn leave(mut self, ended: Ended) {
         let (reason, close) = (ended.as_log(), ended.close_reason());
-        info!(
-            session = %self.handle.id,
-            agent = %self.handle.agent,
-            %reason,
-            code = close.map(|close| close.code()),
-            "agent disconnected"
-        );
+        if !matches!(ended, Ended::Superseded) {
+            info!(
+                session = %self.handle.id,
+                agent = %self.handle.agent,
+                %reason,
+                code = close.map(|close| close.code()),
+                "agent disconnected"
+            );
+        }
         if matches!(ended, Ended::Broken(SocketFault::TooBig)) {
             self.core.router.telemetry.sessions.oversize.count("message");
         }
@@ -161,7 +167,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
         self.core.router.presence.unwatch_all(&self.handle);
         let ending = ended.ending();
         let word = ending.word;
-        self.key.untold = Some(ending);
+        // Nobody was told of a session that was never registered.
+        self.key.untold = (!matches!(ended, Ended::Superseded)).then_some(ending);
         match ended {
             Ended::Replaced(to) => self.yield_to(to).await,
             Ended::Stopping => {

@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 use super::outbox::Outbox;
 use crate::{
     clock::Moment,
+    cluster::ids::Epoch,
     config::RateClass,
     ice::Pace,
     telemetry::{Telemetry, trace::TraceSeed},
@@ -76,6 +77,8 @@ pub(crate) struct SessionHandle {
     received: AtomicU64,
     /// When its socket stopped taking what waits for it, and 1; 0 while it takes it.
     stalled: AtomicU64,
+    /// The epoch of its registration, in a cluster; 0 while the directory has granted none.
+    epoch: AtomicU64,
     pinned: AtomicBool,
     mail_waits: AtomicBool,
     released: Notify,
@@ -113,6 +116,7 @@ impl SessionHandle {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             stalled: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
             pinned: AtomicBool::new(false),
             mail_waits: AtomicBool::new(false),
             released: Notify::new(),
@@ -211,6 +215,17 @@ impl SessionHandle {
     /// The registration was renewed.
     pub(crate) fn set_facts(&self, facts: Arc<Agent>) {
         self.facts.store(facts);
+    }
+
+    /// When it registered by the clock of the cluster, once that is known. A later answer about the same
+    /// registration may be greater.
+    pub(crate) fn epoch(&self) -> Option<Epoch> {
+        Some(self.epoch.load(SeqCst)).filter(|epoch| *epoch > 0).map(Epoch)
+    }
+
+    /// The directory has put it down with this epoch.
+    pub(crate) fn set_epoch(&self, epoch: Epoch) {
+        self.epoch.fetch_max(epoch.0, SeqCst);
     }
 
     /// Says that this session no longer holds its key, after its outbox was closed.

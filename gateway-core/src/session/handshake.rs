@@ -19,7 +19,9 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    Connection, facts,
+    Connection,
+    active::KeyGuard,
+    facts,
     handle::{SessionHandle, SessionId},
     outbox::{Outbox, Parcel},
     proof::{Nonce, Proven, Rejection, prove},
@@ -27,6 +29,10 @@ use super::{
 };
 use crate::{
     clock::Moment,
+    cluster::{
+        Cluster,
+        claims::{self, Placed},
+    },
     core::Core,
     hooks::{Admission, Denial},
     phase::Phase,
@@ -40,7 +46,9 @@ use crate::{
 };
 
 /// A session as its task holds it.
+#[derive(Debug)]
 pub(crate) struct Registered {
+    pub(crate) key: KeyGuard,
     pub(crate) handle: Arc<SessionHandle>,
     pub(crate) nonce: Option<Nonce>,
 }
@@ -56,6 +64,9 @@ pub(crate) enum Unregistered {
     Stopping,
     #[error("a newer session of the same key was faster")]
     Superseded,
+    /// It holds its key here, and may have something unwritten.
+    #[error("a newer session of the same key is on another node")]
+    Elsewhere(Box<Registered>),
     #[error("refused: {}", .rejection.complaint.message)]
     Rejected { rejection: Rejection, in_reply_to: Option<String> },
     #[error("refused: too many registrations ({rate})")]
@@ -66,7 +77,7 @@ pub(crate) enum Unregistered {
 
 /// Makes an upgraded socket a session, or says why not.
 pub(crate) async fn register<S: AsyncRead + AsyncWrite + Unpin>(
-    core: &Core,
+    core: &Arc<Core>,
     wire: &mut Wire<S>,
     connection: &Connection,
 ) -> Result<Registered, Unregistered> {
@@ -109,6 +120,14 @@ pub(crate) async fn register<S: AsyncRead + AsyncWrite + Unpin>(
     let known = facts::admitted(&core.settings, known, admission);
     let handle = claim(core, session, agent, known, connection, now, lease).await?;
     handle.set_rates(rates);
+    // From here on the key is given up should this not come to its end.
+    let mut key = KeyGuard::new(core, &handle);
+    if let Some(cluster) = &core.cluster
+        && place(core, cluster, &handle).await == Placed::Elsewhere
+    {
+        return Err(Unregistered::Elsewhere(Box::new(Registered { key, handle, nonce })));
+    }
+    key.owes_an_end();
     let telemetry = &core.router.telemetry;
     telemetry.sessions.registered(connection.subprotocol, false);
     telemetry.happened(HistoryKind::Registered, &handle, None, None);
@@ -124,7 +143,16 @@ pub(crate) async fn register<S: AsyncRead + AsyncWrite + Unpin>(
         let welcome = core.welcome(&handle);
         wire.feed(Parcel::Reply(core.router.voice.say(handle.agent.as_str(), Some(&id), welcome)));
     }
-    Ok(Registered { handle, nonce })
+    Ok(Registered { key, handle, nonce })
+}
+
+/// Tells the cluster that the agent is here, and waits until it is so, or something else is asked of
+/// the session, which its loop sees to.
+async fn place(core: &Arc<Core>, cluster: &Arc<Cluster>, session: &Arc<SessionHandle>) -> Placed {
+    tokio::select! {
+        placed = claims::place(core, cluster, session) => placed,
+        () = session.outbox.ordered() => Placed::Here,
+    }
 }
 
 /// What a banned agent is told.
@@ -315,10 +343,10 @@ impl Unregistered {
                 let hint = super::farewell::reconnect_hint(core);
                 wire.close(CloseReason::Restarting, &hint).await;
             }
-            Self::TimedOut | Self::Superseded => {
+            Self::TimedOut | Self::Superseded | Self::Elsewhere(_) => {
                 let reason = match self {
-                    Self::Superseded => CloseReason::Replaced,
-                    _ => CloseReason::RegisterTimeout,
+                    Self::TimedOut => CloseReason::RegisterTimeout,
+                    _ => CloseReason::Replaced,
                 };
                 wire.close(reason, reason.reason()).await;
             }
@@ -345,7 +373,7 @@ impl Unregistered {
             Self::PeerClosed => "closed",
             Self::TimedOut => "timeout",
             Self::Stopping => "stopping",
-            Self::Superseded => "superseded",
+            Self::Superseded | Self::Elsewhere(_) => "superseded",
             Self::Rejected { rejection, .. } => match rejection.close {
                 CloseReason::NotAuthenticated => "not_authenticated",
                 CloseReason::Denied => "denied",

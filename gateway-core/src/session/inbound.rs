@@ -337,6 +337,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
                     let telemetry = &core.router.telemetry;
                     telemetry.sessions.registered(subprotocol, true);
                     handle.set_facts(Arc::clone(&agent));
+                    if let Some(cluster) = &core.cluster {
+                        cluster.ledger.describe(handle.agent.key());
+                    }
                     telemetry.happened(HistoryKind::Renewed, &handle, None, None);
                     handle.extend_lease(core.clock.now().after(lease));
                     core.router.observe(Point::Registered, || {

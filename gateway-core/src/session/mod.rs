@@ -29,7 +29,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{Instrument as _, debug, debug_span, info};
 
 use self::{
-    active::Active,
+    active::{Active, Ended},
     handshake::Unregistered,
     wire::{SocketFault, Wire},
 };
@@ -97,7 +97,6 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             Box::pin(active.run()).await;
         }
         Err(unregistered) => {
-            drop(reading);
             sessions.registrations_refused.count(unregistered.word());
             if matches!(unregistered, Unregistered::Socket(SocketFault::TooBig)) {
                 sessions.oversize.count("message");
@@ -107,9 +106,15 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             if unregistered.is_for_a_rate() {
                 // There are as many as whoever sends them likes.
                 debug!(%peer, reason = ?unregistered.to_string(), "connection not registered");
+                drop(reading);
                 return Box::pin(unregistered.farewell(&core, *wire)).await;
             }
             info!(%peer, reason = ?unregistered.to_string(), code, "connection not registered");
+            if let Unregistered::Elsewhere(registered) = unregistered {
+                let active = Box::new(Active::new(core, *registered, wire, reading, state));
+                return Box::pin(active.leave(Ended::Superseded)).await;
+            }
+            drop(reading);
             Box::pin(unregistered.farewell(&core, *wire)).await;
         }
     }

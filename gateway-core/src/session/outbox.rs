@@ -16,6 +16,8 @@ use tracing::trace;
 
 use super::handle::SessionHandle;
 use crate::{
+    clock::Moment,
+    cluster::delivery::forwarded::Forwarded,
     hooks::Judge,
     telemetry::{
         Telemetry,
@@ -51,9 +53,22 @@ pub(crate) struct Routed {
     /// one generation of policy let pass, no other one ends. None where nothing was asked, or since
     /// it was held: mail would keep old generations alive for as long as it waits.
     pub(crate) judge: Option<Arc<dyn Judge>>,
-    /// Policy sent it here in place of an absent target. It is not asked a second time.
-    pub(crate) last_resort: bool,
+    pub(crate) otherwise: Otherwise,
     ended: bool,
+}
+
+/// What is to become of a message whose target is absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Otherwise {
+    /// Policy says so.
+    #[default]
+    Judge,
+    /// Policy has said so: it is held for so long.
+    HoldFor(Duration),
+    /// It comes from a mailbox, where it may wait until then.
+    HoldUntil(Moment),
+    /// Policy sent it here in place of an absent target. It is not asked a second time.
+    Refuse,
 }
 
 impl Routed {
@@ -72,7 +87,7 @@ impl Routed {
             read_at: Some(arrival.at),
             sender,
             judge: None,
-            last_resort: false,
+            otherwise: Otherwise::Judge,
             ended: false,
         }
     }
@@ -158,6 +173,20 @@ impl Tap {
         .take(count)
     }
 
+    /// A copy that comes from another node.
+    pub(crate) fn arrived(text: &str, telemetry: &Arc<Telemetry>) -> Self {
+        Self { text: text.into(), telemetry: Arc::clone(telemetry), ended: false }
+    }
+
+    pub(crate) const fn text(&self) -> &Arc<str> {
+        &self.text
+    }
+
+    /// It went to another node, which counts it.
+    pub(crate) fn forwarded(mut self) {
+        self.ended = true;
+    }
+
     /// The kernel has its last byte.
     pub(crate) fn delivered(mut self) {
         self.ended = true;
@@ -181,6 +210,8 @@ pub(crate) enum Parcel {
     /// The gateway's word to the agent, whichever its session: of use to a newer one, too.
     Word(Arc<str>),
     Routed(Routed),
+    /// A message whose sender is on another node.
+    Forwarded(Forwarded),
     Tap(Tap),
 }
 
@@ -189,6 +220,7 @@ impl Parcel {
         match self {
             Self::Reply(text) | Self::Word(text) => text,
             Self::Routed(routed) => &routed.text,
+            Self::Forwarded(forwarded) => forwarded.text(),
             Self::Tap(tap) => &tap.text,
         }
     }
@@ -208,6 +240,8 @@ impl Parcel {
 pub(crate) enum Order {
     /// A newer session has proven the same key: hand over what is unwritten and close.
     Yield(oneshot::Sender<Vec<Parcel>>),
+    /// A newer session of the same key is on another node: hand on what is unwritten and close.
+    Move,
     /// Somebody who may say so wants it closed, with this reason and text.
     Close(CloseReason, String),
 }
@@ -427,6 +461,19 @@ impl Outbox {
     /// Wakes the owner to look around, though nothing was put in.
     pub(crate) fn nudge(&self) {
         wake(self.state.lock());
+    }
+
+    /// Waits until something is asked of the owner, and leaves it there. For the owner alone.
+    pub(crate) async fn ordered(&self) {
+        std::future::poll_fn(|cx| {
+            let mut state = self.state.lock();
+            if state.order.is_some() || state.closed {
+                return std::task::Poll::Ready(());
+            }
+            state.owner = Some(cx.waker().clone());
+            std::task::Poll::Pending
+        })
+        .await;
     }
 
     /// Waits until something was put in or asked of the owner.

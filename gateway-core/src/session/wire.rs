@@ -236,6 +236,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                     None => routed.delivered(now),
                 }
             }
+            Parcel::Forwarded(forwarded) => {
+                delivered += 1;
+                forwarded.delivered();
+            }
             Parcel::Tap(tap) => tap.delivered(),
             Parcel::Reply(_) | Parcel::Word(_) => {}
         };

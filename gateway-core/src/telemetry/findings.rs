@@ -1,5 +1,7 @@
 //! What a look at the gateway finds wrong with it.
 
+mod cluster;
+
 use std::fmt::Display;
 
 use super::{
@@ -63,6 +65,7 @@ impl Findings {
         self.drops(evidence, &mut found);
         self.limits(evidence, &mut found);
         certificate(evidence, &mut found);
+        cluster::look(evidence, &mut found);
         if evidence.core.phase() != Phase::Running {
             let text = "no new sessions; agents are told to come back";
             found.push(Finding::new(ProblemKind::Draining, &*evidence.core.node_id, text));

@@ -44,7 +44,7 @@ pub(crate) struct HistoryEntry {
     pub kind: HistoryKind,
     /// The agent, as it spells itself.
     pub did: Box<str>,
-    /// Its session; `null` where a registration was refused.
+    /// Its session; `null` where a registration was refused, and where it was on a node that died.
     #[schema(value_type = Option<String>)]
     pub session: Option<SessionId>,
     /// The address that it came from.

@@ -3,6 +3,7 @@
 //! On a message's way there is a handful of additions, on the thread's own stripe; everything that
 //! is shown is put together by whoever looks. `Core` owns it, and every session holds it.
 
+pub(crate) mod cluster;
 pub(crate) mod events;
 pub(crate) mod exposition;
 mod families;

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{
+    cluster,
     events::Topic,
     findings::{Evidence, Findings},
     histogram::Times,
@@ -178,6 +179,7 @@ fn overview(
             messages: survey.mail,
             bytes: survey.mail_bytes,
         },
+        cluster: cluster::summary(core),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::problems::Problem;
+use super::{cluster::ClusterSummary, problems::Problem};
 use crate::accounting::Messages;
 
 /// How much is kept for charts: ten minutes, at a look a second.
@@ -36,6 +36,8 @@ pub(crate) struct Overview {
     pub(crate) process: ProcessSummary,
     /// What waits for agents that are away.
     pub(crate) mailbox: MailboxSummary,
+    /// This node's place in its cluster; null where it is alone.
+    pub(crate) cluster: Option<ClusterSummary>,
 }
 
 /// One gateway.

@@ -64,12 +64,20 @@ pub(crate) enum ProblemKind {
     ThreadsLost,
     /// The state of hooks has no room.
     StateFull,
+    /// This node is not part of its cluster right now.
+    ClusterApart,
+    /// Two nodes of the cluster call themselves the same.
+    NodeIdTwice,
+    /// Nodes of the cluster run different versions.
+    NodeVersion,
+    /// Nearly as much is under way to another node as may be.
+    NodeQueueFull,
     /// The gateway is about to stop.
     Draining,
 }
 
 impl ProblemKind {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::HookQuarantined,
         Self::HookFailing,
         Self::SlowReader,
@@ -83,6 +91,10 @@ impl ProblemKind {
         Self::LogDropped,
         Self::ThreadsLost,
         Self::StateFull,
+        Self::ClusterApart,
+        Self::NodeIdTwice,
+        Self::NodeVersion,
+        Self::NodeQueueFull,
         Self::Draining,
     ];
 
@@ -101,6 +113,10 @@ impl ProblemKind {
             Self::LogDropped => "log_dropped",
             Self::ThreadsLost => "threads_lost",
             Self::StateFull => "state_full",
+            Self::ClusterApart => "cluster_apart",
+            Self::NodeIdTwice => "node_id_twice",
+            Self::NodeVersion => "node_version",
+            Self::NodeQueueFull => "node_queue_full",
             Self::Draining => "draining",
         }
     }
@@ -112,7 +128,10 @@ impl ProblemKind {
             | Self::ConnectionsFull
             | Self::Certificate
             | Self::FilesLow
-            | Self::StateFull => Severity::Critical,
+            | Self::StateFull
+            | Self::ClusterApart
+            | Self::NodeVersion
+            | Self::NodeQueueFull => Severity::Critical,
             _ => Severity::Warning,
         }
     }
@@ -131,7 +150,11 @@ impl ProblemKind {
             | Self::ConnectionsFull
             | Self::StateFull => "#/config",
             Self::ObserversDropped => "#/hooks",
-            Self::Draining => "#/nodes",
+            Self::ClusterApart
+            | Self::NodeIdTwice
+            | Self::NodeVersion
+            | Self::NodeQueueFull
+            | Self::Draining => "#/nodes",
         }
     }
 }

@@ -420,6 +420,8 @@ pub const EVENT_CODE: u32 = 35;
 pub const EVENT_LASTED_MS: u32 = 36;
 /// Number: until when a client's certificate is valid, in Unix milliseconds (as an `i64`).
 pub const EVENT_CLIENT_NOT_AFTER_MS: u32 = 37;
+/// Number: when a session had registered by the clock of a cluster, in Unix microseconds.
+pub const EVENT_EPOCH: u32 = 38;
 /// The 32 bytes of the target's key, as bytes.
 pub const EVENT_TO_KEY: u32 = 48;
 

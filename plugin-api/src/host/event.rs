@@ -378,6 +378,11 @@ pub struct Disconnect {
     pub code: Option<u16>,
     /// How long the session lasted, in milliseconds.
     pub lasted_ms: u64,
+    /// When the agent had registered by the clock that the nodes of a cluster share, in microseconds since
+    /// 1970: of two sessions of an agent's the one with the greater number is the newer one. None without
+    /// a cluster, and where the session was never put down there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
     /// Hooks' own values, kept for its connection.
     #[serde(skip)]
     pub connection: Option<Arc<Connection>>,

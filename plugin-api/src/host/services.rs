@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use crate::{Agent, AgentFilter, Answer, Level, Refused, StateError, Value};
 
 /// What the gateway does for one hook instance, during a call or outside of one. All keys are in
-/// the instance's namespace. Nothing here waits for the network or another agent.
+/// the instance's namespace. Nothing here waits for another agent; state and agents of scope
+/// "cluster" wait for the network, for a bounded time.
 pub trait Services: Send + Sync {
     /// The wall-clock time in Unix milliseconds; virtual in tests and replay. Within one call it
     /// stands still.
@@ -79,11 +80,18 @@ pub trait Services: Send + Sync {
     /// [`StateError`].
     fn connection_set(&self, key: &str, value: Option<Value>) -> Result<(), StateError>;
 
-    /// The agent of that DID, in either spelling, if it is present.
-    fn agent(&self, did: &str) -> Option<Arc<Agent>>;
+    /// The agent of that DID, in either spelling, if it is present: on this node, or for an instance
+    /// of scope "cluster" on any.
+    ///
+    /// # Errors
+    /// [`StateError::Unavailable`]: the cluster cannot be asked.
+    fn agent(&self, did: &str) -> Result<Option<Arc<Agent>>, StateError>;
 
-    /// Present agents, in the order of their keys.
-    fn agents(&self, filter: &AgentFilter) -> Vec<Arc<Agent>>;
+    /// Present agents of the same scope, in the order of their keys.
+    ///
+    /// # Errors
+    /// [`StateError::Unavailable`]: the cluster cannot be asked.
+    fn agents(&self, filter: &AgentFilter) -> Result<Vec<Arc<Agent>>, StateError>;
 
     /// Sends an agent a message of the gateway's own: `kind` is a type that agents send each
     /// other, `payload` its JSON object.

@@ -283,6 +283,7 @@ pub fn disconnect(agent: &Arc<Agent>, reason: &str) -> Disconnect {
         reason: reason.to_owned().into(),
         code: Some(1000),
         lasted_ms: 1000,
+        epoch: None,
         connection: None,
     }
 }

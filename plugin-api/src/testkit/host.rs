@@ -64,6 +64,7 @@ struct State {
     disconnected: Vec<(String, String)>,
     metrics: BTreeMap<String, i64>,
     secrets_read: bool,
+    away: bool,
 }
 
 impl State {
@@ -71,6 +72,10 @@ impl State {
         let now = self.now;
         self.values.retain(|_, (_, until)| until.is_none_or(|until| until > now));
         self.values.get_mut(key)
+    }
+
+    fn present(&self, did: &str) -> Option<Arc<Agent>> {
+        self.agents.values().find(|agent| agent.did == did).cloned()
     }
 
     fn until(&self, ttl: Option<Duration>) -> Option<u64> {
@@ -99,6 +104,12 @@ impl TestHost {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.world.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`Self::state`], for what a cluster would be asked.
+    fn shared(&self) -> Result<MutexGuard<'_, State>, StateError> {
+        let state = self.state();
+        if state.away { Err(StateError::Unavailable) } else { Ok(state) }
     }
 
     /// As a call about this event sees it.
@@ -142,6 +153,12 @@ impl TestHost {
     /// Takes an agent away; whether it was present.
     pub fn remove_agent(&self, agent: &Agent) -> bool {
         self.state().agents.remove(&agent.key).is_some()
+    }
+
+    /// Whether what an instance of scope "cluster" asks its cluster for cannot be reached: then its
+    /// state and its lookups of agents answer [`StateError::Unavailable`].
+    pub fn set_away(&self, away: bool) {
+        self.state().away = away;
     }
 
     /// Another generation, as calls see it.
@@ -224,25 +241,25 @@ impl Services for TestHost {
     }
 
     fn kv_get(&self, key: &str) -> Result<Option<Value>, StateError> {
-        Ok(self.state().value(key).map(|(value, _)| value.clone()))
+        Ok(self.shared()?.value(key).map(|(value, _)| value.clone()))
     }
 
     fn kv_set(&self, key: &str, value: Value, ttl: Option<Duration>) -> Result<(), StateError> {
-        let mut state = self.state();
+        let mut state = self.shared()?;
         let until = state.until(ttl);
         state.values.insert(key.into(), (value, until));
         Ok(())
     }
 
     fn kv_delete(&self, key: &str) -> Result<bool, StateError> {
-        let mut state = self.state();
+        let mut state = self.shared()?;
         let was_there = state.value(key).is_some();
         state.values.remove(key);
         Ok(was_there)
     }
 
     fn kv_incr(&self, key: &str, by: i64, ttl: Option<Duration>) -> Result<i64, StateError> {
-        let mut state = self.state();
+        let mut state = self.shared()?;
         let until = state.until(ttl);
         let (old, until) = match state.value(key) {
             None => (0, until),
@@ -261,7 +278,7 @@ impl Services for TestHost {
         value: Value,
         ttl: Option<Duration>,
     ) -> Result<bool, StateError> {
-        let mut state = self.state();
+        let mut state = self.shared()?;
         if state.value(key).map(|(value, _)| &*value) != expected {
             return Ok(false);
         }
@@ -271,7 +288,7 @@ impl Services for TestHost {
     }
 
     fn kv_expire(&self, key: &str, ttl: Option<Duration>) -> Result<bool, StateError> {
-        let mut state = self.state();
+        let mut state = self.shared()?;
         let new = state.until(ttl);
         Ok(state.value(key).map(|(_, until)| *until = new).is_some())
     }
@@ -280,7 +297,7 @@ impl Services for TestHost {
         if count == 0 || per.is_zero() {
             return Err(StateError::BadRate);
         }
-        let mut state = self.state();
+        let mut state = self.shared()?;
         let (now, per) = (state.now, nanos(per));
         let next = state.limits.get(key).map_or(now, |next| (*next).max(now));
         let next = next.saturating_add(per / u64::from(count));
@@ -302,15 +319,15 @@ impl Services for TestHost {
         connection.set(NAMESPACE, key, value)
     }
 
-    fn agent(&self, did: &str) -> Option<Arc<Agent>> {
-        self.state().agents.values().find(|agent| agent.did == did).cloned()
+    fn agent(&self, did: &str) -> Result<Option<Arc<Agent>>, StateError> {
+        Ok(self.shared()?.present(did))
     }
 
-    fn agents(&self, filter: &AgentFilter) -> Vec<Arc<Agent>> {
+    fn agents(&self, filter: &AgentFilter) -> Result<Vec<Arc<Agent>>, StateError> {
         let limit = if filter.limit == 0 { MAX_AGENTS } else { filter.limit.min(MAX_AGENTS) };
-        let state = self.state();
+        let state = self.shared()?;
         let wanted = state.agents.values().filter(|agent| filter.wants(agent));
-        wanted.take(limit).cloned().collect()
+        Ok(wanted.take(limit).cloned().collect())
     }
 
     fn send(&self, did: &str, kind: &str, payload: &str) -> Result<(), Refused> {
@@ -318,15 +335,15 @@ impl Services for TestHost {
         if !is_object {
             return Err(Refused::Invalid("the payload is no JSON object".into()));
         }
-        self.agent(did).ok_or(Refused::Absent)?;
+        self.state().present(did).ok_or(Refused::Absent)?;
         let sent = Sent { did: did.into(), kind: kind.into(), payload: payload.into() };
         self.state().sent.push(sent);
         Ok(())
     }
 
     fn disconnect(&self, did: &str, reason: &str) -> bool {
-        let Some(agent) = self.agent(did) else { return false };
         let mut state = self.state();
+        let Some(agent) = state.present(did) else { return false };
         state.disconnected.push((did.into(), reason.into()));
         state.agents.remove(&agent.key).is_some()
     }

@@ -132,7 +132,8 @@ impl Plugin for AuditLog {
             .agent(event.agent())
             .with("reason", event.reason())
             .with("code", event.code())
-            .with("lasted_ms", event.lasted_ms());
+            .with("lasted_ms", event.lasted_ms())
+            .with("epoch", event.epoch());
         self.log(record, call)
     }
 

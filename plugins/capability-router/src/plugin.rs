@@ -7,7 +7,7 @@ use std::{
 
 use conexus_plugin_api::{
     AgentFilter, CONTINUE, Call, DenyCode, Disconnect, Error, Host, Outcome, Plugin, Point,
-    PointSet, Registered, Route, deny, redirect,
+    PointSet, Registered, Route, StateError, deny, redirect,
 };
 
 use crate::{
@@ -89,7 +89,7 @@ impl CapabilityRouter {
         }
         let (from, now_ms) = (event.from().key(), call.now_ms());
         if again || !self.is_fresh(capability, now_ms) {
-            self.ask(capability, call, now_ms);
+            self.ask(capability, call, now_ms)?;
         }
         let chosen = self.state().choose(capability, from, event.id(), again, now_ms);
         match chosen {
@@ -111,11 +111,12 @@ impl CapabilityRouter {
     }
 
     /// Asks the gateway, without the lock: the list may be long.
-    fn ask(&self, capability: &str, call: &Call<'_>, now_ms: i64) {
+    fn ask(&self, capability: &str, call: &Call<'_>, now_ms: i64) -> Result<(), StateError> {
         let filter = AgentFilter { capability: Some(capability.into()), ..AgentFilter::default() };
-        let agents = call.agents(&filter);
+        let agents = call.agents(&filter)?;
         let agents = agents.iter().map(|agent| (agent.key(), agent.did().to_owned())).collect();
         self.state().capable.insert(capability.into(), Capable { agents, asked_ms: now_ms });
+        Ok(())
     }
 }
 

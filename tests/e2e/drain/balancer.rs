@@ -18,32 +18,32 @@ use crate::support::gateway::Background;
 const EVERY: Duration = Duration::from_millis(50);
 
 /// See the [module](self). It ends with this.
-pub(super) struct Balancer {
+pub(crate) struct Balancer {
     addr: SocketAddr,
     listener: Mutex<Option<TcpListener>>,
     running: Mutex<Vec<Background>>,
 }
 
 impl Balancer {
-    pub(super) async fn listen() -> Self {
+    pub(crate) async fn listen() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         Self { addr, listener: Mutex::new(Some(listener)), running: Mutex::default() }
     }
 
     /// What agents dial.
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("ws://{}/ws", self.addr)
     }
 
     /// Begins to pass connections on.
-    pub(super) fn serve(&self, gateways: [SocketAddr; 2]) {
+    pub(crate) fn serve(&self, gateways: Vec<SocketAddr>) {
         let listener = self.listener.lock().unwrap().take().expect("it serves once");
         let target = Arc::new(Mutex::new(gateways[0]));
         let chosen = Arc::clone(&target);
         let choosing = Background::spawn(async move {
             loop {
-                for gateway in gateways {
+                for &gateway in &gateways {
                     if is_ready(gateway).await {
                         *chosen.lock().unwrap() = gateway;
                         break;

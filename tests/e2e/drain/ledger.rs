@@ -17,24 +17,24 @@ enum Fate {
     Refused,
 }
 
-pub(super) struct Summary {
+pub(crate) struct Summary {
     /// Written to a socket, or perhaps written.
-    pub(super) sent: u64,
-    pub(super) delivered: u64,
-    pub(super) refused: u64,
-    pub(super) refused_by_reason: HashMap<String, u64>,
-    pub(super) failed_attempts: u64,
+    pub(crate) sent: u64,
+    pub(crate) delivered: u64,
+    pub(crate) refused: u64,
+    pub(crate) refused_by_reason: HashMap<String, u64>,
+    pub(crate) failed_attempts: u64,
     /// When each agent was told to come back.
-    pub(super) hints: Vec<Duration>,
+    pub(crate) hints: Vec<Duration>,
     /// When agents registered.
-    pub(super) registered: Vec<Instant>,
+    pub(crate) registered: Vec<Instant>,
     /// What must not happen and did.
-    pub(super) faults: Vec<String>,
+    pub(crate) faults: Vec<String>,
 }
 
 /// See the [module](self).
 #[derive(Default)]
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     sent: AtomicU64,
     delivered: AtomicU64,
     failed_attempts: AtomicU64,
@@ -47,16 +47,16 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// A message is about to be sent, and may be.
-    pub(super) fn send(&self) {
+    pub(crate) fn send(&self) {
         self.sent.fetch_add(1, SeqCst);
     }
 
-    pub(super) fn delivered(&self, id: &str) {
+    pub(crate) fn delivered(&self, id: &str) {
         self.delivered.fetch_add(1, SeqCst);
         self.end(id, Fate::Delivered);
     }
 
-    pub(super) fn refused(&self, id: Option<&str>, reason: Option<RefusalReason>) {
+    pub(crate) fn refused(&self, id: Option<&str>, reason: Option<RefusalReason>) {
         let Some(id) = id else { return self.fault("an ERROR about nothing".into()) };
         self.end(id, Fate::Refused);
         let reason = reason.map_or("none", RefusalReason::as_str).to_owned();
@@ -70,30 +70,30 @@ impl Ledger {
         }
     }
 
-    pub(super) fn closed(&self, close: Option<&Close>) {
+    pub(crate) fn closed(&self, close: Option<&Close>) {
         match close.and_then(Close::reconnect_in) {
             Some(hint) => self.hints.lock().unwrap().push(hint),
             None => self.fault(format!("a connection ended with {close:?}")),
         }
     }
 
-    pub(super) fn registered(&self) {
+    pub(crate) fn registered(&self) {
         self.registered.lock().unwrap().push(Instant::now());
     }
 
-    pub(super) fn failed_attempt(&self) {
+    pub(crate) fn failed_attempt(&self) {
         self.failed_attempts.fetch_add(1, SeqCst);
     }
 
-    pub(super) fn fault(&self, what: String) {
+    pub(crate) fn fault(&self, what: String) {
         self.faults.lock().unwrap().push(what);
     }
 
-    pub(super) fn delivered_so_far(&self) -> u64 {
+    pub(crate) fn delivered_so_far(&self) -> u64 {
         self.delivered.load(SeqCst)
     }
 
-    pub(super) fn summary(&self) -> Summary {
+    pub(crate) fn summary(&self) -> Summary {
         let fates = self.fates.lock().unwrap();
         let count = |wanted| fates.values().filter(|fate| **fate == wanted).count() as u64;
         Summary {

@@ -46,6 +46,7 @@ fn observed(point: Point) -> Event {
             reason: "closed".into(),
             code: None,
             lasted_ms: 1,
+            epoch: None,
             connection: None,
         })),
         _ => Event::Unregister(Arc::new(Unregister { agent, connection: None })),

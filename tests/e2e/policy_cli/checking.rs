@@ -51,7 +51,7 @@ async fn check_builds_what_a_start_would_and_starts_nothing() {
 /// What is wrong, the files of it, and what has to be said.
 type Faulty = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
 
-const FAULTY: [Faulty; 6] = [
+const FAULTY: [Faulty; 7] = [
     (
         "scripts and chains",
         &[
@@ -104,6 +104,14 @@ const FAULTY: [Faulty; 6] = [
         "the configuration itself",
         &[("gateway.toml", "[hook.a]\nuse = \"script:a\"\nbloking = true\n")],
         &["gateway.toml:3:1", "blocking"],
+    ),
+    (
+        "a scope without a cluster",
+        &[
+            ("gateway.toml", "[hook.a]\nuse = \"script:a\"\nscope = \"cluster\"\n"),
+            ("scripts/a.rhai", "fn on_route(event) { }\n"),
+        ],
+        &["gateway.toml:3:9: hook.a.scope: ", "cluster.redis.url"],
     ),
 ];
 

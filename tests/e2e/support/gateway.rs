@@ -13,7 +13,7 @@ use conexus_protocol::Identity;
 use serde_json::Value;
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use super::{http, soon, until};
+use super::{backplane, http, soon, until};
 
 /// A running gateway. Dropping it ends it at once, [`stop`](Self::stop) gracefully.
 pub(crate) struct TestGateway {
@@ -45,13 +45,14 @@ impl TestGateway {
         let mut settings = Settings::default();
         settings.server.listen = ([127, 0, 0, 1], 0).into();
         settings.admin.enabled = false;
+        let clustered = backplane::join(&mut settings);
         change(&mut settings);
         let gateway =
             Gateway::bind_with_policy(Arc::new(settings), Identity::generate(), Arc::new(policy))
                 .await
                 .unwrap();
         let (shutdown, stopping) = oneshot::channel();
-        Self {
+        let gateway = Self {
             addr: gateway.local_addr(),
             did: gateway.did().to_owned(),
             url: gateway.url(),
@@ -61,7 +62,12 @@ impl TestGateway {
             task: tokio::spawn(gateway.run(async {
                 let _ = stopping.await;
             })),
+        };
+        if clustered {
+            // Whoever is not there is unknown only to who can ask.
+            until("it to be in its cluster", || gateway.watch.is_in_cluster()).await;
         }
+        gateway
     }
 
     /// The URL that agents dial.
@@ -159,6 +165,7 @@ impl Drop for TestGateway {
 }
 
 /// Something that runs until its owner is dropped.
+#[derive(Debug)]
 pub(crate) struct Background(JoinHandle<()>);
 
 impl Background {

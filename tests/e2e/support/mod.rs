@@ -2,15 +2,18 @@
 //! hand over real sockets, and waiting for events with one patience for all.
 
 pub(crate) mod agent;
+pub(crate) mod backplane;
 pub(crate) mod browser;
 pub(crate) mod bystanders;
 pub(crate) mod events;
+pub(crate) mod fault_proxy;
 pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod pki;
 pub(crate) mod policy;
 pub(crate) mod process;
+pub(crate) mod redis;
 pub(crate) mod scrape;
 
 use std::{future::Future, time::Duration};

@@ -20,7 +20,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{agent::Agent, http, soon, until};
+use super::{agent::Agent, backplane, http, soon, until};
 
 /// `conexus` with nothing of the test's own environment.
 pub(crate) fn conexus(folder: &Path, arguments: &[&str]) -> Command {
@@ -33,6 +33,7 @@ pub(crate) fn conexus(folder: &Path, arguments: &[&str]) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
+    backplane::have_joined(&mut command);
     command
 }
 

@@ -3,6 +3,7 @@
 //! The relay does less than the gateway has to; "beyond" a target is where the gateway would have
 //! to be for the difference not to matter, or to be made up for elsewhere.
 
+mod cluster;
 mod flood;
 mod hooks;
 mod listing;
@@ -24,7 +25,7 @@ pub(crate) struct Case {
     pub(crate) measure: fn(&Bench) -> Vec<Row>,
 }
 
-pub(crate) const ALL: [Case; 15] = [
+pub(crate) const ALL: [Case; 19] = [
     Case { numbers: &[1], essential: true, measure: routing::one_by_one },
     Case { numbers: &[2, 6], essential: true, measure: routing::window },
     Case { numbers: &[3], essential: false, measure: routing::crowds },
@@ -40,4 +41,8 @@ pub(crate) const ALL: [Case; 15] = [
     Case { numbers: &[14], essential: false, measure: presence::measure },
     Case { numbers: &[15], essential: false, measure: memory::encrypted },
     Case { numbers: &[16], essential: false, measure: flood::measure },
+    Case { numbers: &[17], essential: false, measure: cluster::cost },
+    Case { numbers: &[18], essential: false, measure: cluster::latency },
+    Case { numbers: &[19], essential: false, measure: cluster::growth },
+    Case { numbers: &[20], essential: false, measure: cluster::leases },
 ];

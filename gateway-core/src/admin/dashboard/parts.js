@@ -1,6 +1,6 @@
 // Small parts that all pages share.
 
-import { h } from './dom.js';
+import { h, setText } from './dom.js';
 import { shortDid, shorten } from './format.js';
 import { icon } from './icons.js';
 import { href } from './router.js';
@@ -102,6 +102,18 @@ export const operateNote = () => (mayOperate() ? null : h('p.why-not', {}, icon(
 /** Name and value pairs. */
 export function facts(pairs) {
   return h('dl.facts', {}, pairs.filter(Boolean).map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value))));
+}
+
+/** A number with its name and a note, each made of what is shown; the name leads to a page, if there is one. */
+export function figure([label, value, note, page]) {
+  const number = h('span.number');
+  const small = h('span.soft');
+  const element = h('div.figure', {}, page ? h('a', { href: href([page]) }, label) : h('span.label', {}, label), number, small);
+  const show = (shown) => {
+    setText(number, value(shown));
+    setText(small, note(shown));
+  };
+  return { element, show };
 }
 
 /** A labelled control. */

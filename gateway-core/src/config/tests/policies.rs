@@ -316,6 +316,21 @@ fn oddities_of_a_policy_are_warned_of() {
 }
 
 #[test]
+fn a_hook_shares_its_state_with_the_cluster_and_no_name_with_one_that_does_not() {
+    let text = "[cluster.redis]\nurl = \"redis://127.0.0.1:6379\"\n[hook.a]\nuse = \"script:a\"\n\
+                [hook.b]\nuse = \"script:b\"\nscope = \"cluster\"\nnamespace = \"a\"\n\
+                [[chain.on_route]]\nhook = \"a\"\n[[chain.on_route]]\nhook = \"b\"";
+    let loaded = Desk::new(&[("gateway.toml", text)]).load();
+    assert_eq!(hook(&loaded, "a").scope, HookScope::Local);
+    assert_eq!(hook(&loaded, "b").scope, HookScope::Cluster);
+    assert_eq!(
+        loaded.warnings,
+        ["gateway.toml:5:7: hook.b: shares nothing with hook.a, although both have the namespace \
+             \"a\": one's state is this node's, the other's the cluster's"]
+    );
+}
+
+#[test]
 fn secrets_of_a_hook_reach_it_and_nobody_else() {
     let text = "[hook.a]\nuse = \"script:a\"\n[hook.a.config]\nenv = \"top\"\nplain = { env = \"KEY\", other = 1 }\n\
                 by_env = { env = \"KEY\" }\nby_file = { secret_file = \"key\" }\nlist = [{ env = \"KEY\" }]\n\

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use conexus_plugin_api::{Agent, AgentFilter, host::Refused};
 use conexus_protocol::AgentKey;
-use rhai::{Array, Dynamic, Map, NativeCallContext};
+use rhai::{Array, Dynamic, EvalAltResult, Map, NativeCallContext};
 
-use super::{Bindings, Fallible, ask, values::to_json};
+use super::{
+    Bindings, Fallible, ask,
+    values::{state_error, to_json},
+};
 
 /// An agent as it was when the event happened.
 #[derive(Debug, Clone)]
@@ -105,7 +108,7 @@ fn label(value: &Dynamic) -> Fallible<(String, String)> {
 fn agents(context: &NativeCallContext<'_>, filter: &AgentFilter) -> Fallible<Array> {
     ask(context, |services| {
         let most = context.engine().max_array_size();
-        let found = services.agents(filter);
+        let found = services.agents(filter).map_err(state_error)?;
         Ok(found.into_iter().take(most).map(|agent| Dynamic::from(AgentRef(agent))).collect())
     })
 }
@@ -132,7 +135,8 @@ pub(super) fn bind(bindings: &mut Bindings) {
     type Context<'a> = NativeCallContext<'a>;
     fields(bindings);
     bindings.function("agent", |c: Context, did: &str| {
-        ask(&c, |services| Ok(AgentRef::or_unit(services.agent(did).as_ref())))
+        let found = ask(&c, |services| services.agent(did).map_err(state_error))?;
+        Ok::<_, Box<EvalAltResult>>(AgentRef::or_unit(found.as_ref()))
     });
     bindings.function("agents", |c: Context| agents(&c, &AgentFilter::default()));
     bindings.function("agents", |c: Context, wanted: Map| agents(&c, &filter(&wanted)?));

@@ -230,6 +230,10 @@ fn others(bindings: &mut Bindings) {
         e.0.code.map_or(Dynamic::UNIT, |code| i64::from(code).into())
     });
     bindings.field("lasted", |e: &mut DisconnectEvent| seconds(e.0.lasted_ms));
+    bindings.field("epoch", |e: &mut DisconnectEvent| {
+        let epoch = e.0.epoch.and_then(|epoch| i64::try_from(epoch).ok());
+        epoch.map_or(Dynamic::UNIT, Into::into)
+    });
 
     bindings.field("agent", |e: &mut UnregisterEvent| AgentRef(e.0.agent.clone()));
 

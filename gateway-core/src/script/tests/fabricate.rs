@@ -331,6 +331,7 @@ pub(super) fn disconnect(world: &World, map: &Map) -> Made<Event> {
         reason: said.text_or("reason", "closed")?.into(),
         code: said.whole("code")?,
         lasted_ms: said.millis("lasted", 1000)?,
+        epoch: said.whole("epoch")?,
         connection: None,
     };
     said.end()?;

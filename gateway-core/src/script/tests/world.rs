@@ -183,22 +183,23 @@ impl Services for Reached {
         self.connection()?.set(NAMESPACE, key, value)
     }
 
-    fn agent(&self, did: &str) -> Option<Arc<Agent>> {
-        let key = AgentKey::parse_did(did).ok()?;
-        self.world.seen().agents.get(key.as_bytes()).cloned()
+    fn agent(&self, did: &str) -> Result<Option<Arc<Agent>>, StateError> {
+        let key = AgentKey::parse_did(did).ok();
+        Ok(key.and_then(|key| self.world.seen().agents.get(key.as_bytes()).cloned()))
     }
 
-    fn agents(&self, filter: &AgentFilter) -> Vec<Arc<Agent>> {
+    fn agents(&self, filter: &AgentFilter) -> Result<Vec<Arc<Agent>>, StateError> {
         let most = if filter.limit == 0 { MAX_AGENTS } else { filter.limit.min(MAX_AGENTS) };
         let seen = self.world.seen();
-        seen.agents.values().filter(|agent| filter.wants(agent)).take(most).cloned().collect()
+        let wanted = seen.agents.values().filter(|agent| filter.wants(agent));
+        Ok(wanted.take(most).cloned().collect())
     }
 
     fn send(&self, did: &str, kind: &str, payload: &str) -> Result<(), Refused> {
         if MessageType::parse(kind).is_none() {
             return Err(Refused::Invalid("not a type that agents send each other".into()));
         }
-        if self.agent(did).is_none() {
+        if !matches!(self.agent(did), Ok(Some(_))) {
             return Err(Refused::Absent);
         }
         self.world.seen().sent.push((did.into(), kind.into(), payload.into()));

@@ -199,7 +199,7 @@ pub(super) fn messages(core: &Core, page: &mut Page<'_>) -> fmt::Result {
 }
 
 /// Three bounds a decade of the ten that are counted.
-fn latency(times: &Times) -> HistogramRow<'static> {
+pub(super) fn latency(times: &Times) -> HistogramRow<'static> {
     const EVERY: [u64; 3] = [1, 2, 5];
     let shown = |bound: u64| {
         let decade = 10_u64.pow(bound.ilog10());

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use super::{flag, num};
+use super::{agents::latency, flag, num};
 use crate::{
     config::Mode,
     hooks::{BreakerState, HOOK_BUCKETS, HookCounts, HookStatus, Status},
@@ -192,5 +192,23 @@ pub(super) fn policy(status: &Status, monitor: &Monitor, page: &mut Page<'_>) ->
         "conexus_state_refusals",
         "Operations on hooks' state that were refused as full",
         status.state.refusals,
+    )
+}
+
+/// What hooks of scope "cluster" asked their cluster for.
+pub(super) fn shared(monitor: &Monitor, page: &mut Page<'_>) -> fmt::Result {
+    let tally = monitor.engine.shared_tally();
+    let asked = tally.counts().filter(|(.., count)| *count > 0);
+    page.counters(
+        "conexus_cluster_state_operations",
+        "What hooks asked of the state and the agents of the cluster, by what came of it",
+        asked.map(|(operation, outcome, count)| {
+            (vec![("operation", operation), ("outcome", outcome)], count)
+        }),
+    )?;
+    page.histograms(
+        "conexus_cluster_state_duration_seconds",
+        "How long a hook waited for that",
+        [latency(&tally.times.snapshot())],
     )
 }

@@ -4,6 +4,7 @@
 //! operator's own. No label ever has anything in it that an agent chose.
 
 mod agents;
+mod cluster;
 mod hooks;
 mod process;
 
@@ -25,8 +26,10 @@ pub(super) fn write(monitor: &Monitor, page: &mut Page<'_>) -> fmt::Result {
     agents::messages(core, page)?;
     agents::queues(core, &look, page)?;
     agents::watches(core, page)?;
+    cluster::cluster(core, &look, page)?;
     hooks::hooks(&status, page)?;
     hooks::policy(&status, monitor, page)?;
+    hooks::shared(monitor, page)?;
     process::log(monitor, &look, page)?;
     process::process(&look, page)?;
     process::runtime(page)

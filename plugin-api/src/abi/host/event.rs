@@ -97,6 +97,7 @@ pub(super) fn number(event: &Event, which: u32) -> Option<u64> {
         (Event::Delivered(event), raw::EVENT_BYTES) => u64::try_from(event.bytes).ok(),
         (Event::Disconnect(event), raw::EVENT_CODE) => event.code.map(u64::from),
         (Event::Disconnect(event), raw::EVENT_LASTED_MS) => Some(event.lasted_ms),
+        (Event::Disconnect(event), raw::EVENT_EPOCH) => event.epoch,
         _ => None,
     }
 }

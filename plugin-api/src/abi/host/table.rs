@@ -562,7 +562,7 @@ unsafe extern "C" fn agent(
     // SAFETY: the plugin's promise.
     unsafe {
         with(context, |frame| {
-            let agent = frame.services().agent(text(did)?).ok_or(raw::ABSENT)?;
+            let agent = frame.services().agent(text(did)?).map_err(state)?.ok_or(raw::ABSENT)?;
             take(receiver, Arc::into_raw(agent).cast());
             Ok(())
         })
@@ -585,7 +585,7 @@ unsafe extern "C" fn agents(
                 label: maybe_text(raw.label.name)?.zip(maybe_text(raw.label.value)?),
                 limit: raw.limit,
             };
-            for agent in frame.services().agents(&filter) {
+            for agent in frame.services().agents(&filter).map_err(state)? {
                 take(receiver, Arc::into_raw(agent).cast());
             }
             Ok(())

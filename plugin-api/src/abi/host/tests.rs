@@ -330,8 +330,8 @@ fn a_gateway_that_panics_does_not_unwind_into_the_plugin() {
         rate_limit(&str, u32, Duration) -> Result<bool, StateError>;
         connection_get(&str) -> Result<Option<Value>, StateError>;
         connection_set(&str, Option<Value>) -> Result<(), StateError>;
-        agent(&str) -> Option<Arc<Agent>>;
-        agents(&AgentFilter) -> Vec<Arc<Agent>>;
+        agent(&str) -> Result<Option<Arc<Agent>>, StateError>;
+        agents(&AgentFilter) -> Result<Vec<Arc<Agent>>, StateError>;
         send(&str, &str, &str) -> Result<(), Refused>;
         disconnect(&str, &str) -> bool;
         metric(&str, i64) -> Result<(), StateError>;

@@ -13,7 +13,8 @@ use crate::{
 /// What an instance may ask of the gateway, from any thread and at any time.
 ///
 /// Cheap to clone; a clone may outlive the instance. All keys lie in the instance's own namespace.
-/// Nothing here waits for the network or another agent. Within a call ask the
+/// Nothing here waits for another agent. An instance of scope "cluster" waits for the network where
+/// it asks for state or agents, for a bounded time. Within a call ask the
 /// [`Call`](super::Call), which has all of this too: then what was read is noted for replay, and
 /// the time stands still.
 pub struct Host {
@@ -181,19 +182,25 @@ impl Host {
         whether(unsafe { (self.table.rate_limit)(self.context, slice(key), count, per) })
     }
 
-    /// The agent of that DID, in either spelling, if it is present.
-    #[must_use]
-    pub fn agent(&self, did: &str) -> Option<AgentRef> {
+    /// The agent of that DID, in either spelling, if it is present: on this node, or for an instance
+    /// of scope "cluster" on any.
+    ///
+    /// # Errors
+    /// [`StateError::Unavailable`]: the cluster cannot be asked.
+    pub fn agent(&self, did: &str) -> Result<Option<AgentRef>, StateError> {
         let mut found = Found { table: self.table, agents: Vec::new() };
         let receiver = (&raw mut found).cast();
         // SAFETY: as in `now_ms`; the receiver is what `take_agent` expects.
-        unsafe { (self.table.agent)(self.context, slice(did), take_agent, receiver) };
-        found.agents.pop()
+        let code = unsafe { (self.table.agent)(self.context, slice(did), take_agent, receiver) };
+        looked_up(code).map(|()| found.agents.pop())
     }
 
-    /// Present agents, in the order of their keys; at most [`MAX_AGENTS`](crate::MAX_AGENTS).
-    #[must_use]
-    pub fn agents(&self, filter: &AgentFilter) -> Vec<AgentRef> {
+    /// Present agents of the same scope, in the order of their keys; at most
+    /// [`MAX_AGENTS`](crate::MAX_AGENTS).
+    ///
+    /// # Errors
+    /// [`StateError::Unavailable`]: the cluster cannot be asked.
+    pub fn agents(&self, filter: &AgentFilter) -> Result<Vec<AgentRef>, StateError> {
         let AgentFilter { capability, name, label, limit } = filter;
         let label = label.as_ref();
         let maybe = |text: Option<&String>| raw::Slice::maybe(text.map(String::as_str));
@@ -209,8 +216,9 @@ impl Host {
         let mut found = Found { table: self.table, agents: Vec::new() };
         let receiver = (&raw mut found).cast();
         // SAFETY: as in `now_ms`; the receiver is what `take_agent` expects.
-        unsafe { (self.table.agents)(self.context, &raw const filter, take_agent, receiver) };
-        found.agents
+        let code =
+            unsafe { (self.table.agents)(self.context, &raw const filter, take_agent, receiver) };
+        looked_up(code).map(|()| found.agents)
     }
 
     /// Sends an agent a message of the gateway's own: `kind` is a type that agents send each
@@ -316,6 +324,11 @@ const fn slice(text: &str) -> raw::Slice {
 
 pub(super) const fn done(code: i32) -> Result<(), StateError> {
     if code == raw::DONE { Ok(()) } else { Err(value::error(code)) }
+}
+
+/// Whatever else keeps an agent from being found, such as a text that is no DID, it is absent.
+const fn looked_up(code: i32) -> Result<(), StateError> {
+    if code == raw::UNAVAILABLE { Err(StateError::Unavailable) } else { Ok(()) }
 }
 
 const fn whether(code: i32) -> Result<bool, StateError> {

@@ -1,44 +1,56 @@
-// Nodes: the gateway's processes, and what is done to this one: drain it, make it say more.
+// Nodes: the gateways that are one, whether they reach each other, and what is done to this one: drain
+// it, make it say more.
 
 import { get, post, put } from '../api.js';
-import { ago } from '../clock.js';
+import { ALONE, nodeColumns, station } from '../cluster.js';
 import { ask } from '../dialog.js';
 import { h, refill } from '../dom.js';
-import { count, shortDid } from '../format.js';
+import { count } from '../format.js';
 import { live } from '../live.js';
-import { attempt, badge, copyButton, foreign, heading, operateButton, operateNote, panel } from '../parts.js';
+import { attempt, heading, operateButton, operateNote, panel } from '../parts.js';
 import { mayOperate } from '../state.js';
 import { Table } from '../table.js';
 
+/** Leases are renewed every second or so, and are seen to run meanwhile. */
+const EVERY_SECONDS = 2;
+
 export function nodesPage(view) {
   const said = h('div');
-  const table = new Table({ label: 'Nodes', columns: COLUMNS, key: ({ id }) => id, none: 'No node.' });
-  const place = h('div', {}, table.element);
-  const load = () => view.load(place, (signal) => get('/api/v1/nodes', {}, signal), ({ nodes }) => {
+  const above = station();
+  const lonely = h('p.soft', { hidden: true }, ALONE);
+  let loaded = { nodes: [], cluster: null };
+  const mostAgents = () => Math.max(0, ...loaded.nodes.map(({ agents }) => agents));
+  // Two nodes may call themselves the same, which is a problem and must be seen.
+  const key = ({ id, member, this: here }) => `${here} ${member} ${id}`;
+  let table = null;
+  const place = h('div');
+  const show = () => {
+    // What the stream tells of this node's own place is newer than the list.
+    const cluster = live.overview?.cluster ?? loaded.cluster;
+    above.show({ cluster }, loaded.nodes);
+    lonely.hidden = Boolean(cluster) || !loaded.nodes.length;
+  };
+  const load = () => view.load(place, (signal) => get('/api/v1/nodes', {}, signal), (answer) => {
+    // Whether there is a cluster is known from the first answer on, and does not change.
+    table ??= new Table({ label: 'Nodes', columns: nodeColumns(Boolean(answer.cluster), () => loaded.cluster?.lease_ms ?? 0, mostAgents), key, none: 'No node.' });
     if (!table.element.isConnected) place.replaceChildren(table.element);
-    table.show(nodes);
+    loaded = answer;
+    table.show(loaded.nodes);
+    show();
   });
   const logPlace = h('div');
   const loadLog = () => view.load(logPlace, (signal) => get('/api/v1/log', {}, signal), ({ level }) => {
     // Nothing is taken away from whoever is typing.
     if (!logPlace.querySelector('input:focus')) refill(logPlace, level, () => logLevel(level, said));
   });
-  view.root.append(heading('Nodes'), said, place, operateNote() ?? '',
+  view.root.append(heading('Nodes'), said, above.element, place, lonely, operateNote() ?? '',
     h('div.pair', {}, draining(said, load), panel('Log level', logPlace)));
-  view.hear({ reload: loadLog }, { again: loadLog });
+  view.hear({ overview: () => {}, reload: loadLog }, { again: loadLog });
+  view.draw(show);
   load();
   loadLog();
-  view.every(5, load);
+  view.every(EVERY_SECONDS, load);
 }
-
-const COLUMNS = [
-  { label: 'Node', value: ({ id }) => id, cell: ({ id, this: here }) => h('span', {}, h('strong', {}, foreign(id)), here && [' ', badge('this one')]) },
-  { label: 'Phase', value: ({ phase }) => phase, cell: ({ phase }) => badge(phase, phase === 'running' ? 'fine' : 'warning') },
-  { label: 'Agents', numeric: true, value: ({ agents }) => count(agents) },
-  { label: 'Version', value: ({ version }) => version },
-  { label: 'Started', value: ({ started_ms: ms }) => ms, cell: ({ started_ms: ms }) => ago(ms) },
-  { label: 'DID', wide: true, value: ({ did }) => did, cell: ({ did }) => h('span.did', {}, h('code', { title: did }, shortDid(did)), copyButton(did, 'DID')) },
-];
 
 function draining(said, load) {
   const drain = async () => {

@@ -5,7 +5,7 @@ import { ago } from '../clock.js';
 import { h, refill, setText } from '../dom.js';
 import { bytes, bytesShort, compact, count, decimal, micros, microsShort, rate } from '../format.js';
 import { live } from '../live.js';
-import { facts, heading, panel } from '../parts.js';
+import { facts, figure, heading, panel } from '../parts.js';
 import { href } from '../router.js';
 
 export function overviewPage(view) {
@@ -24,7 +24,7 @@ export function overviewPage(view) {
     numbers.forEach(({ show }) => show(overview));
     charts.forEach((chart) => chart.show(series));
     account.show(overview);
-    refill(process, [overview.node, overview.sessions, overview.process.open_fds, overview.mailbox], () => about(overview));
+    refill(process, [overview.node, overview.sessions, overview.process.open_fds, overview.mailbox, overview.cluster?.joined, overview.cluster?.nodes], () => about(overview));
   });
 }
 
@@ -40,17 +40,6 @@ const FIGURES = [
 ];
 
 const share = (part, all) => (all > 0 ? `${decimal((part / all) * 100)} % of all` : 'of none');
-
-function figure([label, value, note, page]) {
-  const number = h('span.number');
-  const small = h('span.soft');
-  const element = h('div.figure', {}, page ? h('a', { href: href([page]) }, label) : h('span.label', {}, label), number, small);
-  const show = (overview) => {
-    setText(number, value(overview));
-    setText(small, note(overview));
-  };
-  return { element, show };
-}
 
 const CHARTS = [
   { title: 'Messages', unit: 'per second', format: rate, axis: compact, lines: [
@@ -87,9 +76,10 @@ function accounting() {
   return { element, show };
 }
 
-function about({ node, sessions, process, mailbox }) {
+function about({ node, sessions, process, mailbox, cluster }) {
   return facts([
     ['Node', `${node.id}, version ${node.version}`],
+    cluster && ['Cluster', h('a', { href: href(['nodes']) }, cluster.joined ? `joined, ${count(cluster.nodes)} nodes` : 'apart')],
     ['Started', ago(node.started_ms)],
     ['Phase', node.phase],
     ['Policy', h('a', { href: href(['hooks']) }, `generation ${node.generation}`)],

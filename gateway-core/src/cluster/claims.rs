@@ -1,0 +1,230 @@
+//! Claims: an agent that registered here is put down in the directory, and the session that it had
+//! on another node ends.
+//!
+//! The directory decides which of two registrations is the newer one. `session::handshake` waits for
+//! what came of it; when the engine is away it does not wait, and the agent is put down later, as of
+//! when it proved its key.
+
+use std::{sync::Arc, time::Duration};
+
+use conexus_protocol::AgentKey;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, warn};
+
+use super::{
+    Cluster, Joined,
+    backplane::{Claim, Claimed},
+    frame::{Answer, KeyBytes, Question},
+    ids::{Epoch, MemberId},
+};
+use crate::{
+    core::Core,
+    session::{handle::SessionHandle, outbox::Order},
+};
+
+/// Why an agent left whose end came while it was being put down.
+const CLOSED: &str = "closed";
+
+/// Whose an agent is, as far as this node can know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placed {
+    /// This node's.
+    Here,
+    /// Another node's: its registration there is the newer one.
+    Elsewhere,
+}
+
+/// Puts an agent down whose session holds its key here. What was begun of that is finished also if
+/// nobody waits for it any more: the session elsewhere must end all the same.
+pub(crate) async fn place(
+    core: &Arc<Core>,
+    cluster: &Arc<Cluster>,
+    session: &Arc<SessionHandle>,
+) -> Placed {
+    let age = session.connected_at.until(core.clock.now());
+    let placing = claim(Arc::clone(core), Arc::clone(cluster), Arc::clone(session), age);
+    match cluster.spawn(placing).await {
+        Ok(placed) => placed.unwrap_or(Placed::Here),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Placed::Here,
+        },
+    }
+}
+
+/// The same for a session that has been running for a while; it ends if the agent is elsewhere.
+pub(super) async fn place_running(
+    core: Arc<Core>,
+    cluster: Arc<Cluster>,
+    session: Arc<SessionHandle>,
+    age: Duration,
+) {
+    if claim(core, cluster, Arc::clone(&session), age).await == Placed::Elsewhere {
+        session.outbox.order(Order::Move);
+    }
+}
+
+async fn claim(
+    core: Arc<Core>,
+    cluster: Arc<Cluster>,
+    session: Arc<SessionHandle>,
+    age: Duration,
+) -> Placed {
+    let (presence, key) = (&core.router.presence, session.agent.key());
+    let tally = &cluster.tally.claims;
+    let Ok(joined) = cluster.joined() else {
+        tally.put_off.one();
+        cluster.ledger.claim(key);
+        return Placed::Here;
+    };
+    if !presence.claiming(&session) {
+        return Placed::Here;
+    }
+    let claim = Claim { member: joined.member, agent: session.facts(), age };
+    let claimed = joined.link.claim(&claim).await;
+    let placed = match claimed {
+        Ok(Claimed::Won { epoch, before }) => {
+            granted(&core, &cluster, &session, epoch);
+            if !Arc::ptr_eq(&claim.agent, &session.facts()) {
+                cluster.ledger.describe(key);
+            }
+            match before {
+                Some((member, _)) if !cluster.is_own(member) => {
+                    take_over(&core, &cluster, &joined, member, key, epoch).await;
+                }
+                _ => tally.won.one(),
+            }
+            Placed::Here
+        }
+        // A claim of this node's own that came before, or that was given up and then carried out: the
+        // agent is here all the same.
+        Ok(Claimed::Lost { to, epoch }) if cluster.is_own(to) => {
+            granted(&core, &cluster, &session, epoch);
+            cluster.ledger.describe(key);
+            tally.won.one();
+            Placed::Here
+        }
+        Ok(Claimed::Lost { to, epoch }) => {
+            presence.claim_failed(key, session.id);
+            tally.lost.one();
+            debug!(agent = %session.agent, node = %cluster.name(to), %epoch, "a newer registration is on another node");
+            Placed::Elsewhere
+        }
+        Err(away) => {
+            presence.claim_failed(key, session.id);
+            tally.put_off.one();
+            debug!(agent = %session.agent, %away, "not put down in the directory yet");
+            cluster.ledger.unsure(key);
+            cluster.ledger.claim(key);
+            Placed::Here
+        }
+    };
+    cluster.claimed.notify_waiters();
+    placed
+}
+
+/// The directory has put a session down with this epoch.
+pub(super) fn granted(core: &Core, cluster: &Cluster, session: &SessionHandle, epoch: Epoch) {
+    let (presence, key) = (&core.router.presence, session.agent.key());
+    session.set_epoch(epoch);
+    if !presence.set_epoch(key, session.id, epoch) {
+        cluster.ledger.release(key, epoch, CLOSED);
+    } else if presence.holder(key).is_some_and(|holder| holder.id > session.id) {
+        // Its own claim may have been faster, and is the one that counts.
+        cluster.ledger.claim(key);
+    }
+}
+
+/// Has the session end that an agent had on another member.
+pub(super) async fn take_over(
+    core: &Core,
+    cluster: &Cluster,
+    joined: &Joined,
+    from: MemberId,
+    key: AgentKey,
+    epoch: Epoch,
+) {
+    let tally = &cluster.tally.claims;
+    if !cluster.counts(from).await {
+        return tally.won.one();
+    }
+    let node = cluster.name(from);
+    let question = Question::Yield { key: *key.as_bytes(), epoch };
+    let Some(delivery) = core.router.presence.delivery() else { return };
+    match delivery.ask(from, question).await {
+        Ok(_) => tally.took_over.one(),
+        Err(unanswered) => {
+            tally.unyielded.one();
+            if let Some(more) = cluster.unyielded.due() {
+                let agent = key.did();
+                warn!(
+                    agent, node, member = %joined.member, %unanswered, more,
+                    "the older session on another node may not have ended yet"
+                );
+            }
+        }
+    }
+}
+
+/// Answers [`Question::Yield`]: the session here ends, unless it is the newer one after all.
+pub(crate) async fn give_way(core: &Core, key: KeyBytes, epoch: Epoch) -> Answer {
+    let Some(cluster) = &core.cluster else { return Answer::Nothing };
+    let patience = cluster.settings.takeover_timeout;
+    let given = timeout(patience, ended(core, cluster, AgentKey::from_bytes(key), epoch)).await;
+    given.unwrap_or(Answer::Nothing)
+}
+
+async fn ended(core: &Core, cluster: &Cluster, key: AgentKey, epoch: Epoch) -> Answer {
+    loop {
+        let claimed = cluster.claimed.notified();
+        let mut claimed = std::pin::pin!(claimed);
+        claimed.as_mut().enable();
+        let Some(session) = core.router.presence.holder(key) else { return Answer::Yielded };
+        match session.epoch() {
+            Some(own) if own >= epoch => return Answer::Nothing,
+            Some(_) => {
+                // Where something else was asked of it already, it ends for that.
+                session.outbox.order(Order::Move);
+                session.released().await;
+            }
+            // Which of the two is newer is being asked in this moment.
+            None => tokio::select! {
+                () = claimed => {}
+                () = session.released() => {}
+            },
+        }
+    }
+}
+
+/// Asks where agents are whose claims a link took along when it failed, now that it is certain that
+/// nothing comes of those any more, and sets right what they left.
+pub(super) async fn verify(
+    core: &Arc<Core>,
+    cluster: &Arc<Cluster>,
+    joined: &Joined,
+    keys: &[AgentKey],
+) -> Result<(), super::backplane::Away> {
+    let asked = Instant::now();
+    let found = joined.link.find(keys).await?;
+    for (key, entry) in keys.iter().zip(found) {
+        let holder = core.router.presence.holder(*key);
+        let own = entry.filter(|entry| cluster.is_own(entry.member));
+        match (holder, own) {
+            (Some(session), Some(entry))
+                if entry.member != joined.member || session.epoch() != Some(entry.epoch) =>
+            {
+                // As of now: whoever registered elsewhere since has the newer one.
+                let (core, cluster) = (Arc::clone(core), Arc::clone(cluster));
+                let age = asked.elapsed();
+                cluster.clone().spawn(place_running(core, cluster, session, age));
+            }
+            (None, Some(entry)) => {
+                let (key, epoch) = (*key, entry.epoch);
+                let release = super::backplane::Release { key, epoch, reason: CLOSED };
+                joined.link.release(entry.member, &[release]).await?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

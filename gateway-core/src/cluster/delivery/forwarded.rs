@@ -1,0 +1,51 @@
+//! A message of another node's, in the outbox of its target.
+
+use std::sync::Arc;
+
+use super::peer::Peer;
+use crate::cluster::frame::End;
+
+/// A message whose sender is on another node, which is told how it ended: as delivered; or, whichever way
+/// it is dropped, as one that is still to be seen to. Nothing else is decided or counted of it here.
+#[derive(Debug)]
+pub(crate) struct Forwarded {
+    text: Arc<str>,
+    from: Arc<Peer>,
+    number: u64,
+    ended: bool,
+}
+
+impl Forwarded {
+    /// A message that came from there with this number.
+    pub(super) fn new(text: &str, from: &Arc<Peer>, number: u64) -> Self {
+        from.arrived(number);
+        Self { text: text.into(), from: Arc::clone(from), number, ended: false }
+    }
+
+    pub(crate) const fn text(&self) -> &Arc<str> {
+        &self.text
+    }
+
+    /// The kernel has its last byte.
+    pub(crate) fn delivered(self) {
+        self.end(End::Delivered);
+    }
+
+    /// There is no room for it.
+    pub(crate) fn full(self) {
+        self.end(End::Full);
+    }
+
+    fn end(mut self, end: End) {
+        self.ended = true;
+        self.from.ended(self.number, end);
+    }
+}
+
+impl Drop for Forwarded {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.from.ended(self.number, End::Gone);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Looks at the roster: who counts, and a look ahead of time where somebody is named that is not known.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, timeout},
+};
+
+use super::{Cluster, backplane::Roster, ids::MemberId, members::Members};
+
+/// Of so many unknown members each has the roster looked at, until it is looked at anyway.
+const UNKNOWN: usize = 256;
+
+/// How long somebody waits for a look at most: longer than any link takes to answer or to fail.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    wanted: Notify,
+    /// How many were begun.
+    begun: AtomicU64,
+    /// The number of the latest one that was answered.
+    answered: watch::Sender<u64>,
+    /// Who was looked for since the last usual look, and need not be again.
+    unknown: Mutex<BTreeSet<MemberId>>,
+}
+
+impl Cluster {
+    /// Waits until somebody wants the roster to be looked at ahead of time. For one who waits.
+    pub(super) async fn look_wanted(&self) {
+        self.looks.wanted.notified().await;
+    }
+
+    /// A usual look is due: whoever is unknown may be looked for again.
+    pub(super) fn usual_look(&self) {
+        self.looks.unknown.lock().clear();
+    }
+
+    /// The number of a look that begins.
+    pub(super) fn begin_look(&self) -> u64 {
+        self.looks.begun.fetch_add(1, SeqCst) + 1
+    }
+
+    /// What a look brought.
+    pub(super) fn looked(&self, number: u64, roster: &Roster) {
+        self.members.store(Arc::new(Members::new(roster.clone(), Instant::now())));
+        self.looks.answered.send_replace(number);
+    }
+
+    /// Whether what this member has counts. One that is not known may have come just now: the roster is
+    /// looked at.
+    pub(crate) async fn counts(&self, member: MemberId) -> bool {
+        let is_known = self.members.load().get(member).is_some();
+        if !is_known && !self.is_own(member) && self.joined().is_ok() && self.is_new(member) {
+            // One that is under way may have been answered before that member came.
+            let begun = self.looks.begun.load(SeqCst);
+            let mut answered = self.looks.answered.subscribe();
+            self.looks.wanted.notify_one();
+            let _ = timeout(PATIENCE, answered.wait_for(|number| *number > begun)).await;
+        }
+        self.members.load().counts(member, Instant::now())
+    }
+
+    fn is_new(&self, member: MemberId) -> bool {
+        let mut unknown = self.looks.unknown.lock();
+        unknown.len() < UNKNOWN && unknown.insert(member)
+    }
+
+    /// How operators call a member's node.
+    pub(crate) fn name(&self, member: MemberId) -> String {
+        match self.members.load().get(member) {
+            Some(known) => known.info.node_id.clone(),
+            None => member.to_string(),
+        }
+    }
+
+    /// This node's own name, where another one that is alive has it, too.
+    pub(crate) fn namesake(&self) -> Option<String> {
+        let joined = self.joined().ok()?;
+        let (members, now) = (self.members.load(), Instant::now());
+        let own = &members.get(joined.member)?.info;
+        // Who this process was before may still be on the roster.
+        let mut others = members.iter().filter(|(member, _)| !self.is_own(*member));
+        let namesake =
+            others.any(|(_, other)| other.counts(now) && other.info.node_id == own.node_id);
+        namesake.then(|| own.node_id.clone())
+    }
+}

@@ -1,0 +1,17 @@
+//! Several gateways that are one through a Redis: real processes, a real `redis-server`, and networks
+//! that fail.
+
+mod chaos;
+mod faults;
+mod moving;
+mod nodes;
+mod skew;
+mod takeover;
+mod talking;
+mod told;
+
+use std::time::Duration;
+
+/// How long a node that is not heard of counts as there. Short, since tests wait for its end; not so
+/// short that a busy machine ends it.
+const LEASE: Duration = Duration::from_millis(1500);
