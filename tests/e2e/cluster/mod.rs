@@ -2,9 +2,12 @@
 //! that fail.
 
 mod chaos;
+mod desk;
 mod faults;
+mod lists;
 mod moving;
 mod nodes;
+mod presence;
 mod skew;
 mod takeover;
 mod talking;
