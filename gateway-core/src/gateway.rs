@@ -71,9 +71,9 @@ pub enum GatewayError {
     /// The files of `[tls]` are of no use.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// `cluster.redis.url` is of no use.
-    #[error("{0}")]
-    Redis(String),
+    /// What `[cluster.redis]` says leads to no engine.
+    #[error(transparent)]
+    Cluster(Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// A gateway that listens, and serves once it is [run](Self::run).
@@ -96,18 +96,18 @@ impl Gateway {
     /// binds its listener.
     ///
     /// # Errors
-    /// When the address cannot be listened on, or the files of `[tls]` are of no use.
+    /// When the address cannot be listened on, the files of `[tls]` are of no use, or what
+    /// `[cluster.redis]` says leads nowhere. That Redis is away is none.
     pub async fn bind_with_policy(
         settings: Arc<Settings>,
         identity: Identity,
         policy: Arc<dyn Policy>,
     ) -> Result<Self, GatewayError> {
-        let redis = &settings.cluster_redis;
-        let backplane = match &redis.url {
-            Some(_) => {
-                let redis = RedisBackplane::new(&settings.cluster, redis);
-                let redis = redis.map_err(|error| GatewayError::Redis(error.to_string()))?;
-                Some(Arc::new(redis) as Arc<dyn Backplane>)
+        let Settings { cluster, cluster_redis, .. } = &*settings;
+        let backplane: Option<Arc<dyn Backplane>> = match &cluster_redis.url {
+            Some(url) => {
+                let redis = RedisBackplane::new(url, cluster, cluster_redis);
+                Some(Arc::new(redis.map_err(|error| GatewayError::Cluster(error.into()))?))
             }
             None => None,
         };
@@ -243,6 +243,10 @@ impl Gateway {
             let served = cluster::service::serve(Arc::clone(&core), cluster, retire.clone());
             AbortOnDropHandle::new(tokio::spawn(served))
         });
+        let informed = core.cluster.clone().map(|cluster| {
+            AbortOnDropHandle::new(tokio::spawn(cluster::keep_informed(Arc::clone(&core), cluster)))
+        });
+        let mut informed = std::pin::pin!(OptionFuture::from(informed));
         let mut clustered = std::pin::pin!(OptionFuture::from(clustered));
         let served = tokio::select! {
             served = &mut serving => Some(served),
@@ -250,6 +254,7 @@ impl Gateway {
             told = &mut telling => Some(told),
             Some(delivering) = &mut delivering => Some(delivering),
             Some(clustered) = &mut clustered => Some(clustered),
+            Some(informed) = &mut informed => Some(informed),
             () = stopping => None,
         };
         stop_serving.cancel();
@@ -305,7 +310,11 @@ fn core(
     };
     let presence = Presence::new(limits, clock, Arc::clone(&telemetry));
     let presence = match &cluster {
-        Some(cluster) => presence.in_cluster(Delivery::new(Arc::clone(cluster), &settings)),
+        Some(cluster) => {
+            presence.watches.follow_by(Arc::clone(&cluster.follows));
+            presence.postroom.follow_by(Arc::clone(&cluster.follows));
+            presence.in_cluster(Delivery::new(Arc::clone(cluster), &settings))
+        }
         None => presence,
     };
     let (phase, phase_seen) = watch::channel(Phase::Running);

@@ -33,8 +33,8 @@ mod urls;
 mod walk;
 
 pub use choices::{
-    Activity, AgentsAccess, ClientAuth, Compat, ForwardedHeader, LogFormat, RoutedSignatures,
-    TlsVersion,
+    Activity, AgentsAccess, ClientAuth, Compat, ForwardedHeader, LogFormat, RedisMode,
+    RoutedSignatures, TlsVersion,
 };
 pub use document::{reference, schema, template};
 pub use fault::{ConfigErrors, Fault, Origin, Position};

@@ -540,7 +540,8 @@ fn every_choice_is_read_as_it_is_listed() {
             let desk = Desk::new(&[])
                 .set(&format!("{}={word}", key.path))
                 .set("http.agents_token=x")
-                .set("tls.client_ca=ca.pem");
+                .set("tls.client_ca=ca.pem")
+                .set("cluster.redis.sentinel_master=x");
             assert_eq!(desk.load().settings.value(key), *word);
         }
     }

@@ -60,9 +60,9 @@ pub(super) type Seen = (PathBuf, String);
 
 /// A setting's file.
 #[derive(Clone, Copy)]
-pub(super) struct File<'a> {
-    pub(super) key: &'static str,
-    pub(super) path: &'a Path,
+pub(crate) struct File<'a> {
+    pub(crate) key: &'static str,
+    pub(crate) path: &'a Path,
 }
 
 impl File<'_> {

@@ -8,11 +8,16 @@
 pub(crate) mod client;
 mod facts;
 mod files;
+mod outgoing;
 mod server;
 
-pub(crate) use self::server::{Side, named};
 pub use self::{
     facts::{Concern, Facts},
     files::TlsError,
     server::{Candidate, Refusal, ServerTls},
+};
+pub(crate) use self::{
+    files::File,
+    outgoing::client_config,
+    server::{Side, named},
 };

@@ -7,7 +7,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead, BufReader, Read as _, Write as _},
     net::TcpListener,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
@@ -186,13 +186,10 @@ impl RedisServer {
         for part in parts {
             asked += &format!("${}\r\n{part}\r\n", part.len());
         }
-        // It closes the connection after that.
-        asked += "*1\r\n$4\r\nQUIT\r\n";
         stream.write_all(asked.as_bytes()).unwrap();
         let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        answer.trim_end_matches("+OK\r\n").to_owned()
+        read_answer(&mut BufReader::new(stream), &mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
     }
 
     /// The same where anything but an error will do.
@@ -219,6 +216,22 @@ impl RedisServer {
 impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// One answer, with all that is in it.
+fn read_answer(from: &mut impl BufRead, answer: &mut Vec<u8>) {
+    let begin = answer.len();
+    from.read_until(b'\n', answer).unwrap();
+    let line = String::from_utf8_lossy(&answer[begin..]).into_owned();
+    let length = || line[1..].trim_end().parse::<i64>().unwrap();
+    if line.starts_with('$') && length() >= 0 {
+        let length = usize::try_from(length() + 2).unwrap();
+        let begin = answer.len();
+        answer.resize(begin + length, 0);
+        from.read_exact(&mut answer[begin..]).unwrap();
+    } else if line.starts_with('*') {
+        (0..length()).for_each(|_| read_answer(from, answer));
     }
 }
 

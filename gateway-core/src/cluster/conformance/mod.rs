@@ -3,6 +3,7 @@
 //! Those of the engine in memory have a clock that moves as fast as they wait; those of Redis and a Redis
 //! Cluster start servers of their own.
 
+mod bans;
 mod directory;
 mod members;
 mod messages;
@@ -71,12 +72,11 @@ impl Engine {
     fn at(url: &str, mode: &str) -> Self {
         let cluster = ClusterSettings { lease: LEASE, ..Settings::default().cluster };
         let redis = RedisSettings {
-            url: Some(url.to_owned()),
             mode: serde_json::from_value(mode.into()).unwrap(),
             timeout: Duration::from_secs(10),
             ..Settings::default().cluster_redis
         };
-        Self::new(RedisBackplane::new(&cluster, &redis).unwrap())
+        Self::new(RedisBackplane::new(url, &cluster, &redis).unwrap())
     }
 
     async fn link(&self, member: MemberId) -> Node {

@@ -1,11 +1,11 @@
 //! What scripts answer, taken apart. None is an answer that makes no sense.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use conexus_protocol::AgentKey;
 use redis::Value;
 
-use super::codec;
+use super::{address::Address, codec};
 use crate::cluster::{
     backplane::{Claimed, Entry, Listed, NodeInfo, Roster},
     ids::{Epoch, MemberId},
@@ -72,11 +72,46 @@ pub(super) fn entries(answer: Value) -> Option<Vec<Entry>> {
     array(answer)?.chunks_exact(2).map(one).collect()
 }
 
-fn array(value: Value) -> Option<Vec<Value>> {
+/// To `SENTINEL GET-MASTER-ADDR-BY-NAME`.
+pub(super) fn address(answer: Value) -> Option<Address> {
+    let [host, port] = <[Value; 2]>::try_from(array(answer)?).ok()?;
+    Some(Address::new(std::str::from_utf8(bytes(&host)?).ok()?, codec::number(bytes(&port)?)?))
+}
+
+/// Slots of a Redis Cluster, and which of its machines takes writes to them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Served {
+    pub(super) slots: RangeInclusive<u16>,
+    pub(super) by: Address,
+}
+
+/// To `CLUSTER SLOTS`, asked at this address: a machine that does not know its own leaves it out.
+pub(super) fn served(answer: Value, asked: &Address) -> Option<Vec<Served>> {
+    let one = |part: Value| {
+        let mut part = array(part)?.into_iter();
+        let (Value::Int(first), Value::Int(last)) = (part.next()?, part.next()?) else {
+            return None;
+        };
+        let slots = u16::try_from(first).ok()?..=u16::try_from(last).ok()?;
+        // The first is the master; what comes behind its port is not asked for.
+        let mut master = array(part.next()?)?.into_iter();
+        let (host, port) = (master.next()?, master.next()?);
+        let Value::Int(port) = port else { return None };
+        let host = match &host {
+            Value::Nil => "",
+            host => std::str::from_utf8(bytes(host)?).ok()?,
+        };
+        let host = if host.is_empty() { &*asked.host } else { host };
+        Some(Served { slots, by: Address::new(host, u16::try_from(port).ok()?) })
+    };
+    array(answer)?.into_iter().map(one).collect()
+}
+
+pub(super) fn array(value: Value) -> Option<Vec<Value>> {
     if let Value::Array(values) = value { Some(values) } else { None }
 }
 
-fn bytes(value: &Value) -> Option<&[u8]> {
+pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
     if let Value::BulkString(bytes) = value { Some(bytes) } else { None }
 }
 

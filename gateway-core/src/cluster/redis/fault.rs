@@ -9,11 +9,16 @@ use crate::cluster::backplane::Away;
 pub(super) enum Fault {
     #[error(transparent)]
     Redis(#[from] RedisError),
+    /// A script of ours, which names none of the commands that it is not allowed.
+    #[error("{0}: {1}")]
+    Script(&'static str, RedisError),
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    #[error("did not answer in time")]
-    Late,
-    #[error("{0}")]
+    #[error("TLS fails: {0}")]
+    Tls(std::io::Error),
+    #[error("did not answer for {0:?}")]
+    Late(std::time::Duration),
+    #[error("it {0}")]
     Other(String),
 }
 
@@ -27,20 +32,39 @@ impl Fault {
         error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
     }
 
+    pub(super) fn is_not_allowed(error: &RedisError) -> bool {
+        error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
+    }
+
+    /// Whether it may be otherwise in a moment: a machine of a Redis Cluster is just handing this over to
+    /// another.
+    pub(super) fn is_for_now(error: &RedisError) -> bool {
+        let passing = [ServerErrorKind::Ask, ServerErrorKind::TryAgain];
+        passing.iter().any(|kind| error.kind() == ErrorKind::Server(*kind))
+    }
+
     /// What went wrong with the engine there, for this user.
     pub(super) fn told(&self, at: &str, user: &str) -> Away {
-        let Self::Redis(error) = self else {
-            return Away(format!("the engine at {at}: {self}").into());
+        let (script, error) = match self {
+            Self::Redis(error) => ("", error),
+            Self::Script(name, error) => (*name, error),
+            _ => return Away(format!("the engine at {at}: {self}").into()),
         };
         let said = match (error.code(), error.detail()) {
-            (Some(code), Some(detail)) => format!("{code} {detail}"),
+            (Some(code), Some(detail)) if script.is_empty() => format!("{code} {detail}"),
+            (Some(code), Some(detail)) => format!("{script}: {code} {detail}"),
             _ => error.to_string(),
         };
+        let is_unknown = error.kind() == ErrorKind::AuthenticationFailed
+            || matches!(error.code(), Some("WRONGPASS" | "NOAUTH"));
+        // As a script is told it.
+        let is_forbidden = error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
+            || said.contains("user executing the script can't");
         let told = match error.kind() {
-            ErrorKind::AuthenticationFailed => {
+            _ if is_unknown => {
                 format!("the engine at {at} does not take user {user:?} or its password: {said}")
             }
-            ErrorKind::Server(ServerErrorKind::NoPerm) => {
+            _ if is_forbidden => {
                 format!("the engine at {at} does not let user {user:?} do that: {said}")
             }
             ErrorKind::Server(ServerErrorKind::ReadOnly) => {

@@ -10,25 +10,32 @@ use redis::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
     time::{self, Instant},
 };
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    clock::EngineClock, failure::Failure, fault::Fault, inbox::Inbox, latency::Latency,
+    clock::EngineClock,
+    failure::Failure,
+    fault::Fault,
+    inbox::{self, Inbox},
+    latency::Latency,
     scripts::Stored,
 };
 use crate::cluster::backplane::Away;
 
 /// Commands that may wait for the connection to write them.
 const WAITING: usize = 1024;
+/// Before something is asked for again.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Line {
     connection: MultiplexedConnection,
     pub(super) clock: EngineClock,
-    at: Arc<str>,
+    pub(super) at: Arc<str>,
     user: Arc<str>,
     patience: Duration,
     failure: Failure,
@@ -45,10 +52,20 @@ pub(super) struct Shared {
     pub(super) patience: Duration,
 }
 
+impl Shared {
+    /// For a connection that asks one question, and has no part in a link.
+    pub(super) fn aside(patience: Duration) -> Self {
+        let (events, _) = mpsc::channel(1);
+        let failure = Failure::default();
+        let (inbox, _) = inbox::inbox(String::new(), events, patience, &failure);
+        Self { inbox: Arc::new(inbox), failure, latency: Arc::default(), patience }
+    }
+}
+
 impl Line {
     /// Says who it is on an open stream, and begins.
     pub(super) async fn begin(
-        at: Arc<str>,
+        at: &Arc<str>,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         who: &RedisConnectionInfo,
         shared: &Shared,
@@ -77,7 +94,7 @@ impl Line {
         Ok(Self {
             connection,
             clock: EngineClock::default(),
-            at,
+            at: Arc::clone(at),
             user,
             patience: shared.patience,
             failure: shared.failure.clone(),
@@ -142,9 +159,24 @@ impl Line {
         script: &Stored,
         call: Cmd,
     ) -> Result<Result<Value, RedisError>, Away> {
-        match self.ask(call.clone()).await? {
-            Err(error) if Fault::is_unknown_script(&error) => self.ask(script.in_full(&call)).await,
+        match self.ask_again(&call).await? {
+            Err(error) if Fault::is_unknown_script(&error) => {
+                self.ask_again(&script.in_full(&call)).await
+            }
             answer => Ok(answer),
+        }
+    }
+
+    /// Asks for something, again for as long as the engine is just handing it over within itself.
+    pub(super) async fn ask_again(&self, asked: &Cmd) -> Result<Result<Value, RedisError>, Away> {
+        let began = Instant::now();
+        loop {
+            match self.ask(asked.clone()).await? {
+                Err(error) if Fault::is_for_now(&error) && began.elapsed() < self.patience => {
+                    time::sleep(PAUSE).await;
+                }
+                answer => return Ok(answer),
+            }
         }
     }
 

@@ -14,19 +14,20 @@ use redis::{Cmd, RedisError, ToRedisArgs, Value};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    answers, codec,
+    answers, bans,
+    checkup::read_clock,
+    codec,
     fault::Fault,
     line::{Line, Shared},
     lines::Lines,
     names::Names,
-    read_clock,
     scripts::{self, Stored},
     state,
 };
 use crate::cluster::{
     backplane::{
-        Announced, Away, Claim, Claimed, Entry, Link, NodeInfo, Outcome, Release, Roster,
-        StateReply, StateRequest,
+        Announced, Away, BanList, BansAt, Claim, Claimed, Entry, Link, NodeInfo, Outcome, Release,
+        Roster, SharedBan, StateReply, StateRequest,
     },
     ids::{Bucket, Epoch, MemberId},
 };
@@ -71,7 +72,7 @@ impl RedisLink {
     }
 
     /// The same where the engine has no reason to refuse. The first key says where it is done.
-    async fn must(
+    pub(super) async fn must(
         &self,
         script: &'static Stored,
         keys: &[String],
@@ -80,7 +81,7 @@ impl RedisLink {
         let line = self.lines.to(keys.first().map_or("", String::as_str))?;
         match self.write(line, script, keys, arguments).await? {
             Ok(answer) => Ok((line, answer)),
-            Err(error) => Err(line.fail(Fault::from(error))),
+            Err(error) => Err(line.fail(Fault::Script(script.name, error))),
         }
     }
 
@@ -297,7 +298,8 @@ impl Link for RedisLink {
                 for index in &indices {
                     get.arg(keys[*index].as_bytes());
                 }
-                let answer = line.demand(get).await?;
+                let answer = line.ask_again(&get).await?;
+                let answer = answer.map_err(|error| line.fail(Fault::from(error)))?;
                 let found = answers::found(answer, indices.iter().map(|index| keys[*index]));
                 let found = found.ok_or_else(|| line.garbled("a search"))?;
                 Ok::<_, Away>(indices.into_iter().zip(found))
@@ -369,6 +371,18 @@ impl Link for RedisLink {
         .boxed()
     }
 
+    fn ban<'a>(
+        &'a self,
+        bans: &'a [SharedBan],
+        lifted: &'a [AgentKey],
+    ) -> BoxFuture<'a, Result<bool, Away>> {
+        bans::ban(self, bans, lifted).boxed()
+    }
+
+    fn bans(&self, known: Option<BansAt>) -> BoxFuture<'_, Result<Option<BanList>, Away>> {
+        bans::bans(self, known).boxed()
+    }
+
     fn state<'a>(
         &'a self,
         request: &'a StateRequest,
@@ -381,6 +395,6 @@ impl Link for RedisLink {
     }
 }
 
-fn micros(time: Duration) -> u64 {
+pub(super) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

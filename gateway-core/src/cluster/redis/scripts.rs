@@ -8,7 +8,8 @@ macro_rules! scripts {
     ($($(#[$meta:meta])* $NAME:ident = [$($file:literal),+];)+) => { $(
         $(#[$meta])*
         pub(super) static $NAME: LazyLock<Stored> = LazyLock::new(|| {
-            Stored::new(concat!($(include_str!(concat!("lua/", $file)), "\n"),+))
+            let name = [$($file),+].last().copied().unwrap_or_default();
+            Stored::new(name, concat!($(include_str!(concat!("lua/", $file)), "\n"),+))
         });
     )+ };
 }
@@ -23,6 +24,8 @@ scripts! {
     DESCRIBE = ["prelude.lua", "describe.lua"];
     ENTRIES = ["prelude.lua", "directory.lua", "entries.lua"];
     CLEAR = ["prelude.lua", "directory.lua", "clear.lua"];
+    BAN = ["prelude.lua", "ban.lua"];
+    BANS = ["prelude.lua", "bans.lua"];
     SET = ["prelude.lua", "set.lua"];
     DELETE = ["prelude.lua", "delete.lua"];
     INCR = ["prelude.lua", "incr.lua"];
@@ -34,13 +37,15 @@ scripts! {
 /// A script of ours.
 #[derive(Debug)]
 pub(super) struct Stored {
+    /// What it is told by to people.
+    pub(super) name: &'static str,
     code: &'static str,
     hash: String,
 }
 
 impl Stored {
-    fn new(code: &'static str) -> Self {
-        Self { code, hash: Script::new(code).get_hash().to_owned() }
+    fn new(name: &'static str, code: &'static str) -> Self {
+        Self { name, code, hash: Script::new(code).get_hash().to_owned() }
     }
 
     /// Begins a call by the hash, which an engine knows unless it was started anew, or forgot it.
@@ -74,6 +79,6 @@ mod tests {
         let full = RENEW.in_full(&call).get_packed_command();
         assert!(full.ends_with(b"$1\r\n1\r\n$3\r\nkey\r\n$3\r\na\0b\r\n"));
         assert!(full.starts_with(b"*5\r\n$4\r\nEVAL\r\n"));
-        assert_eq!(RENEW.hash.len(), 40);
+        assert_eq!((RENEW.name, RENEW.hash.len()), ("renew.lua", 40));
     }
 }
