@@ -24,6 +24,7 @@ SECRETS = {
     "conexus-identity": {"conexus.key": ""},
     "conexus-tls": {"tls.crt": "", "tls.key": ""},
     "conexus-turn": {"secret": "sesame"},
+    "conexus-redis": {"url": "rediss://redis.example:6379", "username": "conexus", "password": "sesame"},
 }
 
 problems = []
@@ -149,7 +150,11 @@ def check_references(objects):
         expect(not below.startswith(above + "/"), f"{below} is mounted within {above}")
     check_security(pod["spec"], container)
     stop = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-    return pod["spec"], container, pod["spec"]["terminationGracePeriodSeconds"] - stop
+    told = {
+        "patience": pod["spec"]["terminationGracePeriodSeconds"] - stop,
+        "replicas": deployment["spec"]["replicas"],
+    }
+    return pod["spec"], container, told
 
 
 def check_security(pod, container):
@@ -162,6 +167,15 @@ def check_security(pod, container):
     expect(own["capabilities"] == {"drop": ["ALL"]}, "keeps capabilities")
     expect(pod["automountServiceAccountToken"] is False, "has a token of its service account")
     expect("memory" in container["resources"]["limits"], "takes any amount of memory")
+
+
+def value_from(variable):
+    source = variable["valueFrom"]
+    if "fieldRef" in source:
+        return "pod"
+    wanted = source["secretKeyRef"]
+    expect(wanted["key"] in SECRETS.get(wanted["name"], {}), f"{variable['name']}: nobody is told of {wanted}")
+    return SECRETS.get(wanted["name"], {}).get(wanted["key"], "")
 
 
 def lay_out(objects, pod, container, layout):
@@ -202,7 +216,7 @@ def lay_out(objects, pod, container, layout):
         path.write_text(moved(text))
     env = {}
     for variable in container["env"]:
-        value = moved(variable.get("value", "pod"))
+        value = moved(variable.get("value") or value_from(variable))
         env[variable["name"]] = layout + value if value.startswith("/") else value
     return env
 
@@ -211,11 +225,11 @@ def main():
     folder, layout = sys.argv[1:]
     objects = render(pathlib.Path(folder))
     validate(objects)
-    pod, container, patience = check_references(objects)
+    pod, container, told = check_references(objects)
     env = lay_out(objects, pod, container, layout)
     if problems:
         sys.exit("\n".join(problems))
-    json.dump({"env": env, "patience": patience}, sys.stdout)
+    json.dump({"env": env, **told}, sys.stdout)
 
 
 main()

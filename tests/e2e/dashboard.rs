@@ -15,13 +15,13 @@ fn page(gateway: &Process, route: &str) -> String {
 }
 
 /// Opens a page and waits for its heading.
-async fn visit(browser: &Browser, gateway: &Process, route: &str, heading: &str) {
+pub(crate) async fn visit(browser: &Browser, gateway: &Process, route: &str, heading: &str) {
     browser.open(&page(gateway, route)).await;
     browser.find_saying("h1", heading).await;
 }
 
 /// The console has nothing to say, of the content security policy least of all.
-async fn assert_no_complaints(browser: &Browser) {
+pub(crate) async fn assert_no_complaints(browser: &Browser) {
     let complaints = browser.complaints().await;
     assert!(complaints.is_empty(), "{complaints:#?}");
 }

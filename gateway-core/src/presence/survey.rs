@@ -29,6 +29,8 @@ pub(crate) struct Survey {
     pub(crate) mailboxes: u64,
     pub(crate) mail: u64,
     pub(crate) mail_bytes: u64,
+    /// Agents that are down in the directory of the cluster.
+    pub(crate) put_down: u64,
     /// How many mailboxes have no room, and some of them.
     pub(crate) full: u64,
     pub(crate) full_mailboxes: Vec<FullMailbox>,
@@ -58,6 +60,8 @@ impl Survey {
             if let Some(owner) = &slot.owner {
                 self.look_at(&owner.session, now);
             }
+            let tenure = slot.tenure.as_ref();
+            self.put_down += u64::from(tenure.is_some_and(|tenure| tenure.newest().is_some()));
             let (messages, bytes) = slot.mailbox.size();
             if messages == 0 {
                 continue;

@@ -3,7 +3,7 @@
 //! A look at what the node knows already: the last roster, which leases have ended since, what is under
 //! way to whom. Nobody is asked. `admin::nodes`, the overview, problems and metrics show it.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 use tokio::time::Instant;
@@ -93,7 +93,8 @@ pub(crate) fn summary(core: &Core) -> Option<ClusterSummary> {
         Station::Apart(away) => (None, Some(away.to_string()), None),
     };
     let now = Instant::now();
-    let others = others(core, cluster).filter(|(_, about)| about.counts(now)).count();
+    let counts = |(_, about): &(MemberId, Member)| member.is_some() && about.counts(now);
+    let others = others(core, cluster).filter(counts).count();
     Some(ClusterSummary {
         joined: member.is_some(),
         since_ms: unix_ms_of(core, cluster.stationed_at()),
@@ -105,7 +106,12 @@ pub(crate) fn summary(core: &Core) -> Option<ClusterSummary> {
             median: micros(median),
             slowest: micros(slowest),
         }),
-        under_way: total(cluster),
+        under_way: core
+            .router
+            .presence
+            .delivery()
+            .map(|delivery| delivery.under_way().into())
+            .unwrap_or_default(),
     })
 }
 
@@ -113,9 +119,13 @@ pub(crate) fn summary(core: &Core) -> Option<ClusterSummary> {
 pub(crate) fn nodes(core: &Core) -> Vec<NodeReport> {
     let Some(cluster) = &core.cluster else { return vec![this(core)] };
     let now = Instant::now();
-    let apart = cluster.joined().err();
+    let is_apart = cluster.joined().is_err();
+    let under_way = under_way(core);
     let mut nodes: Vec<_> = others(core, cluster)
-        .map(|(member, about)| other(cluster, member, &about, apart.is_some(), now))
+        .map(|(member, about)| {
+            let under_way = under_way.get(&member).copied().unwrap_or_default();
+            NodeReport { under_way, ..other(member, &about, is_apart, now) }
+        })
         .collect();
     nodes.sort_by(|a, b| (&a.id, &a.member).cmp(&(&b.id, &b.member)));
     nodes.insert(0, this(core));
@@ -142,15 +152,9 @@ fn this(core: &Core) -> NodeReport {
     }
 }
 
-fn other(
-    cluster: &Cluster,
-    member: MemberId,
-    about: &Member,
-    apart: bool,
-    now: Instant,
-) -> NodeReport {
+fn other(member: MemberId, about: &Member, is_apart: bool, now: Instant) -> NodeReport {
     let info = &about.info;
-    let why_not = if apart {
+    let why_not = if is_apart {
         Some("this node is apart from the cluster".to_owned())
     } else if now >= about.until {
         Some("its lease is over: it has died, or the engine cannot be reached from it".to_owned())
@@ -171,7 +175,7 @@ fn other(
         lease_left_ms: Some(millis(about.until.saturating_duration_since(now))),
         reachable: why_not.is_none(),
         why_not,
-        under_way: under_way(cluster, member),
+        under_way: UnderWay::default(),
     }
 }
 
@@ -211,12 +215,17 @@ pub(crate) fn peers(core: &Core) -> Vec<(MemberId, Member)> {
     core.cluster.as_deref().map(|cluster| others(core, cluster).collect()).unwrap_or_default()
 }
 
-fn under_way(_cluster: &Cluster, _member: MemberId) -> UnderWay {
-    UnderWay::default()
+impl From<(usize, usize)> for UnderWay {
+    fn from((messages, bytes): (usize, usize)) -> Self {
+        Self { messages: messages as u64, bytes: bytes as u64 }
+    }
 }
 
-fn total(_cluster: &Cluster) -> UnderWay {
-    UnderWay::default()
+/// What is under way to each node that anything was sent to.
+fn under_way(core: &Core) -> BTreeMap<MemberId, UnderWay> {
+    let peers = core.router.presence.delivery().map(|delivery| delivery.peers());
+    let peers = peers.into_iter().flatten();
+    peers.map(|peer| (peer.member, peer.load().into())).collect()
 }
 
 fn unix_ms_of(core: &Core, instant: Instant) -> i64 {
@@ -225,4 +234,65 @@ fn unix_ms_of(core: &Core, instant: Instant) -> i64 {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::trial::{Trial, until};
+
+    fn reached(core: &Core) -> Vec<String> {
+        let nodes = nodes(core).into_iter().filter(|node| node.reachable);
+        nodes.map(|node| node.id).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nodes_are_told_as_this_one_knows_them() {
+        let trial = Trial::new();
+        let [a, b, c] = trial.nodes().await;
+        assert_eq!(reached(&b.core), ["node-1", "node-0", "node-2"]);
+        let told = nodes(&b.core);
+        assert!(told[0].this && !told[1].this);
+        assert!(told.iter().all(|node| node.lease_left_ms.is_some_and(|left| left > 0)));
+        let here = summary(&b.core).unwrap();
+        assert_eq!((here.joined, here.nodes, &here.member), (true, 3, &told[0].member));
+
+        c.kill();
+        until("the lease of a killed node ends", || reached(&b.core).len() == 2).await;
+        let lost = nodes(&b.core).into_iter().find(|node| node.id == "node-2");
+        assert!(lost.is_none_or(|lost| lost.why_not.is_some_and(|why| why.contains("lease"))));
+
+        let joined_at = here.since_ms;
+        b.cut_off(true);
+        b.apart().await;
+        let apart = summary(&b.core).unwrap();
+        assert_eq!((apart.joined, apart.nodes, apart.member), (false, 1, None));
+        assert!(apart.since_ms > joined_at && apart.why.is_some());
+        assert_eq!(reached(&b.core), ["node-1"], "its own agents alone");
+        let why = nodes(&b.core)[1].why_not.clone().unwrap();
+        assert!(why.contains("apart"), "{why}");
+        b.cut_off(false);
+        b.joined().await;
+        until("both are whole again", || {
+            reached(&a.core).len() == 2 && reached(&b.core).len() == 2
+        })
+        .await;
+        assert!(
+            nodes(&a.core).iter().filter(|node| node.id == "node-1" && node.reachable).count() == 1
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_stops_is_draining_to_the_others_until_it_has_left() {
+        let trial = Trial::new();
+        let [a, mut b] = trial.nodes().await;
+        let phases = || {
+            let others = nodes(&a.core).into_iter().filter(|node| !node.this);
+            others.map(|node| node.phase).collect::<Vec<_>>()
+        };
+        assert_eq!(phases(), ["running"]);
+        let seen = until("it is draining to the other", || phases() == ["draining"]);
+        tokio::join!(seen, b.stop());
+        until("it is off the roster", || phases().is_empty()).await;
+    }
 }

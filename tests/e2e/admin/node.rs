@@ -1,6 +1,7 @@
 //! The node itself: its settings, its log, its end.
 
 use super::*;
+use crate::support::{http, scrape::Scrape};
 
 #[tokio::test]
 async fn settings_are_shown_with_their_origin_and_without_secrets() {
@@ -45,12 +46,33 @@ async fn the_level_of_the_log_changes_at_run_time() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_is_alone_is_its_only_node_and_names_no_cluster() {
+    let desk = Desk::open().await;
+    let answer = desk.client().get("/api/v1/nodes").await.is(200);
+    assert_eq!(answer["nodes"].as_array().unwrap().len(), 1);
+    assert_eq!(answer["cluster"], json!(null));
+    let admin = desk.gateway.admin.to_string();
+    let table = run(desk.folder.path(), &["nodes", "--admin", &admin]).await;
+    assert_eq!(table.code, Some(0), "{table:?}");
+    assert!(table.out.starts_with("this gateway is alone"), "{table:?}");
+    assert_eq!(table.out.lines().count(), 4, "{table:?}");
+    let (_, health) = http::get(desk.gateway.addr, "/health", &[]).await;
+    assert_eq!(health["cluster"], json!(null), "{health}");
+    let (_, ready) = http::get(desk.gateway.addr, "/ready", &[]).await;
+    assert_eq!(ready, json!({ "status": "ready" }));
+    let scrape = Scrape::of(&desk.gateway).await;
+    assert!(scrape.types.contains_key("conexus_cluster_joined"));
+    assert!(!scrape.samples().any(|sample| sample.name.starts_with("conexus_cluster_")));
+}
+
+#[tokio::test]
 async fn a_drain_ends_the_gateway_as_sigterm_does_and_this_api_answers_meanwhile() {
     let desk = Desk::open().await;
     let client = desk.client();
     let node = client.get("/api/v1/nodes").await.is(200)["nodes"][0].clone();
     assert_eq!((&node["this"], &node["phase"]), (&json!(true), &json!("running")));
     assert!(node["did"].as_str().unwrap().starts_with("did:key:"));
+    assert_eq!((&node["reachable"], &node["lease_left_ms"]), (&json!(true), &json!(null)));
     // Its socket is not read, so that the stop takes a while.
     let mut agent = desk.gateway.agent().await;
     let begun = client.ask("POST", "/api/v1/drain", None).await.is(202);

@@ -2,12 +2,16 @@
 //! that fail.
 
 mod chaos;
+mod desk;
 mod faults;
+mod lists;
 mod moving;
 mod nodes;
+mod presence;
 mod skew;
 mod takeover;
 mod talking;
+mod told;
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use crate::support::{
 
 #[tokio::test]
 async fn the_manifests_are_valid_and_the_gateway_takes_what_they_mount() {
-    for kustomization in ["base", "overlays/tls", "overlays/turn"] {
+    for kustomization in ["base", "overlays/tls", "overlays/turn", "overlays/cluster"] {
         let layout = tempfile::tempdir().unwrap();
         let folder = format!("deploy/kubernetes/{kustomization}");
         let told = check("kubernetes.py", &[&folder, layout.path().to_str().unwrap()], "").await;
@@ -33,10 +33,12 @@ async fn the_manifests_are_valid_and_the_gateway_takes_what_they_mount() {
         assert!(said.contains("hook.rates: script:rate_limit, asked at on_route"), "{said}");
 
         // Nobody is killed who stops as he should.
-        let server = load(&Sources { working_dir: workdir, env, ..Sources::default() })
-            .unwrap()
-            .settings
-            .server;
+        let sources = Sources { working_dir: workdir, env, ..Sources::default() };
+        let settings = load(&sources).unwrap().settings;
+        let is_node = settings.cluster_redis.url.is_some();
+        assert_eq!(is_node, kustomization.ends_with("cluster"), "{kustomization}");
+        assert!(!is_node || told["replicas"].as_u64().unwrap() > 1, "{told}");
+        let server = settings.server;
         let patience = Duration::from_secs(told["patience"].as_u64().unwrap());
         let hooks = Duration::from_secs(15);
         let needed = server.drain_delay + server.drain_timeout + hooks;

@@ -2,21 +2,22 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use super::{flag, labelled, num};
+use super::{agents::latency, flag, labelled, num};
 use crate::{
     cluster::{Cluster, tally::Count},
     core::Core,
     telemetry::{
         cluster::{ClusterSummary, nodes, summary},
         exposition::{Labels, Page},
+        monitor::Look,
     },
 };
 
 /// All of them.
-pub(super) fn cluster(core: &Core, page: &mut Page<'_>) -> fmt::Result {
+pub(super) fn cluster(core: &Core, look: &Look, page: &mut Page<'_>) -> fmt::Result {
     let cluster = core.cluster.as_deref();
     let summary = summary(core);
-    station(cluster, summary.as_ref(), page)?;
+    station(cluster, look, summary.as_ref(), page)?;
     engine(cluster, summary.as_ref(), page)?;
     registrations(cluster, page)?;
     messages(core, cluster, page)?;
@@ -27,6 +28,7 @@ pub(super) fn cluster(core: &Core, page: &mut Page<'_>) -> fmt::Result {
 /// Whether it is part of the cluster, and who else is.
 fn station(
     cluster: Option<&Cluster>,
+    look: &Look,
     summary: Option<&ClusterSummary>,
     page: &mut Page<'_>,
 ) -> fmt::Result {
@@ -45,6 +47,11 @@ fn station(
         "conexus_cluster_lease_left_seconds",
         "How long this node's lease certainly runs unless it is renewed",
         one(cluster.map(|cluster| cluster.lease_left(tokio::time::Instant::now()).as_secs_f64())),
+    )?;
+    page.gauges(
+        "conexus_cluster_directory_agents",
+        "Agents of this node that are down in the cluster's directory",
+        one(cluster.map(|_| num(look.survey.put_down))),
     )?;
     page.gauges(
         "conexus_cluster_places",
@@ -116,6 +123,11 @@ fn messages(core: &Core, cluster: Option<&Cluster>, page: &mut Page<'_>) -> fmt:
         "conexus_cluster_arrived_messages",
         "Messages of other nodes' agents that came here, by what was answered",
         cluster.into_iter().flat_map(|cluster| labelled("outcome", cluster.tally.arrived.all())),
+    )?;
+    page.histograms(
+        "conexus_cluster_round_trip_seconds",
+        "From a message's being sent to another node to the word that it was delivered there",
+        cluster.map(|cluster| latency(&cluster.tally.round_trip.snapshot())),
     )?;
     let mut peers: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     let nodes = if cluster.is_some() { nodes(core) } else { Vec::new() };

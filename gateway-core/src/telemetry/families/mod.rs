@@ -26,7 +26,7 @@ pub(super) fn write(monitor: &Monitor, page: &mut Page<'_>) -> fmt::Result {
     agents::messages(core, page)?;
     agents::queues(core, &look, page)?;
     agents::watches(core, page)?;
-    cluster::cluster(core, page)?;
+    cluster::cluster(core, &look, page)?;
     hooks::hooks(&status, page)?;
     hooks::policy(&status, monitor, page)?;
     hooks::shared(monitor, page)?;
