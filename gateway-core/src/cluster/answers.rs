@@ -21,12 +21,16 @@ impl Answers for Core {
                 Question::Yield { key, epoch } => claims::give_way(&core, key, epoch).await,
                 Question::Page { after, limit, filter } => {
                     let after = after.map(AgentKey::from_bytes);
-                    lists::answer(&core, after, limit as usize, filter).await
+                    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+                    lists::answer(&core, after, limit, filter).await
                 }
                 Question::Close { key, close, reason } => {
                     elsewhere::closed(&core, AgentKey::from_bytes(key), close, &reason)
                 }
-                Question::Bans => Answer::Nothing,
+                Question::Bans => {
+                    core.bans.look_again();
+                    Answer::Nothing
+                }
             }
         }
         .boxed()

@@ -277,7 +277,9 @@ mod tests {
             reached(&a.core).len() == 2 && reached(&b.core).len() == 2
         })
         .await;
-        assert!(nodes(&a.core).iter().filter(|node| node.id == "node-1" && node.reachable).count() == 1);
+        assert!(
+            nodes(&a.core).iter().filter(|node| node.id == "node-1" && node.reachable).count() == 1
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::nodes::{Cluster, Node};
 use crate::{
     admin::client::{Answer, Client},
-    support::{agent::Agent, fault_proxy::Network, soon},
+    support::{fault_proxy::Network, soon},
 };
 
 async fn ask(node: &Node, method: &str, path: &str, body: Option<&Value>) -> Answer {
@@ -123,7 +123,7 @@ async fn an_agent_is_found_told_and_sent_away_wherever_it_is() {
     assert_eq!((ended.status, &ended.body["node"]), (200, &json!("node-1")), "{ended:?}");
     let (code, reason) = agent.close().await;
     assert_eq!((code, reason.as_str()), (CloseReason::Removed.code(), "maintenance"));
-    cluster.lists::<&Agent>([]).await;
+    cluster.lists(&[]).await;
     assert_eq!(ask(&cluster.nodes[0], "POST", &away, Some(&farewell)).await.status, 404);
     let nobody = Identity::generate();
     let path = format!("/api/v1/agents/{}", nobody.did());

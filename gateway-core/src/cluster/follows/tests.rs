@@ -12,13 +12,14 @@ use super::*;
 use crate::{
     cluster::{
         backplane::{Backplane as _, Claim, Claimed, Link, NodeInfo, Release},
-        ids::Epoch,
+        ids::{Epoch, MemberId},
         memory::MemoryEngine,
     },
     config::Settings,
     core::Core,
     gateway::Gateway,
     hooks::{EmptyChain, Fixed},
+    presence::Source,
     session::{
         handle::{SessionHandle, tests::session_of},
         outbox::{Arrival, Routed},
@@ -261,7 +262,7 @@ async fn who_has_mail_here_is_followed_and_looked_for() {
     let sender = session_of(&Identity::generate());
     let routed = Routed::new("x".into(), key, MessageType::Offer, sender, arrival);
     let now = node.core.clock.now();
-    presence.hold(routed, now.after(LEASE), now, None).unwrap();
+    presence.hold(routed, now.after(LEASE), now, Source::Lane).unwrap();
     node.settled().await;
     assert_eq!(engine.followed(), [Bucket::of(key)]);
     assert_eq!(presence.postroom.some_with_mail(None, 9), [(now.after(LEASE), key)]);
