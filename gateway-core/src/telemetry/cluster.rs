@@ -266,7 +266,7 @@ mod tests {
         b.cut_off(true);
         b.apart().await;
         let apart = summary(&b.core).unwrap();
-        assert_eq!((apart.joined, apart.nodes, apart.member), (false, 1, None));
+        assert_eq!((apart.joined, apart.nodes, &apart.member), (false, 1, &None));
         assert!(apart.since_ms > joined_at && apart.why.is_some(), "{apart:?}");
         assert_eq!(reached(&b.core), ["node-1"], "its own agents alone");
         let why = nodes(&b.core)[1].why_not.clone().unwrap();
@@ -277,7 +277,9 @@ mod tests {
             reached(&a.core).len() == 2 && reached(&b.core).len() == 2
         })
         .await;
-        assert!(nodes(&a.core).iter().filter(|node| node.id == "node-1" && node.reachable).count() == 1);
+        assert!(
+            nodes(&a.core).iter().filter(|node| node.id == "node-1" && node.reachable).count() == 1
+        );
     }
 
     #[tokio::test(start_paused = true)]

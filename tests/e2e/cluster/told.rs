@@ -120,10 +120,9 @@ async fn a_node_that_is_apart_says_so_everywhere_and_goes_on() {
     let [a, b] = &cluster.nodes[..] else { unreachable!() };
     let (mut alice, mut anna) = (a.agent().await, a.agent().await);
     a.network.set(Network::Cut);
-    let apart = nodes_when(a.process(), "a node apart", |answer| {
-        answer["cluster"]["joined"] == false
-    })
-    .await;
+    let apart =
+        nodes_when(a.process(), "a node apart", |answer| answer["cluster"]["joined"] == false)
+            .await;
     assert!(apart["cluster"]["why"].as_str().is_some_and(|why| !why.is_empty()), "{apart}");
     assert_eq!((reached(&apart), &apart["cluster"]["member"]), (1, &Value::Null));
     let told = problem(a.process(), "cluster_apart").await;
