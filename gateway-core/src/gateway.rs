@@ -243,6 +243,10 @@ impl Gateway {
             let served = cluster::service::serve(Arc::clone(&core), cluster, retire.clone());
             AbortOnDropHandle::new(tokio::spawn(served))
         });
+        let informed = core.cluster.clone().map(|cluster| {
+            AbortOnDropHandle::new(tokio::spawn(cluster::keep_informed(Arc::clone(&core), cluster)))
+        });
+        let mut informed = std::pin::pin!(OptionFuture::from(informed));
         let mut clustered = std::pin::pin!(OptionFuture::from(clustered));
         let served = tokio::select! {
             served = &mut serving => Some(served),
@@ -250,6 +254,7 @@ impl Gateway {
             told = &mut telling => Some(told),
             Some(delivering) = &mut delivering => Some(delivering),
             Some(clustered) = &mut clustered => Some(clustered),
+            Some(informed) = &mut informed => Some(informed),
             () = stopping => None,
         };
         stop_serving.cancel();
@@ -305,7 +310,11 @@ fn core(
     };
     let presence = Presence::new(limits, clock, Arc::clone(&telemetry));
     let presence = match &cluster {
-        Some(cluster) => presence.in_cluster(Delivery::new(Arc::clone(cluster), &settings)),
+        Some(cluster) => {
+            presence.watches.follow_by(Arc::clone(&cluster.follows));
+            presence.postroom.follow_by(Arc::clone(&cluster.follows));
+            presence.in_cluster(Delivery::new(Arc::clone(cluster), &settings))
+        }
         None => presence,
     };
     let (phase, phase_seen) = watch::channel(Phase::Running);

@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     ops::Bound,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 
 use crate::{
     clock::Moment,
+    cluster::follows::Follows,
     hooks::Judge,
     session::outbox::{Otherwise, Routed},
 };
@@ -68,11 +69,25 @@ pub(crate) struct Postroom {
     bytes: AtomicUsize,
     due: Mutex<BTreeSet<(Moment, AgentKey)>>,
     sooner: Notify,
+    /// Where there is a cluster: whoever has mail here may turn up on another node.
+    follows: OnceLock<Arc<Follows>>,
 }
 
 impl Postroom {
     pub(crate) fn new(limits: MailboxLimits) -> Self {
-        Self { limits, bytes: AtomicUsize::new(0), due: Mutex::default(), sooner: Notify::new() }
+        Self {
+            limits,
+            bytes: AtomicUsize::new(0),
+            due: Mutex::default(),
+            sooner: Notify::new(),
+            follows: OnceLock::new(),
+        }
+    }
+
+    /// From now on whoever has mail here may turn up elsewhere. Once, before there is any.
+    pub(crate) fn follow_by(&self, follows: Arc<Follows>) {
+        let is_first = self.follows.set(follows).is_ok() && self.next_due().is_none();
+        debug_assert!(is_first, "the cluster is there before any mail");
     }
 
     pub(crate) const fn limits(&self) -> MailboxLimits {
@@ -166,6 +181,17 @@ impl Postroom {
         self.due.lock().first().copied()
     }
 
+    /// Some of those who have mail, those whose mail is due first to begin with: at most so many that
+    /// follow `after`.
+    pub(crate) fn some_with_mail(
+        &self,
+        after: Option<(Moment, AgentKey)>,
+        most: usize,
+    ) -> Vec<(Moment, AgentKey)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.due.lock().range((from, Bound::Unbounded)).take(most).copied().collect()
+    }
+
     /// Waits until [`next_due`](Self::next_due) may be sooner than it was. Cancel-safe.
     pub(crate) async fn sooner(&self) {
         self.sooner.notified().await;
@@ -191,6 +217,13 @@ impl Postroom {
             due.insert((after, key));
         }
         drop(due);
+        if let Some(follows) = self.follows.get() {
+            match (before, after) {
+                (None, Some(_)) => follows.begin(key),
+                (Some(_), None) => follows.end(key),
+                _ => {}
+            }
+        }
         self.sooner.notify_one();
     }
 }

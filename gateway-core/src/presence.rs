@@ -7,12 +7,10 @@
 //! lock: hooks look agents up. `session` claims, renews and leaves; `router` offers and holds;
 //! `watching` learns here of each change, in its order.
 
-#[allow(dead_code)]
 mod afar;
 pub(crate) mod lane;
 mod paging;
 pub(crate) mod survey;
-#[allow(dead_code)]
 pub(crate) mod tenure;
 
 use std::{
@@ -159,7 +157,6 @@ impl Presence {
     }
 
     /// The gateway is a node of a cluster.
-    #[allow(dead_code)]
     pub(crate) fn in_cluster(self, delivery: Arc<Delivery>) -> Self {
         Self { delivery: Some(delivery), ..self }
     }
@@ -336,12 +333,21 @@ impl Presence {
     /// whose lease lapsed is here until that is decided.
     pub(crate) fn watch(&self, key: AgentKey, watcher: &Arc<SessionHandle>) -> Arc<Change> {
         let shard = self.shard(key);
+        self.watches.add(key, watcher, || self.state_in(&shard, key))
+    }
+
+    /// Somebody may come to watch an agent: what happens to it is noted from now on.
+    pub(crate) fn expect(&self, key: AgentKey) {
+        let shard = self.shard(key);
+        self.watches.expect(key, || self.state_in(&shard, key));
+    }
+
+    fn state_in(&self, shard: &Shard, key: AgentKey) -> State {
         let owner = shard.get(&key).and_then(|slot| slot.owner.as_ref());
-        let present = owner.filter(|owner| !owner.leaving).map(|owner| owner.since);
-        self.watches.add(key, watcher, || match present {
-            Some(since) => State::Online(since),
+        match owner.filter(|owner| !owner.leaving) {
+            Some(owner) => State::Online(owner.since),
             None => State::Absent(self.watches.clock.now()),
-        })
+        }
     }
 
     /// `watcher` is no longer told of an agent.

@@ -1,16 +1,23 @@
 //! What hooks reach of the gateway: who is present, a message to one of them, the end of one.
 //!
 //! Called from within hooks, so from within decisions, wherever those are asked for: nothing here
-//! waits, and nobody asks policy anything while holding a lock that is taken here.
+//! waits unless it says so, and nobody asks policy anything while holding a lock that is taken here.
+//! Who is not on this node may be [elsewhere] in its cluster.
+
+pub(crate) mod elsewhere;
 
 use std::sync::Arc;
 
-use conexus_plugin_api::{Agent, AgentFilter, MAX_AGENTS, host::Refused};
+use conexus_plugin_api::{
+    Agent, AgentFilter, MAX_AGENTS,
+    host::{Refused, StateError},
+};
 use conexus_protocol::{AgentKey, CloseReason, MessageType, Payload, Rules};
+use futures_util::future::BoxFuture;
 
 use crate::{
     core::Core,
-    hooks::World,
+    hooks::{SharedState, World},
     session::{
         handle::SessionHandle,
         inbound::is_between_agents,
@@ -28,7 +35,19 @@ impl World for Core {
     }
 
     fn agent(&self, key: AgentKey) -> Option<Arc<Agent>> {
-        self.router.presence.facts(key, self.clock.now())
+        let here = self.router.presence.facts(key, self.clock.now());
+        here.or_else(|| elsewhere::remembered(self, key))
+    }
+
+    fn find_agent(&self, key: AgentKey) -> BoxFuture<'_, Result<Option<Arc<Agent>>, StateError>> {
+        Box::pin(elsewhere::find(self, key))
+    }
+
+    fn find_agents<'a>(
+        &'a self,
+        filter: &'a AgentFilter,
+    ) -> BoxFuture<'a, Result<Vec<Arc<Agent>>, StateError>> {
+        Box::pin(elsewhere::search(self, filter))
     }
 
     fn agents(&self, filter: &AgentFilter) -> Vec<Arc<Agent>> {
@@ -39,6 +58,10 @@ impl World for Core {
         let wanted = |session: &SessionHandle| filter.wants(&session.facts());
         let page = self.router.presence.page(None, limit, self.clock.now(), wanted);
         page.agents.iter().map(|session| session.facts()).collect()
+    }
+
+    fn shared_state(&self) -> Option<SharedState> {
+        self.cluster.as_ref().map(SharedState::of)
     }
 
     fn send(&self, to: AgentKey, kind: &str, payload: &str) -> Result<(), Refused> {
@@ -56,21 +79,28 @@ impl World for Core {
         // What v1 allows, every agent understands.
         let payload = Payload::parse(kind, payload, Rules::V1_STRICT)
             .map_err(|fault| Refused::Invalid(fault.to_string()))?;
-        let router = &self.router;
-        let session = router.presence.live(to, self.clock.now()).ok_or(Refused::Absent)?;
-        let text = router.voice.say(session.agent.as_str(), None, payload);
+        let (router, now) = (&self.router, self.clock.now());
+        let text = match (self.agent(to), &self.cluster) {
+            (Some(agent), _) => router.voice.say(&agent.did, None, payload),
+            // It may be on another node all the same.
+            (None, Some(_)) => router.voice.say(&to.did(), None, payload),
+            (None, None) => return Err(Refused::Absent),
+        };
         if text.len() > most {
             return Err(too_large());
         }
-        session.outbox.offer_aside(Parcel::Word(text)).map_err(|refused| match refused {
+        let offered = router.presence.offer_aside(to, Parcel::Word(text), now);
+        offered.map_err(|refused| match refused {
             outbox::Refused::Full(_) => Refused::Full,
             outbox::Refused::Closed(_) => Refused::Absent,
         })
     }
 
     fn disconnect(&self, key: AgentKey, reason: &str) -> bool {
-        let session = self.router.presence.live(key, self.clock.now());
-        session.is_some_and(|session| dismiss(&session, CloseReason::Denied, reason))
+        match self.router.presence.live(key, self.clock.now()) {
+            Some(session) => dismiss(&session, CloseReason::Denied, reason),
+            None => elsewhere::disconnect(self, key, reason),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{Extension, Json, extract::State, http::StatusCode, response::IntoResponse};
-use conexus_protocol::CloseReason;
+use conexus_protocol::{AgentKey, CloseReason};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -16,7 +16,7 @@ use super::{
     fault::{Fault, FaultBody},
     state::AdminState,
 };
-use crate::{bans, core::Core, voice::spoken, world::dismiss};
+use crate::{bans, cluster::banned, core::Core, voice::spoken, world::dismiss};
 
 /// The longest ban: a year. What is to last longer belongs into policy.
 const MAX_SECONDS: u64 = 365 * 24 * 3600;
@@ -25,7 +25,7 @@ pub(super) fn router() -> OpenApiRouter<AdminState> {
     OpenApiRouter::new().routes(routes!(list, ban)).routes(routes!(unban))
 }
 
-/// A ban that holds. A restart of the gateway forgets it.
+/// A ban that holds. A restart of the gateway forgets it, unless it is a node of a cluster.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Ban {
     did: String,
@@ -34,12 +34,15 @@ pub(super) struct Ban {
     reason: String,
     /// The name of the token that it was said with, or "loopback".
     by: String,
+    /// In a cluster: it holds on this node alone, until the others can be told of it.
+    pending: bool,
 }
 
 impl Ban {
-    pub(super) fn of(core: &Core, ban: bans::Ban) -> Self {
+    pub(super) fn of(core: &Core, key: AgentKey, ban: bans::Ban) -> Self {
         let bans::Ban { did, until, reason, by } = ban;
-        Self { did, until_ms: unix_ms(core, until), reason, by }
+        let pending = core.cluster.is_some() && !core.bans.is_shared(key);
+        Self { did, until_ms: unix_ms(core, until), reason, by, pending }
     }
 }
 
@@ -61,7 +64,7 @@ struct Bans {
 async fn list(State(state): State<AdminState>) -> Json<Bans> {
     let core = &state.core;
     let bans = core.bans.all(core.clock.now());
-    Json(Bans { bans: bans.into_iter().map(|ban| Ban::of(core, ban)).collect() })
+    Json(Bans { bans: bans.into_iter().map(|(key, ban)| Ban::of(core, key, ban)).collect() })
 }
 
 /// Whom to ban, and for how long.
@@ -78,7 +81,9 @@ struct NewBan {
 /// Ban an agent
 ///
 /// It is sent away with 4009, and refused with 4007 until the ban ends. Who is banned already gets
-/// the new end. In memory only: a restart forgets it.
+/// the new end. In a cluster it holds on all nodes, for as long as any of them runs or the cluster's
+/// engine remembers it; on one that is apart from the others it holds there, and on all when it is
+/// back. Without a cluster a restart forgets it.
 #[utoipa::path(
     post,
     path = "/api/v1/bans",
@@ -113,12 +118,15 @@ async fn ban(
     if let Some(session) = core.router.presence.holder(key) {
         dismiss(&session, CloseReason::Removed, &ban.reason);
     }
+    if let Some(cluster) = &core.cluster {
+        banned::passed_on(core, cluster, key).await;
+    }
     let detail = match ban.reason.as_str() {
         "" => format!("{seconds} s"),
         reason => format!("{seconds} s: {reason}"),
     };
     let noted = Noted { target: Some(did), detail: Some(detail) };
-    Ok((StatusCode::CREATED, Extension(noted), Json(Ban::of(core, ban))))
+    Ok((StatusCode::CREATED, Extension(noted), Json(Ban::of(core, key, ban))))
 }
 
 /// Lift a ban
@@ -135,8 +143,11 @@ async fn ban(
 )]
 async fn unban(State(state): State<AdminState>, Named(key): Named) -> Result<StatusCode, Fault> {
     let core = &state.core;
-    match core.bans.lift(key, core.clock.now()) {
-        true => Ok(StatusCode::NO_CONTENT),
-        false => Err(Fault::not_found("it is not banned")),
+    if !core.bans.lift(key, core.clock.now()) {
+        return Err(Fault::not_found("it is not banned"));
     }
+    if let Some(cluster) = &core.cluster {
+        banned::passed_on(core, cluster, key).await;
+    }
+    Ok(StatusCode::NO_CONTENT)
 }

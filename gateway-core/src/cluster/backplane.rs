@@ -128,6 +128,17 @@ pub(crate) trait Link: Send + Sync + std::fmt::Debug {
     /// futures is looked at first. Whether anybody listens there.
     fn publish(&self, to: MemberId, frames: Bytes) -> BoxFuture<'_, Result<bool, Away>>;
 
+    /// Puts bans down and lifts others, for all nodes. False if there is no room for so many: then
+    /// nothing has changed.
+    fn ban<'a>(
+        &'a self,
+        bans: &'a [SharedBan],
+        lifted: &'a [AgentKey],
+    ) -> BoxFuture<'a, Result<bool, Away>>;
+
+    /// All bans that hold, unless they are those of `known`.
+    fn bans(&self, known: Option<BansAt>) -> BoxFuture<'_, Result<Option<BanList>, Away>>;
+
     /// Does something to the state that hooks share.
     fn state<'a>(
         &'a self,
@@ -247,6 +258,38 @@ pub(crate) enum ChangeKind {
     Moved,
     /// It is nowhere any more, for this reason.
     Left(String),
+}
+
+/// A ban, as all nodes share it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SharedBan {
+    pub(crate) key: AgentKey,
+    /// For how long from now on.
+    pub(crate) left: Duration,
+    pub(crate) about: BanAbout,
+}
+
+/// What there is to say of a ban.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BanAbout {
+    pub(crate) did: String,
+    pub(crate) reason: String,
+    pub(crate) by: String,
+}
+
+/// As of which change bans are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BansAt {
+    /// Another one when the engine has lost its memory meanwhile; zero while it was told of none.
+    pub(crate) origin: u64,
+    pub(crate) version: u64,
+}
+
+/// All bans that hold.
+#[derive(Debug, Clone)]
+pub(crate) struct BanList {
+    pub(crate) at: BansAt,
+    pub(crate) bans: Vec<SharedBan>,
 }
 
 /// Something that a hook wants of the state that all nodes share.

@@ -106,6 +106,8 @@ pub(crate) enum Question {
     Page { after: Option<KeyBytes>, limit: u32, filter: Filter },
     /// The session of an agent is to be closed, by policy or an operator.
     Close { key: KeyBytes, close: u16, reason: String },
+    /// Somebody was banned, or is so no more: look what bans there are.
+    Bans,
 }
 
 /// Which agents are wanted. [`AgentFilter`](conexus_plugin_api::AgentFilter), without its limit.

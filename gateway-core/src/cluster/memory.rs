@@ -19,12 +19,13 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     backplane::{
-        Announced, Away, Backplane, Change, ChangeKind, Claim, Claimed, Entry, Link, LinkEvent,
-        Listed, NodeInfo, Outcome, Release, Roster, StateOperation, StateReply, StateRequest,
+        Announced, Away, Backplane, BanAbout, BanList, BansAt, Change, ChangeKind, Claim, Claimed,
+        Entry, Link, LinkEvent, Listed, NodeInfo, Outcome, Release, Roster, SharedBan,
+        StateOperation, StateReply, StateRequest,
     },
     ids::{Bucket, Epoch, MemberId},
 };
-use crate::state::Store;
+use crate::{bans::MAX_BANS, state::Store};
 
 /// Unix microseconds at which every engine begins.
 const BEGINNING: u64 = 1_000_000_000_000_000;
@@ -44,6 +45,8 @@ struct Inner {
     unburied: BTreeMap<MemberId, Instant>,
     directory: HashMap<AgentKey, Entry>,
     last_epoch: u64,
+    bans: BTreeMap<AgentKey, (BanAbout, Instant)>,
+    bans_at: BansAt,
     state: Store,
     links: BTreeMap<u64, Listener>,
     next_link: u64,
@@ -68,6 +71,8 @@ impl MemoryEngine {
             unburied: BTreeMap::new(),
             directory: HashMap::new(),
             last_epoch: 0,
+            bans: BTreeMap::new(),
+            bans_at: BansAt { origin: 0, version: 0 },
             state: Store::new(&crate::config::Settings::default().state),
             links: BTreeMap::new(),
             next_link: 1,
@@ -96,6 +101,8 @@ impl MemoryEngine {
         inner.unburied.clear();
         inner.directory.clear();
         inner.last_epoch = 0;
+        inner.bans.clear();
+        inner.bans_at = BansAt { origin: 0, version: 0 };
     }
 
     /// Sets the clock back by which epochs are given.
@@ -111,6 +118,13 @@ impl MemoryEngine {
     /// How many agents are down.
     pub(crate) fn agents(&self) -> usize {
         self.0.lock().directory.len()
+    }
+
+    /// What parts of the directory are followed by anybody.
+    pub(crate) fn followed(&self) -> Vec<Bucket> {
+        let inner = self.0.lock();
+        let followed = inner.links.values().flat_map(|listener| listener.followed.iter());
+        followed.copied().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// How often anything was written.
@@ -423,6 +437,40 @@ impl Link for MemoryLink {
             false => Err(Away("the link was cut".into())),
         };
         std::future::ready(heard).boxed()
+    }
+
+    fn ban<'a>(
+        &'a self,
+        bans: &'a [SharedBan],
+        lifted: &'a [AgentKey],
+    ) -> BoxFuture<'a, Result<bool, Away>> {
+        self.written(|inner| {
+            let now = Instant::now();
+            let mut after = inner.bans.clone();
+            after.retain(|key, (_, until)| *until > now && !lifted.contains(key));
+            after.extend(bans.iter().map(|ban| (ban.key, (ban.about.clone(), now + ban.left))));
+            let fits = after.len() <= MAX_BANS;
+            if fits {
+                let BansAt { origin, version } = inner.bans_at;
+                let origin = if origin == 0 { inner.micros() } else { origin };
+                inner.bans_at = BansAt { origin, version: version + 1 };
+                inner.bans = after;
+            }
+            fits
+        })
+    }
+
+    fn bans(&self, known: Option<BansAt>) -> BoxFuture<'_, Result<Option<BanList>, Away>> {
+        self.done(move |inner| {
+            let (at, now) = (inner.bans_at, Instant::now());
+            let ban = |(key, (about, until)): (&AgentKey, &(BanAbout, Instant))| SharedBan {
+                key: *key,
+                left: until.saturating_duration_since(now),
+                about: about.clone(),
+            };
+            let bans = || inner.bans.iter().map(ban).filter(|ban| !ban.left.is_zero()).collect();
+            (known != Some(at)).then(|| BanList { at, bans: bans() })
+        })
     }
 
     fn state<'a>(

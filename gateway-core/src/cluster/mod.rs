@@ -6,13 +6,17 @@
 
 mod answers;
 pub(crate) mod backplane;
+pub(crate) mod banned;
 pub(crate) mod claims;
 #[cfg(test)]
 mod conformance;
 pub(crate) mod delivery;
+mod find;
+pub(crate) mod follows;
 pub(crate) mod frame;
 pub(crate) mod ids;
 pub(crate) mod ledger;
+pub(crate) mod lists;
 mod looks;
 pub(crate) mod members;
 #[cfg(test)]
@@ -38,7 +42,8 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, watch},
+    runtime::Handle,
+    sync::{Notify, Semaphore, watch},
     task::JoinHandle,
     time::Instant,
 };
@@ -46,14 +51,19 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     backplane::{Away, Backplane, Link},
+    follows::Follows,
     ids::MemberId,
     ledger::Ledger,
+    lists::Lists,
     looks::Looks,
     members::Members,
     places::Places,
     tally::Tally,
 };
-use crate::{config::ClusterSettings, pace::OncePerSecond};
+use crate::{config::ClusterSettings, core::Core, pace::OncePerSecond};
+
+/// Sessions on other nodes that policy has ended at once; further ones are not.
+const CLOSING: usize = 256;
 
 /// How many members a process remembers that it was: what they left is seen to within a moment.
 const REMEMBERED: usize = 64;
@@ -68,6 +78,11 @@ pub(crate) struct Cluster {
     trusted_until: Mutex<Option<Instant>>,
     pub(crate) members: ArcSwap<Members>,
     pub(crate) places: Places,
+    pub(crate) follows: Arc<Follows>,
+    pub(crate) lists: Lists,
+    /// For what policy has done on other nodes and nobody waits for.
+    pub(crate) runtime: Handle,
+    pub(crate) closing: Arc<Semaphore>,
     pub(crate) tally: Tally,
     /// When its station last changed.
     stationed_at: Mutex<Instant>,
@@ -102,11 +117,23 @@ pub(crate) struct Joined {
     pub(crate) number: u64,
 }
 
+/// Keeps this node informed of what the others have: of agents that matter to it, and of bans. Until
+/// dropped.
+pub(crate) async fn keep_informed(core: Arc<Core>, cluster: Arc<Cluster>) {
+    let router = Arc::clone(&core.router);
+    tokio::join!(follows::serve(Arc::clone(&cluster), router), banned::serve(core, cluster));
+}
+
 impl Cluster {
+    /// Within a runtime.
     pub(crate) fn new(settings: ClusterSettings, backplane: Arc<dyn Backplane>) -> Self {
         let station = Station::Apart(Away("has not joined the cluster yet".into()));
         Self {
             places: Places::new(settings.cache_entries, settings.cache_age),
+            follows: Arc::default(),
+            lists: Lists::default(),
+            runtime: Handle::current(),
+            closing: Arc::new(Semaphore::new(CLOSING)),
             settings,
             backplane,
             station: watch::Sender::new(station),

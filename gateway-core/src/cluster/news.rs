@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::{Cluster, Joined, backplane::Change, delivery};
+use super::{Cluster, Joined, backplane::Change, delivery, follows};
 use crate::core::Core;
 
 /// This node has joined the cluster, or joined it anew: its agents are down in the directory.
@@ -24,7 +24,6 @@ pub(super) async fn frames(core: &Core, batch: Bytes) {
 }
 
 /// Something changed in a part of the directory that is followed.
-pub(super) fn changed(_core: &Core, cluster: &Cluster, change: &Change) {
-    // Whoever looks next asks the directory.
-    cluster.places.forget(change.key, change.epoch);
+pub(super) fn changed(core: &Core, cluster: &Cluster, change: &Change) {
+    follows::heard(cluster, &core.router, change);
 }

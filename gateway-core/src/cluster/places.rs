@@ -88,6 +88,14 @@ impl Places {
         }
     }
 
+    /// Forgets a place of a registration before this one.
+    pub(crate) fn forget_older(&self, key: AgentKey, than: Epoch) {
+        let mut shard = self.shard(key).lock();
+        if shard.peek(&key).is_some_and(|place| place.epoch < than) {
+            shard.pop(&key);
+        }
+    }
+
     /// Forgets everything: the engine was away, and nobody knows what happened meanwhile.
     pub(crate) fn clear(&self) {
         for shard in &self.shards {

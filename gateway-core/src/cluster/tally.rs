@@ -185,6 +185,8 @@ counts! {
         unanswered,
         /// Messages of which this node asked what became of them.
         unsettled,
+        /// Lists of agents that lack those of a node which did not answer.
+        partial_lists,
     }
 }
 

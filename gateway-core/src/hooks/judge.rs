@@ -184,7 +184,8 @@ pub trait Judge: Send + Sync + 'static {
 
 /// What hooks reach of the gateway.
 pub trait World: Send + Sync + 'static {
-    /// The agent of that key, if it is present on this node.
+    /// The agent of that key, if it is present: on this node, or on another one, as far as this node
+    /// remembers.
     fn agent(&self, key: AgentKey) -> Option<Arc<Agent>>;
 
     /// Present agents of this node that the filter wants, in the order of their keys, at most

@@ -1,4 +1,5 @@
-//! `/agents`: who is present, a page at a time, in the order of their keys.
+//! `/agents`: who is present, on whichever node of a cluster, a page at a time, in the order of their
+//! keys.
 
 use axum::{
     Json,
@@ -7,11 +8,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use conexus_plugin_api::{AgentFilter, Metadata};
-use conexus_protocol::AgentKey;
+use conexus_protocol::{AgentKey, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{App, fault};
-use crate::{config::AgentsAccess, core::Core, session::handle::SessionHandle};
+use crate::{
+    cluster::lists::{self, Listed},
+    config::AgentsAccess,
+    core::Core,
+};
 
 /// How many agents are written down before messages get their turn.
 const AT_ONCE: usize = 64;
@@ -32,6 +37,9 @@ struct Answer {
     agents: Vec<Agent>,
     count: usize,
     next_cursor: Option<String>,
+    /// Agents of nodes that did not answer are missing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    partial: bool,
 }
 
 #[derive(Serialize)]
@@ -39,7 +47,7 @@ struct Agent {
     did: String,
     connected_at: String,
     last_activity: String,
-    subprotocol: &'static str,
+    subprotocol: String,
     #[serde(skip_serializing_if = "is_empty")]
     metadata: Metadata,
 }
@@ -79,21 +87,19 @@ pub(super) async fn list(
         Some(Err(problem)) => return fault(StatusCode::BAD_REQUEST, problem),
     };
     let filter = AgentFilter { name, capability, label, ..AgentFilter::default() };
-    let (presence, now) = (&core.router.presence, core.clock.now());
-    let page = match filter == AgentFilter::default() {
-        true => presence.page_in_turns(after, limit, now, |_| true).await,
-        false => {
-            let wanted = |session: &SessionHandle| filter.wants(&session.facts());
-            presence.search_in_turns(after, limit, now, wanted).await
-        }
-    };
-    let mut agents = Vec::with_capacity(page.agents.len());
-    for some in page.agents.chunks(AT_ONCE) {
-        agents.extend(some.iter().map(|session| shown(core, session)));
+    let list = lists::list(core, after, limit, &filter).await;
+    let mut agents = Vec::with_capacity(list.agents.len());
+    for some in list.agents.chunks(AT_ONCE) {
+        agents.extend(some.iter().map(shown));
         tokio::task::yield_now().await;
     }
-    Json(Answer { agents, count: page.total, next_cursor: page.next.map(|key| key.base58()) })
-        .into_response()
+    Json(Answer {
+        agents,
+        count: list.total,
+        next_cursor: list.next.map(|key| key.base58()),
+        partial: !list.missing.is_empty(),
+    })
+    .into_response()
 }
 
 /// A label that may be searched by, and its value. The others are told like ones that nobody has:
@@ -108,14 +114,16 @@ fn searchable(label: &str, allowed: &[String]) -> Result<(String, String), &'sta
     }
 }
 
-fn shown(core: &Core, session: &SessionHandle) -> Agent {
+fn shown(listed: &Listed) -> Agent {
+    let Listed { agent, connected_ms, last_activity_ms, .. } = listed;
+    let at = |millis: i64| Timestamp::from_unix_millis(millis).to_string();
     Agent {
-        did: session.agent.to_string(),
-        connected_at: core.clock.wall(session.connected_at).to_string(),
-        last_activity: core.clock.wall(session.last_activity()).to_string(),
-        subprotocol: session.subprotocol.as_str(),
+        did: agent.did.clone(),
+        connected_at: at(*connected_ms),
+        last_activity: at(*last_activity_ms),
+        subprotocol: agent.subprotocol.clone(),
         // Not its labels: those are policy's.
-        metadata: session.facts().metadata.clone(),
+        metadata: agent.metadata.clone(),
     }
 }
 

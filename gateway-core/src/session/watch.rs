@@ -9,11 +9,12 @@
 
 use std::{collections::HashMap, future::poll_fn, sync::Arc, task::Poll};
 
-use conexus_plugin_api::{Point, host};
+use conexus_plugin_api::{Agent, Point, host};
 use conexus_protocol::{AgentKey, Envelope, ErrorCode, RefusalReason, Unwatch, Watch};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     task::yield_now,
+    time::timeout,
 };
 use tracing::debug;
 
@@ -22,6 +23,7 @@ use super::{
     handle::SessionHandle,
 };
 use crate::{
+    cluster::Cluster,
     core::Core,
     hooks::{Judge, Ruling},
     phase::Phase,
@@ -29,6 +31,7 @@ use crate::{
     voice::Complaint,
     watching::{
         change::{Spelling, Teller},
+        elsewhere::Expected,
         watcher::Told,
     },
 };
@@ -153,6 +156,13 @@ async fn follow(core: &Core, watcher: &Arc<SessionHandle>, id: &str, wanted: &[W
     let router = &core.router;
     let judge = router.policy.judge();
     let asks = judge.asks(Point::Watch);
+    let keys: Vec<_> = wanted.iter().map(|wanted| wanted.key).collect();
+    // Until they are watched, or not.
+    let _expected = core.cluster.as_ref().map(|_| Expected::new(&router.presence, &keys));
+    let elsewhere = match &core.cluster {
+        Some(cluster) => look_elsewhere(cluster, router, &keys, asks).await,
+        None => HashMap::new(),
+    };
     // Nothing is read meanwhile, and the lease stands still.
     let until = core.clock.now().after(core.settings.presence.timeout);
     for (index, wanted) in wanted.iter().enumerate() {
@@ -161,7 +171,7 @@ async fn follow(core: &Core, watcher: &Arc<SessionHandle>, id: &str, wanted: &[W
         }
         let ruling = match asks {
             true if core.clock.now() >= until => Err(RefusalReason::PolicyError.into()),
-            true => ask(core, Arc::clone(&judge), watcher, wanted).await,
+            true => ask(core, Arc::clone(&judge), watcher, wanted, &elsewhere).await,
             false => Ok(()),
         };
         match ruling {
@@ -178,16 +188,40 @@ async fn follow(core: &Core, watcher: &Arc<SessionHandle>, id: &str, wanted: &[W
     }
 }
 
+/// Has it known where agents of other nodes are, and tells what the directory knows of them if it is
+/// `asked`. Where the cluster is away, nobody is elsewhere.
+async fn look_elsewhere(
+    cluster: &Cluster,
+    router: &Router,
+    keys: &[AgentKey],
+    asked: bool,
+) -> HashMap<AgentKey, Arc<Agent>> {
+    let within = cluster.settings.takeover_timeout;
+    cluster.follows.know(&router.presence.watches, keys, within).await;
+    if !asked {
+        return HashMap::new();
+    }
+    match timeout(within, cluster.find(keys)).await {
+        Ok(Ok(places)) => {
+            let found = keys.iter().zip(places);
+            found.filter_map(|(key, place)| Some((*key, place?.agent))).collect()
+        }
+        Ok(Err(_)) | Err(_) => HashMap::new(),
+    }
+}
+
 async fn ask(
     core: &Core,
     judge: Arc<dyn Judge>,
     watcher: &SessionHandle,
     wanted: &Wanted,
+    elsewhere: &HashMap<AgentKey, Arc<Agent>>,
 ) -> Ruling<()> {
+    let here = core.router.presence.facts(wanted.key, core.clock.now());
     let event = host::Watch {
         agent: watcher.facts(),
         did: wanted.did.clone(),
-        target: core.router.presence.facts(wanted.key, core.clock.now()),
+        target: here.or_else(|| elsewhere.get(&wanted.key).cloned()),
         connection: Some(Arc::clone(&watcher.connection)),
     };
     judge.on_watch(Arc::new(event)).settled().await
@@ -204,5 +238,5 @@ fn grant(router: &Router, watcher: &Arc<SessionHandle>, wanted: &Wanted) {
 }
 
 fn teller(router: &Router) -> Teller<'_> {
-    Teller { voice: &router.voice, clock: &router.clock }
+    Teller { voice: &router.voice }
 }

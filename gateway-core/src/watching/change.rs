@@ -3,16 +3,19 @@
 //! The same words go to all who watch the agent by the same spelling, so they are signed once,
 //! when the first of them is told: a signature takes longer than all the rest of the telling.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+};
 
-use conexus_protocol::{AgentKey, Presence, PresenceState};
+use conexus_protocol::{AgentKey, Presence, PresenceState, Timestamp};
 
 use crate::{
     clock::{Clock, Moment},
     voice::Voice,
 };
 
-/// Whether an agent is there.
+/// Whether an agent is here, as presence knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// Since then, over all sessions that took over from each other.
@@ -21,6 +24,24 @@ pub(crate) enum State {
     Offline(Moment, &'static str),
     /// It is not here; when it went is not known, or not for the watcher, who began then.
     Absent(Moment),
+}
+
+/// The same as it is told: of any node of a cluster, each of which has a clock of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    Online(Timestamp),
+    Offline(Timestamp, Cow<'static, str>),
+    Absent(Timestamp),
+}
+
+impl Shown {
+    pub(crate) fn of(state: State, clock: &Clock) -> Self {
+        match state {
+            State::Online(since) => Self::Online(clock.wall(since)),
+            State::Offline(since, reason) => Self::Offline(clock.wall(since), reason.into()),
+            State::Absent(since) => Self::Absent(clock.wall(since)),
+        }
+    }
 }
 
 /// By which of the two spellings of a key an agent is watched.
@@ -48,7 +69,6 @@ impl Spelling {
 #[derive(Clone, Copy)]
 pub(crate) struct Teller<'a> {
     pub(crate) voice: &'a Voice,
-    pub(crate) clock: &'a Clock,
 }
 
 /// See the [module](self).
@@ -56,13 +76,13 @@ pub(crate) struct Teller<'a> {
 pub(crate) struct Change {
     number: u64,
     key: AgentKey,
-    state: State,
+    shown: Shown,
     texts: [OnceLock<Arc<str>>; 2],
 }
 
 impl Change {
-    pub(super) fn new(number: u64, key: AgentKey, state: State) -> Self {
-        Self { number, key, state, texts: Default::default() }
+    pub(super) fn new(number: u64, key: AgentKey, shown: Shown) -> Self {
+        Self { number, key, shown, texts: Default::default() }
     }
 
     /// A later change of the same agent has a greater one.
@@ -72,7 +92,7 @@ impl Change {
 
     /// The same, with its words to be found anew.
     pub(super) fn unworded(&self) -> Self {
-        Self::new(self.number, self.key, self.state)
+        Self::new(self.number, self.key, self.shown.clone())
     }
 
     #[cfg(test)]
@@ -81,7 +101,7 @@ impl Change {
     }
 
     pub(super) const fn is_online(&self) -> bool {
-        matches!(self.state, State::Online(_))
+        matches!(self.shown, Shown::Online(_))
     }
 
     pub(super) const fn key(&self) -> AgentKey {
@@ -90,7 +110,7 @@ impl Change {
 
     /// The PRESENCE that tells of it.
     pub(super) fn text(&self, spelling: Spelling, teller: Teller<'_>) -> Arc<str> {
-        if let State::Absent(_) = self.state {
+        if let Shown::Absent(_) = self.shown {
             // It is for one watcher alone.
             return self.word(spelling, teller);
         }
@@ -100,17 +120,17 @@ impl Change {
     }
 
     fn word(&self, spelling: Spelling, teller: Teller<'_>) -> Arc<str> {
-        let Teller { voice, clock } = teller;
-        let (state, since, reason) = match self.state {
-            State::Online(since) => (PresenceState::Online, since, None),
-            State::Offline(since, reason) => (PresenceState::Offline, since, Some(reason)),
-            State::Absent(since) => (PresenceState::Offline, since, None),
+        let Teller { voice } = teller;
+        let (state, since, reason) = match &self.shown {
+            Shown::Online(since) => (PresenceState::Online, since, None),
+            Shown::Offline(since, reason) => (PresenceState::Offline, since, Some(reason)),
+            Shown::Absent(since) => (PresenceState::Offline, since, None),
         };
         let presence = Presence {
             did: spelling.spell(self.key),
             state,
-            reason: reason.map(str::to_owned),
-            since: clock.wall(since).to_string(),
+            reason: reason.map(|reason| reason.clone().into_owned()),
+            since: since.to_string(),
         };
         // Not to the one who reads it: it is for all of them.
         voice.say(voice.did(), None, presence)

@@ -8,14 +8,16 @@
 //! `presence` notes changes and adds watchers, `session` asks for both.
 
 pub(crate) mod change;
+pub(crate) mod elsewhere;
 pub(crate) mod telling;
 pub(crate) mod watcher;
+mod whereabouts;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     ops::Bound,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{
             AtomicBool, AtomicU64, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
@@ -29,9 +31,13 @@ use conexus_protocol::AgentKey;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-use self::change::{Change, State};
+use self::{
+    change::{Change, Shown, State},
+    whereabouts::{Here, Whereabouts},
+};
 use crate::{
     clock::{Clock, Moment},
+    cluster::follows::Follows,
     session::handle::{SessionHandle, SessionId},
     telemetry::Telemetry,
 };
@@ -65,6 +71,17 @@ struct Watched {
     untold: Vec<Arc<Change>>,
     /// Its key is among those whose watchers are to be told.
     queued: bool,
+    whereabouts: Whereabouts,
+    /// How many lists it is on that are being seen to: it is kept for them.
+    expected: usize,
+    /// Where there is a cluster: its directory was asked since changes of this agent come in.
+    known: bool,
+}
+
+impl Watched {
+    fn is_idle(&self) -> bool {
+        self.watchers.is_empty() && !self.queued && self.expected == 0
+    }
 }
 
 /// Whose watchers are to be told, and since when; each key is in here once at most.
@@ -91,6 +108,8 @@ pub(crate) struct Watches {
     more: Notify,
     pub(crate) clock: Clock,
     telemetry: Arc<Telemetry>,
+    /// Where there is a cluster.
+    follows: OnceLock<Arc<Follows>>,
 }
 
 /// Some of an agent's watchers, and what they are to be told unless they know it.
@@ -113,6 +132,7 @@ impl Watches {
             more: Notify::new(),
             clock,
             telemetry,
+            follows: OnceLock::new(),
         }
     }
 
@@ -148,7 +168,21 @@ impl Watches {
         }
         let mut shard = self.shard(key);
         let Some(watched) = shard.get_mut(&key) else { return };
-        let change = Arc::new(self.change(key, state));
+        let shown = Shown::of(state, &self.clock);
+        match self.follows.get() {
+            None => self.note(shard, key, shown),
+            Some(follows) => match watched.whereabouts.here(shown, follows.is_joined()) {
+                Here::Nothing => {}
+                Here::Tell(shown) => self.note(shard, key, shown),
+                Here::Ask => follows.look(key),
+            },
+        }
+    }
+
+    /// Watchers are to be told this of a watched agent.
+    fn note(&self, mut shard: MutexGuard<'_, Shard>, key: AgentKey, shown: Shown) {
+        let Some(watched) = shard.get_mut(&key) else { return };
+        let change = Arc::new(self.change(key, shown));
         watched.latest = Arc::clone(&change);
         if self.quiet.load(Relaxed) {
             return;
@@ -164,8 +198,8 @@ impl Watches {
         }
     }
 
-    fn change(&self, key: AgentKey, state: State) -> Change {
-        Change::new(self.last_change.fetch_add(1, Relaxed) + 1, key, state)
+    fn change(&self, key: AgentKey, shown: Shown) -> Change {
+        Change::new(self.last_change.fetch_add(1, Relaxed) + 1, key, shown)
     }
 
     fn enqueue(&self, key: AgentKey) {
@@ -182,15 +216,7 @@ impl Watches {
         state: impl FnOnce() -> State,
     ) -> Arc<Change> {
         let mut shard = self.shard(key);
-        let watched = shard.entry(key).or_insert_with(|| {
-            self.watched.fetch_add(1, Relaxed);
-            Watched {
-                watchers: BTreeMap::new(),
-                latest: Arc::new(self.change(key, state())),
-                untold: Vec::new(),
-                queued: false,
-            }
-        });
+        let watched = self.watched_in(&mut shard, key, state);
         let latest = &watched.latest;
         let follower = watched.watchers.entry(session.id).or_insert_with(|| {
             self.telemetry.watches.begun();
@@ -203,9 +229,36 @@ impl Watches {
             }
         });
         if latest.number() <= follower.before && !latest.is_online() {
-            return Arc::new(Change::new(latest.number(), key, State::Absent(follower.began)));
+            let absent = Shown::Absent(self.clock.wall(follower.began));
+            return Arc::new(Change::new(latest.number(), key, absent));
         }
         Arc::clone(latest)
+    }
+
+    /// What is kept of an agent, from now on.
+    fn watched_in<'a>(
+        &self,
+        shard: &'a mut Shard,
+        key: AgentKey,
+        state: impl FnOnce() -> State,
+    ) -> &'a mut Watched {
+        shard.entry(key).or_insert_with(|| {
+            self.watched.fetch_add(1, Relaxed);
+            if let Some(follows) = self.follows.get() {
+                follows.begin(key);
+            }
+            let shown = Shown::of(state(), &self.clock);
+            let latest = Arc::new(self.change(key, shown));
+            Watched {
+                watchers: BTreeMap::new(),
+                whereabouts: Whereabouts::new(latest.is_online()),
+                latest,
+                untold: Vec::new(),
+                queued: false,
+                expected: 0,
+                known: false,
+            }
+        })
     }
 
     /// `session` no longer watches an agent.
@@ -220,9 +273,12 @@ impl Watches {
 
     /// A key that is still among the changed ones stays until it is its turn.
     fn remove_if_idle(&self, shard: &mut Shard, key: AgentKey) {
-        if shard.get(&key).is_some_and(|watched| watched.watchers.is_empty() && !watched.queued) {
+        if shard.get(&key).is_some_and(Watched::is_idle) {
             shard.remove(&key);
             self.watched.fetch_sub(1, Relaxed);
+            if let Some(follows) = self.follows.get() {
+                follows.end(key);
+            }
         }
     }
 

@@ -19,7 +19,7 @@ const PACE: Duration = Duration::from_millis(1);
 /// Tells watchers, until dropped.
 pub(crate) async fn serve(router: Arc<Router>) {
     let watches = &router.presence.watches;
-    let teller = Teller { voice: &router.voice, clock: &router.clock };
+    let teller = Teller { voice: &router.voice };
     let mut pace = interval(PACE);
     // What was not told in time is not made up for by a rush.
     pace.set_missed_tick_behavior(MissedTickBehavior::Skip);

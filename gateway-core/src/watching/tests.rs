@@ -24,7 +24,6 @@ use crate::{
 struct World {
     presence: Presence,
     voice: Voice,
-    clock: Clock,
     telemetry: Arc<Telemetry>,
 }
 
@@ -38,11 +37,11 @@ impl World {
         };
         let (clock, telemetry) = (Clock::start(), Arc::<Telemetry>::default());
         let presence = Presence::new(limits, clock, Arc::clone(&telemetry));
-        Self { presence, voice: Voice::new(Identity::generate()), clock, telemetry }
+        Self { presence, voice: Voice::new(Identity::generate()), telemetry }
     }
 
     fn teller(&self) -> Teller<'_> {
-        Teller { voice: &self.voice, clock: &self.clock }
+        Teller { voice: &self.voice }
     }
 
     fn watch(&self, watcher: &Arc<SessionHandle>, key: AgentKey, spelling: Spelling) -> Told {

@@ -12,7 +12,7 @@ use crate::support::soon;
 
 /// Who asks.
 #[derive(Clone, Copy)]
-pub(super) struct Client<'a> {
+pub(crate) struct Client<'a> {
     admin: SocketAddr,
     token: Option<&'a str>,
     headers: &'a [(&'a str, &'a str)],
@@ -20,31 +20,31 @@ pub(super) struct Client<'a> {
 
 /// What came of it.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) head: String,
-    pub(super) body: Value,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Value,
 }
 
 impl<'a> Client<'a> {
-    pub(super) fn new(admin: SocketAddr) -> Self {
+    pub(crate) fn new(admin: SocketAddr) -> Self {
         Self { admin, token: None, headers: &[] }
     }
 
-    pub(super) fn with(self, token: &'a str) -> Self {
+    pub(crate) fn with(self, token: &'a str) -> Self {
         Self { token: Some(token), ..self }
     }
 
     /// With these headers as well; a `Host` among them takes the place of the usual one.
-    pub(super) fn saying(self, headers: &'a [(&'a str, &'a str)]) -> Self {
+    pub(crate) fn saying(self, headers: &'a [(&'a str, &'a str)]) -> Self {
         Self { headers, ..self }
     }
 
-    pub(super) async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, None).await
     }
 
-    pub(super) async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+    pub(crate) async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
         let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
         let mut say = |name: &str, value: &str| request += &format!("{name}: {value}\r\n");
         if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
@@ -80,14 +80,14 @@ async fn exchange(admin: SocketAddr, request: &str) -> Answer {
 impl Answer {
     /// The body of an answer with this status.
     #[track_caller]
-    pub(super) fn is(self, status: u16) -> Value {
+    pub(crate) fn is(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.body);
         self.body
     }
 
     /// What the fault says of an answer with this status.
     #[track_caller]
-    pub(super) fn fault(self, status: u16) -> String {
+    pub(crate) fn fault(self, status: u16) -> String {
         self.is(status)["error"].as_str().expect("an error").to_owned()
     }
 }

@@ -3,7 +3,7 @@
 mod access;
 mod agents;
 mod audit;
-mod client;
+pub(crate) mod client;
 mod node;
 mod policy;
 

@@ -2,9 +2,13 @@
 //! that fail.
 
 mod chaos;
+mod desk;
 mod faults;
+mod lists;
+mod membership;
 mod moving;
 mod nodes;
+mod presence;
 mod skew;
 mod takeover;
 mod talking;

@@ -14,8 +14,13 @@ use crate::{
         fault::{Fault, FaultBody},
         state::AdminState,
     },
+    cluster::backplane::Away,
     hooks::World as _,
-    world::dismiss,
+    session::handle::SessionId,
+    world::{
+        dismiss,
+        elsewhere::{self, Closed},
+    },
 };
 
 /// Why a session is ended.
@@ -31,11 +36,13 @@ pub(super) struct Farewell {
 pub(super) struct Disconnected {
     did: String,
     session: String,
+    /// The node that it was on.
+    node: String,
 }
 
 /// End an agent's session
 ///
-/// It is closed with 4009, and may come back.
+/// It is closed with 4009, and may come back. In a cluster it may be on any node.
 #[utoipa::path(
     post,
     path = "/api/v1/agents/{did}/disconnect",
@@ -46,7 +53,9 @@ pub(super) struct Disconnected {
     responses(
         (status = 200, body = Disconnected),
         (status = 404, description = "It is not here", body = FaultBody),
-        (status = 409, description = "Its session is ending already", body = FaultBody)
+        (status = 409, description = "Its session is ending already", body = FaultBody),
+        (status = 503, description = "It is not on this node, and the cluster is away", body = FaultBody),
+        (status = 504, description = "Its node did not answer: it may have ended", body = FaultBody)
     )
 )]
 pub(super) async fn disconnect(
@@ -55,15 +64,31 @@ pub(super) async fn disconnect(
     OptionalBody(Farewell { reason }): OptionalBody<Farewell>,
 ) -> Result<impl IntoResponse, Fault> {
     let core = &state.core;
-    let session = core.router.presence.live(key, core.clock.now()).ok_or_else(absent)?;
     let reason = reason.unwrap_or_default();
-    if !dismiss(&session, CloseReason::Removed, &reason) {
-        return Err(Fault::conflict("its session is ending already"));
-    }
-    let did = session.agent.to_string();
+    let presence = &core.router.presence;
+    let (did, session, node) = match (presence.live(key, core.clock.now()), presence.delivery()) {
+        (Some(session), _) => {
+            if !dismiss(&session, CloseReason::Removed, &reason) {
+                return Err(ending());
+            }
+            (session.agent.to_string(), session.id, core.node_id.clone())
+        }
+        (None, Some(delivery)) => {
+            match elsewhere::close(delivery, key, CloseReason::Removed, &reason).await {
+                Closed::Answered { agent, node, was_there: true } => {
+                    (agent.did.clone(), SessionId(agent.session), node)
+                }
+                Closed::Answered { .. } => return Err(ending()),
+                Closed::Nowhere => return Err(absent()),
+                Closed::Silent { node } => return Err(silent(&node)),
+                Closed::Apart(away) => return Err(apart(&away)),
+            }
+        }
+        (None, None) => return Err(absent()),
+    };
     let detail = Some(reason).filter(|reason| !reason.is_empty());
     let noted = Noted { target: Some(did.clone()), detail };
-    let body = Disconnected { did, session: session.id.to_string() };
+    let body = Disconnected { did, session: session.to_string(), node };
     Ok((Extension(noted), Json(body)))
 }
 
@@ -86,6 +111,9 @@ pub(super) struct Accepted {
 }
 
 /// Send an agent a message from the gateway itself
+///
+/// To an agent on another node of a cluster it is handed on; whether there is room for it there is not
+/// told.
 #[utoipa::path(
     post,
     path = "/api/v1/agents/{did}/messages",
@@ -97,6 +125,7 @@ pub(super) struct Accepted {
         (status = 202, body = Accepted),
         (status = 404, description = "It is not here", body = FaultBody),
         (status = 409, description = "Its outbox is full", body = FaultBody),
+        (status = 503, description = "It is not on this node, and the cluster is away", body = FaultBody),
         (status = 422, description = "It is no such message", body = FaultBody)
     )
 )]
@@ -106,7 +135,15 @@ pub(super) async fn send(
     Body(Message { kind, payload }): Body<Message>,
 ) -> Result<impl IntoResponse, Fault> {
     let payload = Value::Object(payload).to_string();
-    state.core.send(key, &kind, &payload).map_err(|refused| match refused {
+    let core = &state.core;
+    if core.router.presence.live(key, core.clock.now()).is_none() {
+        // What is handed on without a look is lost where there is nobody.
+        let place = elsewhere::place(core, key).await.map_err(|away| apart(&away))?;
+        if place.is_none() {
+            return Err(absent());
+        }
+    }
+    core.send(key, &kind, &payload).map_err(|refused| match refused {
         Refused::Absent => absent(),
         Refused::Full => Fault::conflict("its outbox is full"),
         refused => Fault::unprocessable(refused.to_string()),
@@ -119,4 +156,19 @@ pub(super) async fn send(
 
 fn absent() -> Fault {
     Fault::not_found("no such agent is present")
+}
+
+fn ending() -> Fault {
+    Fault::conflict("its session is ending already")
+}
+
+/// It may be on another node, and nobody can say.
+pub(super) fn apart(away: &Away) -> Fault {
+    let error = format!("it is not on this node, and the cluster is away: {away}");
+    Fault::new(StatusCode::SERVICE_UNAVAILABLE, error)
+}
+
+fn silent(node: &str) -> Fault {
+    let error = format!("node {node} did not answer in time: the session may have ended");
+    Fault::new(StatusCode::GATEWAY_TIMEOUT, error)
 }

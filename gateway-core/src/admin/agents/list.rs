@@ -1,4 +1,4 @@
-//! The list of agents, a page at a time, in the order of their keys.
+//! The list of this node's agents, a page at a time, in the order of their keys.
 
 use axum::{Json, extract::State};
 use conexus_protocol::AgentKey;
@@ -44,7 +44,9 @@ pub(super) struct AgentPage {
     next_cursor: Option<String>,
 }
 
-/// The agents that are present
+/// The agents that are present on this node
+///
+/// In a cluster each node lists its own. An agent of any node is found by its DID.
 #[utoipa::path(
     get,
     path = "/api/v1/agents",

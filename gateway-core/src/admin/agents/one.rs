@@ -13,7 +13,7 @@ use crate::admin::{
     fault::{Fault, FaultBody},
     state::AdminState,
 };
-use crate::telemetry::history::HistoryEntry;
+use crate::{telemetry::history::HistoryEntry, world::elsewhere};
 
 /// How much of its history is told along with an agent; the rest is at `/api/v1/history`.
 const HISTORY: usize = 100;
@@ -23,8 +23,10 @@ const HISTORY: usize = 100;
 pub(super) struct AgentDetail {
     #[serde(flatten)]
     summary: AgentSummary,
-    /// Whether it is here now.
+    /// Whether it is here now, or on another node of the cluster, as far as this one can know.
     present: bool,
+    /// The node that it is on. What only that node knows of its session is `null` or 0 on another one.
+    node: Option<String>,
     capabilities: Vec<String>,
     attributes: BTreeMap<String, String>,
     /// What policy said of it.
@@ -58,35 +60,39 @@ pub(super) async fn one(
     let core = &state.core;
     let now = core.clock.now();
     let presence = &core.router.presence;
-    let session = presence.live(key, now);
+    let (summary, node, facts) = match presence.live(key, now) {
+        Some(session) => {
+            let summary = AgentSummary::of(core, &session);
+            (summary, Some(core.node_id.clone()), Some(session.facts()))
+        }
+        None => match (elsewhere::place(core, key).await, &core.cluster) {
+            (Ok(Some(place)), Some(cluster)) => {
+                let node = elsewhere::node_id(cluster, place.member);
+                (AgentSummary::of_elsewhere(&place.agent), Some(node), Some(place.agent))
+            }
+            // Apart from the others nobody knows whether it is with them.
+            _ => (AgentSummary::of_absent(key.did()), None, None),
+        },
+    };
     let mailbox_messages = presence.held_for(key);
-    let banned = core.bans.of(key, now).map(|ban| Ban::of(core, ban));
+    let banned = core.bans.of(key, now).map(|ban| Ban::of(core, key, ban));
     let history = core.router.telemetry.history.latest(Some(key), None, HISTORY);
-    let known =
-        session.is_some() || banned.is_some() || mailbox_messages > 0 || !history.is_empty();
+    let known = facts.is_some() || banned.is_some() || mailbox_messages > 0 || !history.is_empty();
     if !known {
         return Err(Fault::not_found("nothing is known of such an agent"));
     }
-    let detail = |summary| AgentDetail {
+    let facts = facts.as_deref();
+    let metadata = facts.map(|facts| facts.metadata.clone()).unwrap_or_default();
+    Ok(Json(AgentDetail {
         summary,
-        present: session.is_some(),
-        capabilities: Vec::new(),
-        attributes: BTreeMap::new(),
-        labels: BTreeMap::new(),
-        rate_class: None,
+        present: facts.is_some(),
+        node,
+        capabilities: metadata.capabilities,
+        attributes: metadata.attributes,
+        labels: facts.map(|facts| facts.labels.clone()).unwrap_or_default(),
+        rate_class: facts.and_then(|facts| facts.rate_class.clone()),
         mailbox_messages,
         banned,
         history,
-    };
-    let Some(session) = &session else {
-        return Ok(Json(detail(AgentSummary::of_absent(key.did()))));
-    };
-    let facts = session.facts();
-    Ok(Json(AgentDetail {
-        capabilities: facts.metadata.capabilities.clone(),
-        attributes: facts.metadata.attributes.clone(),
-        labels: facts.labels.clone(),
-        rate_class: facts.rate_class.clone(),
-        ..detail(AgentSummary::of(core, session))
     }))
 }

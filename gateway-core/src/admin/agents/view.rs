@@ -1,9 +1,14 @@
 //! What is shown of one agent.
 
+use conexus_plugin_api::Agent;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{clock::Moment, core::Core, session::handle::SessionHandle};
+use crate::{
+    clock::Moment,
+    core::Core,
+    session::handle::{SessionHandle, SessionId},
+};
 
 /// An agent in a list. What an absent agent has none of is `null` or 0.
 #[derive(Debug, Serialize, ToSchema)]
@@ -16,7 +21,7 @@ pub(super) struct AgentSummary {
     name: Option<String>,
     /// Where it connects from.
     address: Option<String>,
-    subprotocol: Option<&'static str>,
+    subprotocol: Option<String>,
     connected_at_ms: Option<i64>,
     last_activity_ms: Option<i64>,
     /// When it counts as gone unless something comes from it before.
@@ -45,7 +50,7 @@ impl AgentSummary {
             session: Some(session.id.to_string()),
             name: facts.metadata.name.clone(),
             address: Some(facts.address.to_string()),
-            subprotocol: Some(session.subprotocol.as_str()),
+            subprotocol: Some(session.subprotocol.as_str().to_owned()),
             connected_at_ms: Some(unix_ms(core, session.connected_at)),
             last_activity_ms: Some(unix_ms(core, session.last_activity())),
             lease_until_ms: Some(unix_ms(core, session.lease_until())),
@@ -55,6 +60,18 @@ impl AgentSummary {
             outbox_messages: waiting.messages,
             outbox_bytes: waiting.bytes,
             stalled_ms: stalled.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+
+    /// What the directory of the cluster knows of one that is on another node.
+    pub(super) fn of_elsewhere(agent: &Agent) -> Self {
+        Self {
+            session: Some(SessionId(agent.session).to_string()),
+            name: agent.metadata.name.clone(),
+            address: Some(agent.address.to_string()),
+            subprotocol: Some(agent.subprotocol.clone()),
+            connected_at_ms: Some(agent.connected_at_ms),
+            ..Self::of_absent(agent.did.clone())
         }
     }
 

@@ -3,6 +3,7 @@
 //! Those of the engine in memory have a clock that moves as fast as they wait; those of Redis and a Redis
 //! Cluster start servers of their own.
 
+mod bans;
 mod directory;
 mod members;
 mod messages;

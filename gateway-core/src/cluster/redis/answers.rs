@@ -107,11 +107,11 @@ pub(super) fn served(answer: Value, asked: &Address) -> Option<Vec<Served>> {
     array(answer)?.into_iter().map(one).collect()
 }
 
-fn array(value: Value) -> Option<Vec<Value>> {
+pub(super) fn array(value: Value) -> Option<Vec<Value>> {
     if let Value::Array(values) = value { Some(values) } else { None }
 }
 
-fn bytes(value: &Value) -> Option<&[u8]> {
+pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
     if let Value::BulkString(bytes) = value { Some(bytes) } else { None }
 }
 

@@ -14,7 +14,7 @@ use redis::{Cmd, RedisError, ToRedisArgs, Value};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    answers,
+    answers, bans,
     checkup::read_clock,
     codec,
     fault::Fault,
@@ -26,8 +26,8 @@ use super::{
 };
 use crate::cluster::{
     backplane::{
-        Announced, Away, Claim, Claimed, Entry, Link, NodeInfo, Outcome, Release, Roster,
-        StateReply, StateRequest,
+        Announced, Away, BanList, BansAt, Claim, Claimed, Entry, Link, NodeInfo, Outcome, Release,
+        Roster, SharedBan, StateReply, StateRequest,
     },
     ids::{Bucket, Epoch, MemberId},
 };
@@ -72,7 +72,7 @@ impl RedisLink {
     }
 
     /// The same where the engine has no reason to refuse. The first key says where it is done.
-    async fn must(
+    pub(super) async fn must(
         &self,
         script: &'static Stored,
         keys: &[String],
@@ -371,6 +371,18 @@ impl Link for RedisLink {
         .boxed()
     }
 
+    fn ban<'a>(
+        &'a self,
+        bans: &'a [SharedBan],
+        lifted: &'a [AgentKey],
+    ) -> BoxFuture<'a, Result<bool, Away>> {
+        bans::ban(self, bans, lifted).boxed()
+    }
+
+    fn bans(&self, known: Option<BansAt>) -> BoxFuture<'_, Result<Option<BanList>, Away>> {
+        bans::bans(self, known).boxed()
+    }
+
     fn state<'a>(
         &'a self,
         request: &'a StateRequest,
@@ -383,6 +395,6 @@ impl Link for RedisLink {
     }
 }
 
-fn micros(time: Duration) -> u64 {
+pub(super) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

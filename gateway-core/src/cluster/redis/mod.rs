@@ -7,6 +7,7 @@
 
 mod address;
 mod answers;
+mod bans;
 mod checkup;
 mod clock;
 mod codec;

@@ -31,6 +31,11 @@ impl Names {
         format!("{{{}}}:unburied", self.0)
     }
 
+    /// Who is banned: what there is to say of each, when each ban ends, and as of what they are.
+    pub(super) fn bans(&self) -> [String; 3] {
+        ["", ":ends", ":as-of"].map(|part| format!("{{{}}}:bans{part}", self.0))
+    }
+
     /// The channel of a member.
     pub(super) fn member(&self, member: MemberId) -> String {
         format!("{{{}:n:{member}}}", self.0)

@@ -24,6 +24,8 @@ scripts! {
     DESCRIBE = ["prelude.lua", "describe.lua"];
     ENTRIES = ["prelude.lua", "directory.lua", "entries.lua"];
     CLEAR = ["prelude.lua", "directory.lua", "clear.lua"];
+    BAN = ["prelude.lua", "ban.lua"];
+    BANS = ["prelude.lua", "bans.lua"];
     SET = ["prelude.lua", "set.lua"];
     DELETE = ["prelude.lua", "delete.lua"];
     INCR = ["prelude.lua", "incr.lua"];
