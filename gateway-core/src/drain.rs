@@ -112,9 +112,13 @@ async fn quiesce(core: &Core, deadline: Instant) {
         }
     }
     core.writers.close();
-    if timeout(step, core.writers.wait()).await.is_err() {
-        warn!(sessions = core.writers.len(), "agents do not take what is queued for them");
-        core.enter(Phase::Settling);
-        let _ = timeout(step, core.writers.wait()).await;
-    }
+    let written = async {
+        if timeout(step, core.writers.wait()).await.is_err() {
+            warn!(sessions = core.writers.len(), "agents do not take what is queued for them");
+            core.enter(Phase::Settling);
+            let _ = timeout(step, core.writers.wait()).await;
+        }
+    };
+    // Other nodes say meanwhile what became of what is under way to them.
+    tokio::join!(written, core.router.settle_afar(step));
 }

@@ -40,6 +40,7 @@
 
 mod accounting;
 pub mod admin;
+mod assets;
 mod audience;
 mod bans;
 pub mod cli;

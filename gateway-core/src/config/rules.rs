@@ -28,6 +28,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule { keys: &["limits.metadata_bytes", "limits.message_bytes"], breach: large_metadata },
     Rule { keys: &["limits.bytes_burst", "limits.message_bytes"], breach: small_bytes_burst },
     Rule { keys: &["http.proxy_protocol", "http.trusted_proxies"], breach: proxies_of_nobody },
+    Rule { keys: &["http.demo", "server.listen"], breach: open_demo },
     Rule {
         keys: &["mailbox.bytes_per_agent", "limits.message_bytes", "mailbox.hold"],
         breach: small_share,
@@ -110,6 +111,17 @@ fn proxies_of_nobody(Settings { http, .. }: &Settings) -> Option<String> {
     of_nobody.then(|| {
         "http.proxy_protocol needs http.trusted_proxies: a PROXY header is taken from those alone"
             .to_owned()
+    })
+}
+
+/// It shows how to begin; nobody else's browser should run it in this gateway's name.
+fn open_demo(Settings { server, http, .. }: &Settings) -> Option<String> {
+    let open = http.demo && !server.listen.ip().is_loopback();
+    open.then(|| {
+        format!(
+            "http.demo needs server.listen ({}) to be on loopback, such as \"127.0.0.1:8000\"",
+            server.listen
+        )
     })
 }
 

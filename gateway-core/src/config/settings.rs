@@ -118,6 +118,9 @@ sections! {
         /// Whether connections from trusted proxies begin with a PROXY header, of version 1 or 2.
         /// One that does not is closed.
         proxy_protocol: bool = false, Kind::Flag;
+        /// Whether /demo/ is a page on which two tabs of a browser find each other by this gateway and then
+        /// chat directly. For a listener on loopback alone.
+        demo: bool = false, Kind::Flag;
     }
 
     /// How strictly the protocol is taken.

@@ -428,6 +428,10 @@ fn each_fault_names_its_place_and_what_is_accepted() {
             "[admin]\nlisten = \"0.0.0.0:9100\"",
             "2:10: admin.listen: admin.listen (0.0.0.0:9100) must be on loopback, such as \"127.0.0.1:9100\", unless there is an [admin_token.NAME]: whoever reaches it may change the policy",
         ),
+        (
+            "[http]\ndemo = true\n[server]\nlisten = \"0.0.0.0:8000\"",
+            "2:8: http.demo: http.demo needs server.listen (0.0.0.0:8000) to be on loopback, such as \"127.0.0.1:8000\"",
+        ),
         ("[tls]\ncertificate = \"c.pem\"", "2:15: tls.certificate: tls.certificate needs tls.key"),
         ("[tls]\nkey = \"k.pem\"", "2:7: tls.key: tls.key needs tls.certificate"),
         (

@@ -10,7 +10,7 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
         mpsc::sync_channel,
     },
     time::{Duration, Instant},
@@ -41,7 +41,14 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// The state that the nodes of a cluster share: what a gateway that is one of them hands to its
 /// hooks.
 #[derive(Clone)]
-pub struct SharedState(Weak<Cluster>);
+pub struct SharedState(Arc<Inner>);
+
+struct Inner {
+    /// As hooks hold all of the core.
+    cluster: Weak<Cluster>,
+    was_joined: AtomicBool,
+    said: OncePerSecond,
+}
 
 impl fmt::Debug for SharedState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,20 +57,35 @@ impl fmt::Debug for SharedState {
 }
 
 impl SharedState {
-    #[allow(dead_code, reason = "called where the cluster is made")]
     pub(crate) fn of(cluster: &Arc<Cluster>) -> Self {
-        Self(Arc::downgrade(cluster))
+        Self::within(Arc::downgrade(cluster))
+    }
+
+    fn within(cluster: Weak<Cluster>) -> Self {
+        let (was_joined, said) = (AtomicBool::new(false), OncePerSecond::new());
+        Self(Arc::new(Inner { cluster, was_joined, said }))
     }
 
     fn station(&self) -> Option<watch::Receiver<Station>> {
-        Some(self.0.upgrade()?.station.subscribe())
+        Some(self.0.cluster.upgrade()?.station.subscribe())
     }
 
-    async fn ask(&self, request: &StateRequest, said: &OncePerSecond) -> Asked<StateReply> {
-        let Some(cluster) = self.0.upgrade() else { return Err(StateError::Unavailable) };
+    /// A node that has just started joins within a moment: the first agents are not to be turned away
+    /// for that.
+    async fn first_joined(&self) {
+        if !self.0.was_joined.load(Relaxed)
+            && let Some(mut station) = self.station()
+        {
+            let _ = station.wait_for(|station| matches!(station, Station::Joined(_))).await;
+        }
+    }
+
+    async fn ask(&self, request: &StateRequest) -> Asked<StateReply> {
+        self.first_joined().await;
+        let Some(cluster) = self.0.cluster.upgrade() else { return Err(StateError::Unavailable) };
         let answer = async { cluster.joined()?.link.state(request).await };
         answer.await.unwrap_or_else(|away| {
-            if let Some(more) = said.due() {
+            if let Some(more) = self.0.said.due() {
                 warn!(%away, more, "hooks cannot reach the state that the cluster shares");
             }
             Err(StateError::Unavailable)
@@ -83,7 +105,6 @@ pub(crate) struct Reach {
     max_key_bytes: usize,
     max_value_bytes: usize,
     tally: Tally,
-    said: Arc<OncePerSecond>,
     instances: Mutex<Vec<Weak<Instance>>>,
 }
 
@@ -96,7 +117,6 @@ impl Reach {
             max_key_bytes: settings.state.max_key_bytes,
             max_value_bytes: settings.state.max_value_bytes,
             tally: Tally::default(),
-            said: Arc::default(),
             instances: Mutex::default(),
         }
     }
@@ -134,10 +154,10 @@ impl Reach {
         if key.len() > self.max_key_bytes || size(&operation) > self.max_value_bytes {
             return Err(StateError::TooLong);
         }
-        let (kind, said) = (Kind::of(&operation), Arc::clone(&self.said));
+        let kind = Kind::of(&operation);
         let request =
             StateRequest { namespace: Arc::clone(namespace), key: key.to_owned(), operation };
-        self.wait(kind, until, async move { state.ask(&request, &said).await })
+        self.wait(kind, until, async move { state.ask(&request).await })
     }
 
     /// Has the runtime ask, and waits on this thread: no longer than the engine has to answer, nor
@@ -175,6 +195,9 @@ impl Reach {
     /// The cluster is there: instances whose `on_start` waits for it start, and those that failed
     /// for want of it are asked again. Whether any has still to start.
     fn is_back(&self, anew: bool) -> bool {
+        if let Some(Some(state)) = self.state.get() {
+            state.0.was_joined.store(true, Relaxed);
+        }
         let instances: Vec<_> = self.instances.lock().iter().filter_map(Weak::upgrade).collect();
         let told = instances.iter().map(|instance| instance.cluster_is_there(anew));
         told.fold(false, |waits, still| waits | still)
@@ -302,7 +325,7 @@ mod tests {
         let mut settings = Settings::default();
         settings.cluster_redis.timeout = timeout;
         let reach = Reach::new(&settings);
-        reach.state.set(Some(SharedState(Weak::new()))).unwrap();
+        reach.state.set(Some(SharedState::within(Weak::new()))).unwrap();
         reach.runtime.set(Handle::current()).unwrap();
         reach
     }

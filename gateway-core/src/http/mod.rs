@@ -1,4 +1,4 @@
-//! The public routes: `/ws`, `/health`, `/ready`, `/agents`, `/ice`.
+//! The public routes: `/ws`, `/health`, `/ready`, `/agents`, `/ice`, and `/demo/` where it is asked for.
 //!
 //! [`serve`] accepts connections, each a [`socket`]; [`ws`] makes the ones that ask for it sessions, the
 //! others are answered from what the core knows.
@@ -6,6 +6,7 @@
 mod agents;
 mod cors;
 pub(crate) mod deadline;
+mod demo;
 mod handshake;
 mod health;
 mod ice;
@@ -116,7 +117,9 @@ pub(crate) fn routes(app: App) -> Router {
         Some(layer) => readable.layer(layer),
         None => readable,
     };
+    let demo = if app.core.settings.http.demo { demo::routes() } else { Router::new() };
     readable
+        .merge(demo)
         .route(WS_PATH, get(ws::upgrade).route_layer(certified))
         .fallback(async || fault(StatusCode::NOT_FOUND, "no such route"))
         .with_state(app)

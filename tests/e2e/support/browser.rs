@@ -19,7 +19,7 @@ use tokio::{
 use super::{PATIENCE, soon};
 
 /// Nothing that goes out, and nothing that outlives the session.
-const ARGUMENTS: [&str; 9] = [
+const ARGUMENTS: [&str; 10] = [
     "--headless=new",
     "--no-sandbox",
     "--disable-gpu",
@@ -29,12 +29,14 @@ const ARGUMENTS: [&str; 9] = [
     "--disable-component-update",
     "--disable-sync",
     "--remote-debugging-pipe",
+    // Two tabs find each other by their addresses: multicast names take a network that has multicast.
+    "--disable-features=WebRtcHideLocalIpsWithMdns",
 ];
 
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(40);
 
-/// A running browser with one tab.
+/// A running browser, with one tab to begin with.
 pub(crate) struct Browser {
     tab: Tab,
     _driver: Child,
@@ -70,6 +72,19 @@ impl Browser {
 
     pub(crate) async fn open(&self, url: &str) {
         soon("a page", self.tab.goto(url)).await.unwrap();
+    }
+
+    /// Opens another tab and goes there. The first one is number 0.
+    pub(crate) async fn open_tab(&self, url: &str) {
+        let tab = soon("a tab", self.tab.new_tab()).await.unwrap();
+        soon("the tab to show", self.tab.switch_to_window(tab)).await.unwrap();
+        self.open(url).await;
+    }
+
+    /// Goes to a tab that is open; the others go on behind it.
+    pub(crate) async fn go_to_tab(&self, number: usize) {
+        let tabs = self.tab.windows().await.unwrap();
+        soon("the tab to show", self.tab.switch_to_window(tabs[number].clone())).await.unwrap();
     }
 
     /// Ends it; a test that fails before that ends it as well, only less gently.

@@ -7,7 +7,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read as _, Write as _},
+    io::{BufRead, BufReader, Write as _},
     net::TcpListener,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},

@@ -11,7 +11,7 @@ use super::{Delivery, peer::Peer};
 use crate::{cluster::backplane::Away, router::Router};
 
 /// Batches for one peer that the engine has not answered yet.
-const IN_FLIGHT: usize = 4;
+const IN_FLIGHT: usize = 2;
 
 /// Publishes what is to be said to a peer, until that is gone.
 pub(super) async fn publish(router: Arc<Router>, delivery: Arc<Delivery>, peer: Arc<Peer>) {

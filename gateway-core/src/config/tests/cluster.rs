@@ -171,3 +171,51 @@ fn what_nodes_need_in_common_is_hinted_at() {
     let [_, unnamed] = &hints(Desk::new(&[]).set(URL))[..] else { panic!() };
     assert!(unnamed.starts_with("server.node_id is not set"), "{unnamed}");
 }
+
+#[test]
+fn what_does_not_go_with_the_kind_of_redis_is_told() {
+    let table: &[(&[&str], &str)] = &[
+        (
+            &["mode=sentinel"],
+            "cluster.redis.mode = \"sentinel\" needs cluster.redis.sentinel_master",
+        ),
+        (
+            &["mode=cluster", "url=redis://127.0.0.1:6379/2"],
+            "cluster.redis.url names a database, but a Redis Cluster has none but 0",
+        ),
+        (&["certificate=a.pem"], "cluster.redis.certificate needs cluster.redis.key"),
+        (&["key=a.pem"], "cluster.redis.key needs cluster.redis.certificate"),
+    ];
+    for (set, expected) in table {
+        let desk =
+            set.iter().fold(Desk::new(&[]), |desk, set| desk.set(&format!("cluster.redis.{set}")));
+        let faults = desk.faults();
+        assert!(faults.len() == 1 && faults[0].ends_with(expected), "{faults:?}");
+    }
+    for wrong in ["redis-2.example", "redis-2.example:x", "redis://redis-2:6379", "a:1/2", "u@a:1"]
+    {
+        let text = format!("[cluster.redis]\nseeds = [\"127.0.0.1:6379\", \"[::1]:1\", {wrong:?}]");
+        let faults = Desk::new(&[("gateway.toml", &text)]).faults();
+        assert!(faults.len() == 1 && faults[0].contains("no host with a port"), "{faults:?}");
+    }
+}
+
+#[test]
+fn what_has_no_effect_with_the_kind_of_redis_is_told() {
+    let warned = |set: &[&str]| {
+        let url = Desk::new(&[]).set(URL);
+        let desk = set.iter().fold(url, |desk, set| desk.set(&format!("cluster.redis.{set}")));
+        desk.load().warnings
+    };
+    assert!(warned(&["mode=sentinel", "sentinel_master=m", "sentinel_username=u"]).is_empty());
+    assert!(warned(&["mode=cluster"]).is_empty());
+    for set in [
+        ["sentinel_master=m", "mode=single"],
+        ["sentinel_password=p", "mode=cluster"],
+        ["ca=a.pem", "mode=single"],
+        ["server_name=redis.example", "mode=single"],
+    ] {
+        let warnings = warned(&set);
+        assert!(warnings.len() == 1 && warnings[0].contains("has no effect"), "{warnings:?}");
+    }
+}
