@@ -7,12 +7,10 @@
 //! lock: hooks look agents up. `session` claims, renews and leaves; `router` offers and holds;
 //! `watching` learns here of each change, in its order.
 
-#[allow(dead_code)]
 mod afar;
 pub(crate) mod lane;
 mod paging;
 pub(crate) mod survey;
-#[allow(dead_code)]
 pub(crate) mod tenure;
 
 use std::{
@@ -159,7 +157,6 @@ impl Presence {
     }
 
     /// The gateway is a node of a cluster.
-    #[allow(dead_code)]
     pub(crate) fn in_cluster(self, delivery: Arc<Delivery>) -> Self {
         Self { delivery: Some(delivery), ..self }
     }

@@ -8,7 +8,6 @@
 //! an outbox. Only a mailbox takes it away; what was held is a new matter should it turn out to be
 //! undeliverable again.
 
-#[allow(dead_code)]
 mod afar;
 
 use std::{

@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import wrtc from '@roamhq/wrtc';
 
 import { Identity, RequestError, signMessage } from '../src/index.js';
-import { connected, next, tap } from './support/client.js';
+import { connected, next, tap, until } from './support/client.js';
 import { startGateway, within } from './support/gateway.js';
 
 const { RTCPeerConnection } = wrtc;
@@ -235,7 +235,10 @@ test('forged, replayed, stale and misdirected offers are refused', async (t) => 
   await stale;
   assert.deepEqual(b.peers, []);
 
+  const arrived = until(() => peers.length === 1);
   const there = await a.connectPeer(b.did);
+  // Each side opens when it is its turn.
+  await within(arrived, 'the other side');
   const original = line.received.find((text) => text.includes('"type":"OFFER"'));
   const replay = refusal('refused_offer');
   deliver(original);

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { Client, Identity, signMessage } from '../src/index.js';
-import { connected, next, tap } from './support/client.js';
+import { connected, next, tap, until } from './support/client.js';
 import { startGateway, within } from './support/gateway.js';
 
 test('two agents register by v1.1 and exchange signed messages', async (t) => {
@@ -276,8 +276,3 @@ test('who sends faster than the handlers take is cut off, and errors do not pile
   await within(until(() => client.errors.some(({ kind }) => kind === 'errors_untold')), 'what was left out');
   assert.ok(client.errors.length < 30, `${client.errors.length} errors`);
 });
-
-/** Waits for what announces itself in no other way. */
-async function until(condition) {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 2));
-}

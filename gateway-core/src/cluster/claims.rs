@@ -128,6 +128,8 @@ async fn claim(
 pub(super) fn granted(core: &Core, cluster: &Cluster, session: &SessionHandle, epoch: Epoch) {
     let (presence, key) = (&core.router.presence, session.agent.key());
     session.set_epoch(epoch);
+    // Whoever asks which of two registrations is the newer one is not to wait for an older one's end.
+    cluster.claimed.notify_waiters();
     if !presence.set_epoch(key, session.id, epoch) {
         cluster.ledger.release(key, epoch, CLOSED);
     } else if presence.holder(key).is_some_and(|holder| holder.id > session.id) {

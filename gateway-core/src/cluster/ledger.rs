@@ -42,6 +42,8 @@ struct Noted {
     due: HashMap<AgentKey, Due, RandomState>,
     /// Agents whose claims a link took along when it failed: they may be carried out yet.
     unsure: Vec<AgentKey>,
+    /// There were more of them.
+    all_unsure: bool,
     /// What was taken out is being told.
     telling: bool,
 }
@@ -90,7 +92,7 @@ impl Ledger {
         if noted.unsure.len() < MOST {
             noted.unsure.push(key);
         } else {
-            noted.overflowed = true;
+            noted.all_unsure = true;
         }
     }
 
@@ -132,9 +134,11 @@ impl Ledger {
         noted.due.is_empty() && !noted.telling
     }
 
-    /// Whose claims may have been carried out behind this node's back.
-    pub(super) fn take_unsure(&self) -> Vec<AgentKey> {
-        std::mem::take(&mut self.noted.lock().unsure)
+    /// Whose claims may have been carried out behind this node's back; none if that is everybody.
+    pub(super) fn take_unsure(&self) -> Option<Vec<AgentKey>> {
+        let mut noted = self.noted.lock();
+        let unsure = std::mem::take(&mut noted.unsure);
+        (!std::mem::take(&mut noted.all_unsure)).then_some(unsure)
     }
 }
 

@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
-    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -19,9 +18,6 @@ use super::{Cluster, backplane::Roster, ids::MemberId, members::Members};
 
 /// Of so many unknown members each has the roster looked at, until it is looked at anyway.
 const UNKNOWN: usize = 256;
-
-/// How long somebody waits for a look at most: longer than any link takes to answer or to fail.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -66,7 +62,8 @@ impl Cluster {
             let begun = self.looks.begun.load(SeqCst);
             let mut answered = self.looks.answered.subscribe();
             self.looks.wanted.notify_one();
-            let _ = timeout(PATIENCE, answered.wait_for(|number| *number > begun)).await;
+            let patience = self.settings.takeover_timeout;
+            let _ = timeout(patience, answered.wait_for(|number| *number > begun)).await;
         }
         self.members.load().counts(member, Instant::now())
     }

@@ -30,7 +30,7 @@ use super::{
     ledger::Overflow,
     news,
 };
-use crate::core::Core;
+use crate::{core::Core, pace::OncePerSecond};
 
 /// What a link may have brought and nobody has seen to yet.
 const EVENTS: usize = 1024;
@@ -77,6 +77,8 @@ struct Service {
     dead: Dead,
     /// Whether another node has its name, by the latest look.
     has_namesake: AtomicBool,
+    said: OncePerSecond,
+    said_joined: OncePerSecond,
     retire: CancellationToken,
 }
 
@@ -94,6 +96,8 @@ pub(crate) async fn serve(core: Arc<Core>, cluster: Arc<Cluster>, retire: Cancel
         former: Vec::new(),
         dead: Dead::default(),
         has_namesake: AtomicBool::new(false),
+        said: OncePerSecond::new(),
+        said_joined: OncePerSecond::new(),
         retire,
     };
     tokio::select! {
@@ -115,14 +119,25 @@ impl Service {
             match parted {
                 Parted::Retired => return,
                 // At once; but not again and again.
-                Parted::GivenUp if was_joined => continue,
+                Parted::GivenUp if was_joined => {
+                    if let Some(more) = self.said.due() {
+                        let (node, member) = (&self.core.node_id, self.member);
+                        warn!(
+                            node, %member, more,
+                            "the others may have given this node up, it comes back as a new member"
+                        );
+                    }
+                    continue;
+                }
                 Parted::GivenUp => {}
                 Parted::Away(away) => {
-                    if said.is_none_or(|said| said.elapsed() >= REMINDER) {
+                    if said.is_none_or(|said| said.elapsed() >= REMINDER)
+                        && let Some(more) = self.said.due()
+                    {
                         said = Some(Instant::now());
                         let (node, member) = (&self.core.node_id, self.member);
                         warn!(
-                            node, %member, %away,
+                            node, %member, %away, more,
                             "apart from the cluster: agents of other nodes cannot be reached"
                         );
                     }
@@ -185,7 +200,9 @@ impl Service {
         news::joined(&self.core, &self.cluster, joined);
         let (node, member, took) = (&self.core.node_id, joined.member, begun.elapsed());
         let nodes = self.cluster.members.load().iter().count();
-        info!(node, %member, nodes, agents, ?took, "joined the cluster");
+        if let Some(more) = self.said_joined.due() {
+            info!(node, %member, nodes, agents, ?took, more, "joined the cluster");
+        }
         tokio::select! {
             parted = self.tell(joined) => parted,
             parted = self.tidy(joined, former) => parted,

@@ -266,8 +266,8 @@ mod tests {
         b.cut_off(true);
         b.apart().await;
         let apart = summary(&b.core).unwrap();
-        assert_eq!((apart.joined, apart.nodes, apart.member), (false, 1, None));
-        assert!(apart.since_ms > joined_at && apart.why.is_some());
+        assert_eq!((apart.joined, apart.nodes, &apart.member), (false, 1, &None));
+        assert!(apart.since_ms > joined_at && apart.why.is_some(), "{apart:?}");
         assert_eq!(reached(&b.core), ["node-1"], "its own agents alone");
         let why = nodes(&b.core)[1].why_not.clone().unwrap();
         assert!(why.contains("apart"), "{why}");

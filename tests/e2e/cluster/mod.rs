@@ -5,6 +5,7 @@ mod chaos;
 mod desk;
 mod faults;
 mod lists;
+mod membership;
 mod moving;
 mod nodes;
 mod presence;

@@ -31,3 +31,8 @@ export function tap() {
   }
   return { WebSocket: Tapped, received, inject: (text) => socket.onmessage({ data: text }) };
 }
+
+/** Waits for what announces itself in no other way. */
+export async function until(condition) {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 2));
+}

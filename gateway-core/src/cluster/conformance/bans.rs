@@ -51,7 +51,7 @@ async fn bans_are_told_to_all_as_often_as_they_change(engine: Engine) {
     assert!(a.link.bans(Some(list.at)).await.unwrap().is_none());
 
     let again = ban(keys[0], LONG, "more spam");
-    assert!(b.link.ban(&[again.clone()], &[keys[1]]).await.unwrap());
+    assert!(b.link.ban(std::slice::from_ref(&again), &[keys[1]]).await.unwrap());
     let after = a.link.bans(Some(list.at)).await.unwrap().unwrap();
     assert_eq!(after.at.origin, list.at.origin);
     assert_eq!(listed(&after), [(keys[0], again.about)]);

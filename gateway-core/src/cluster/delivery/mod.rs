@@ -32,7 +32,6 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-#[allow(unused_imports)]
 pub(crate) use self::{incoming::receive, service::serve};
 use self::{
     lookup::Lookups,

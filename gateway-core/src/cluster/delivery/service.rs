@@ -119,6 +119,10 @@ impl Service {
         }
     }
 
+    fn is_listed(&self, peer: &Peer) -> bool {
+        self.delivery.cluster.members.load().get(peer.member).is_some()
+    }
+
     async fn give_up(&self, peer: &Arc<Peer>) {
         self.delivery.forget(peer);
         self.router.lose(peer, Some(Shut::Gone)).await;
@@ -159,6 +163,9 @@ impl Service {
             if apart {
                 // What came up while it was being shut.
                 self.router.lose(&peer, Some(Shut::Away)).await;
+            } else if peer.is_quiet() && !self.is_listed(&peer) {
+                // It left before it was seen on the roster, or is seen there soon.
+                self.give_up(&peer).await;
             } else {
                 peer.ask_about_unsettled(Instant::now());
             }

@@ -104,7 +104,10 @@ impl Service {
         loop {
             // Until then an older link may have something put down.
             sleep(self.core.settings.cluster_redis.timeout + AND_A_BIT).await;
-            let unsure = self.cluster.ledger.take_unsure();
+            let unsure = self.cluster.ledger.take_unsure().unwrap_or_else(|| {
+                let sessions = self.core.router.presence.sessions();
+                sessions.iter().map(|session| session.agent.key()).collect()
+            });
             for keys in unsure.chunks(BATCH) {
                 if let Err(away) = verify(&self.core, &self.cluster, joined, keys).await {
                     unsure.iter().for_each(|key| self.cluster.ledger.unsure(*key));

@@ -30,8 +30,8 @@ fn apart(evidence: &Evidence<'_>, found: &mut Vec<Finding>) {
     let Some(summary) = summary(evidence.core) else { return };
     if let Some(why) = summary.why {
         let text = format!(
-            "apart from the cluster, its agents reach only each other, and agents of other nodes are \
-             refused as node_unreachable: {why}"
+            "is apart from the cluster: its agents reach each other, and messages for all others are \
+             refused as node_unreachable; {why}"
         );
         let finding = Finding::new(ProblemKind::ClusterApart, &*evidence.core.node_id, text);
         found.push(finding.since(summary.since_ms));
