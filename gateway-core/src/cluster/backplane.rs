@@ -165,6 +165,9 @@ pub(crate) struct NodeInfo {
     pub(crate) agents: u64,
     /// It takes no new agents.
     pub(crate) draining: bool,
+    /// `cluster.lease` of this node. The others need not have the same.
+    #[serde(default)]
+    pub(crate) lease_ms: u64,
 }
 
 /// Who is there, by the engine's clock.

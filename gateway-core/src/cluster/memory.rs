@@ -159,11 +159,16 @@ impl Inner {
         BEGINNING + elapsed - u64::try_from(self.set_back.as_micros()).unwrap_or(u64::MAX)
     }
 
+    /// Whether the clock is ahead of all epochs: one that is behind, as one that was set back, knows
+    /// of no age.
+    fn knows_ages(&self) -> bool {
+        self.micros() > self.last_epoch
+    }
+
     /// An epoch for what happened so long ago.
     fn epoch(&mut self, age: Duration) -> Epoch {
-        let (now, last) = (self.micros(), self.last_epoch);
-        self.last_epoch = now.max(last + 1);
-        let age = if now > last { u64::try_from(age.as_micros()).unwrap_or(u64::MAX) } else { 0 };
+        self.last_epoch = self.micros().max(self.last_epoch + 1);
+        let age = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
         Epoch(self.last_epoch.saturating_sub(age))
     }
 
@@ -209,17 +214,23 @@ impl Inner {
         &mut self,
         member: MemberId,
         agent: &Arc<Agent>,
-        epoch: Result<Epoch, Duration>,
+        known: Result<Epoch, Duration>,
+        knows_ages: bool,
     ) -> Claimed {
         let key = AgentKey::from_bytes(agent.key);
-        let epoch = match epoch {
+        let mut epoch = match known {
             Ok(known) => {
                 self.last_epoch = self.last_epoch.max(known.0);
                 known
             }
-            Err(age) => self.epoch(age),
+            Err(age) => self.epoch(if knows_ages { age } else { Duration::ZERO }),
         };
         let before = self.directory.get(&key).map(|entry| (entry.member, entry.epoch));
+        if before.is_some_and(|(holder, held)| held == epoch && holder != member) && known.is_err()
+        {
+            epoch = Epoch(epoch.0 + 1);
+            self.last_epoch = self.last_epoch.max(epoch.0);
+        }
         if let Some((to, newer)) = before
             && newer > epoch
         {
@@ -340,7 +351,10 @@ impl Link for MemoryLink {
     }
 
     fn claim<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Claimed, Away>> {
-        self.written(|inner| inner.put(claim.member, &claim.agent, Err(claim.age)))
+        self.written(|inner| {
+            let knows_ages = inner.knows_ages();
+            inner.put(claim.member, &claim.agent, Err(claim.age), knows_ages)
+        })
     }
 
     fn release<'a>(
@@ -368,9 +382,10 @@ impl Link for MemoryLink {
                     inner.remove(member, entry.key, entry.epoch, "gone");
                 }
             }
+            let knows_ages = inner.knows_ages();
             let put = |Announced { agent, epoch }: &Announced| Outcome {
                 key: AgentKey::from_bytes(agent.key),
-                claimed: inner.put(member, agent, *epoch),
+                claimed: inner.put(member, agent, *epoch, knows_ages),
             };
             agents.iter().map(put).collect()
         })
@@ -549,6 +564,7 @@ mod tests {
             started_ms: 0,
             agents: 0,
             draining: false,
+            lease_ms: 0,
         };
         let lease = Duration::from_secs(5);
         assert!(link.renew(MemberId(2), &info, lease).await.unwrap().entered);

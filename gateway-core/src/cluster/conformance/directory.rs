@@ -17,6 +17,7 @@ over_each_engine!(
     agents_are_found_in_the_order_of_the_keys,
     what_a_member_has_is_known_and_cleared,
     ages_do_not_count_while_the_clock_is_behind,
+    each_agent_of_an_announcement_has_its_own_age,
     no_two_registrations_have_the_same_epoch,
     many_agents_go_at_once,
     followers_are_told_of_each_change_once,
@@ -133,6 +134,24 @@ async fn ages_do_not_count_while_the_clock_is_behind(engine: Engine) {
     a.link.announce(A, Bucket(3), &known).await.unwrap();
     let claimed = a.claim(&agent, Duration::from_secs(5)).await;
     assert!(matches!(claimed, Claimed::Won { epoch, .. } if epoch > ahead), "{claimed:?}");
+}
+
+async fn each_agent_of_an_announcement_has_its_own_age(engine: Engine) {
+    let (a, b) = (engine.link(A).await, engine.link(B).await);
+    let agents = [agent(3), agent(3), agent(3)];
+    let newer = [b.won(&agents[1]).await, b.won(&agents[2]).await];
+    pass().await;
+    let announced = |agent: &Arc<_>| Announced {
+        agent: Arc::clone(agent),
+        epoch: Err(Duration::from_secs(10)),
+    };
+    let all: Vec<_> = agents.iter().map(announced).collect();
+    let outcomes = a.link.announce(A, Bucket(3), &all).await.unwrap();
+    assert!(matches!(outcomes[0].claimed, Claimed::Won { before: None, .. }));
+    for (outcome, newer) in outcomes[1..].iter().zip(newer) {
+        let lost = matches!(outcome.claimed, Claimed::Lost { to: B, epoch } if epoch == newer);
+        assert!(lost, "{outcome:?}");
+    }
 }
 
 async fn what_is_told_of_an_agent_is_replaced_while_it_is_there(engine: Engine) {

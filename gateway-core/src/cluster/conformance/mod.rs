@@ -132,6 +132,7 @@ fn info(member: MemberId) -> NodeInfo {
         started_ms: 5,
         agents: 7,
         draining: false,
+        lease_ms: 0,
     }
 }
 

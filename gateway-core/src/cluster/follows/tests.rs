@@ -103,6 +103,7 @@ impl Other {
             started_ms: 0,
             agents: 0,
             draining: false,
+            lease_ms: 0,
         };
         link.renew(member, &info, 1000 * LEASE).await.unwrap();
         Self { member, link }

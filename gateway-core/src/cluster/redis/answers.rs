@@ -134,5 +134,6 @@ fn info(member: MemberId, told: &[u8]) -> NodeInfo {
         started_ms: 0,
         agents: 0,
         draining: false,
+        lease_ms: 0,
     })
 }

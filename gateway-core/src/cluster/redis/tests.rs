@@ -114,5 +114,6 @@ fn info() -> NodeInfo {
         started_ms: 5,
         agents: 7,
         draining: false,
+        lease_ms: 0,
     }
 }

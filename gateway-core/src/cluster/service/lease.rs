@@ -13,6 +13,7 @@ use crate::{
         backplane::{NodeInfo, Roster},
         frame,
     },
+    core::millis,
     phase::Phase,
 };
 
@@ -109,6 +110,7 @@ impl Service {
             started_ms: core.clock.started_at().as_unix_millis(),
             agents: core.router.presence.online() as u64,
             draining: core.phase() != Phase::Running,
+            lease_ms: millis(core.settings.cluster.lease),
         }
     }
 }

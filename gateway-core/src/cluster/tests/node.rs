@@ -301,6 +301,7 @@ pub(crate) fn info() -> NodeInfo {
         started_ms: 0,
         agents: 0,
         draining: false,
+        lease_ms: 0,
     }
 }
 

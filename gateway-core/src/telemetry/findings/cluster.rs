@@ -97,6 +97,7 @@ mod tests {
             started_ms: 0,
             agents: 0,
             draining: false,
+            lease_ms: 0,
         }
     }
 

@@ -21,7 +21,7 @@ for i = 4, #ARGV, 3 do
     last = math.max(last, epoch)
   else
     -- A clock that is behind, as one that was set back, knows of no age.
-    local age = now > last and epoch or 0
+    local age = now > first and epoch or 0
     last = math.max(last + 1, now)
     epoch = last - age
   end
@@ -30,6 +30,11 @@ for i = 4, #ARGV, 3 do
   local holder, held
   if before then
     holder, held = holder_of(before)
+    -- Two registrations are never of the same moment; one that is announced again is.
+    if held == epoch and holder ~= member and string.sub(when, 1, 1) == '-' then
+      epoch = held + 1
+      last = math.max(last, epoch)
+    end
   end
   if before and held > epoch then
     if holder ~= member then

@@ -15,10 +15,15 @@ if nodes[ARGV[2]] ~= ARGV[3] then
 end
 
 -- A clock that was set back leaves deadlines behind that are too far away: the dead would stay for that long.
+-- A member's own lease may be longer than that of whoever looks.
 local function bring_near(set, member, deadline)
   if tonumber(deadline) > now + 2 * lease then
-    deadline = now + lease
-    redis.call('ZADD', set, text(deadline), member)
+    local own = string.match(nodes[member] or '', '"lease_ms":(%d+)') or '0'
+    local longer = math.max(lease, tonumber(own) * 1000)
+    if tonumber(deadline) > now + 2 * longer then
+      deadline = now + longer
+      redis.call('ZADD', set, text(deadline), member)
+    end
   end
   return tonumber(deadline)
 end
