@@ -323,16 +323,7 @@ fn core(
         name => name.to_owned(),
     };
     let voice = Voice::new(identity);
-    let router = Router::new(
-        &settings,
-        presence,
-        telemetry,
-        voice,
-        policy,
-        clock,
-        cluster.clone(),
-        phase_seen,
-    );
+    let router = Router::new(&settings, presence, telemetry, voice, policy, clock, phase_seen);
     let signatures = &settings.signatures;
     Core {
         itself,

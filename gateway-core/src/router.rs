@@ -30,7 +30,6 @@ use tracing::{Level, debug, enabled, error};
 use self::afar::Known;
 use crate::{
     clock::{Clock, Moment},
-    cluster::Cluster,
     config::Settings,
     hooks::{Decision, Denial, Fallback, Passage, Policy, Ruling, Way},
     phase::Phase,
@@ -58,8 +57,6 @@ pub(crate) struct Router {
     pub(crate) policy: Arc<dyn Policy>,
     pub(crate) clock: Clock,
     /// Where agents may be that are not here.
-    #[allow(dead_code, reason = "what is to use it is being built")]
-    pub(crate) cluster: Option<Arc<Cluster>>,
     phase: watch::Receiver<Phase>,
     compat: bool,
     relay: RelayedTypes,
@@ -99,7 +96,6 @@ impl LastTarget {
 }
 
 impl Router {
-    #[expect(clippy::too_many_arguments, reason = "a plain constructor of all that it asks")]
     pub(crate) fn new(
         settings: &Settings,
         presence: Presence,
@@ -107,7 +103,6 @@ impl Router {
         voice: Voice,
         policy: Arc<dyn Policy>,
         clock: Clock,
-        cluster: Option<Arc<Cluster>>,
         phase: watch::Receiver<Phase>,
     ) -> Self {
         Self {
@@ -116,7 +111,6 @@ impl Router {
             voice,
             policy,
             clock,
-            cluster,
             phase,
             compat: settings.protocol.compat == crate::config::Compat::Reference,
             relay: RelayedTypes::new(&settings.routing.relay),

@@ -1,6 +1,9 @@
 //! The lease: the one write that keeps a node and all of its agents present.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep_until};
 
@@ -21,7 +24,12 @@ use crate::{
 const RENEWALS: u32 = 3;
 
 /// How long after a lease is to end the roster is looked at.
-const AFTER: std::time::Duration = std::time::Duration::from_millis(10);
+const AFTER: Duration = Duration::from_millis(10);
+
+/// Whoever has just come looks this often, for so long: if it was the engine that was away, the others
+/// come at the same time.
+const OFTEN: Duration = Duration::from_millis(250);
+const SETTLING: Duration = Duration::from_secs(2);
 
 impl Service {
     /// Enters the roster, or finds this member there.
@@ -38,8 +46,9 @@ impl Service {
     pub(super) async fn renew(&self, joined: &Joined) -> Parted {
         let mut phase = self.core.phase.subscribe();
         phase.mark_unchanged();
-        let every = self.cluster.settings.lease / RENEWALS;
-        let mut next = Instant::now() + every;
+        let (begun, usual) = (Instant::now(), self.cluster.settings.lease / RENEWALS);
+        let every = || if begun.elapsed() < SETTLING { usual.min(OFTEN) } else { usual };
+        let mut next = begun + every();
         loop {
             tokio::select! {
                 () = sleep_until(next.min(self.next_end())) => {}
@@ -50,7 +59,7 @@ impl Service {
             let now = Instant::now();
             if now >= next {
                 self.cluster.usual_look();
-                next = now + every;
+                next = now + every();
             }
             match self.look(&joined.link).await {
                 Ok(roster) if roster.entered => return Parted::GivenUp,

@@ -100,8 +100,7 @@ impl Node {
             Presence::new(limits, clock, Arc::clone(&telemetry)).in_cluster(Arc::clone(&delivery));
         let (phase, seen) = watch::channel(Phase::Running);
         let voice = Voice::new(Identity::generate());
-        let known = Some(Arc::clone(&cluster));
-        let router = Router::new(&settings, presence, telemetry, voice, policy, clock, known, seen);
+        let router = Router::new(&settings, presence, telemetry, voice, policy, clock, seen);
         let router = Arc::new(router);
         let serving = tokio::spawn(delivery::serve(Arc::clone(&router)));
         let node = Self {
