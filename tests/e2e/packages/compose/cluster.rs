@@ -24,7 +24,7 @@ fn redis_config(command: &Value, users: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn two_gateways_find_each_other_by_a_redis_that_lets_them_do_no_more_than_that() {
+async fn two_gateways_reach_each_other_by_a_redis_that_knows_them_by_a_password() {
     let folder = tempfile::tempdir().unwrap();
     let secrets = folder.path().join("secrets");
     set_up(&secrets).await;
