@@ -10,6 +10,7 @@ mod moving;
 mod nodes;
 mod presence;
 mod skew;
+mod state;
 mod takeover;
 mod talking;
 mod told;
