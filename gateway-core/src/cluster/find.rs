@@ -28,7 +28,8 @@ impl Cluster {
         Ok(places)
     }
 
-    async fn find_anew(&self, keys: &[AgentKey]) -> Result<Vec<Option<Place>>, Away> {
+    /// The same as the directory has it now, whatever is remembered.
+    pub(crate) async fn find_anew(&self, keys: &[AgentKey]) -> Result<Vec<Option<Place>>, Away> {
         let found = async { self.joined()?.link.find(keys).await };
         let entries = found.await.inspect_err(|_| self.tally.lookups.failed.one())?;
         let members = self.members.load();

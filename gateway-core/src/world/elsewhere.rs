@@ -34,8 +34,9 @@ pub(super) async fn find(core: &Core, key: AgentKey) -> Result<Option<Arc<Agent>
     if let Some(facts) = core.router.presence.facts(key, core.clock.now()) {
         return Ok(Some(facts));
     }
-    let place = place(core, key).await.map_err(|_| StateError::Unavailable)?;
-    Ok(place.map(|place| place.agent))
+    let Some(cluster) = &core.cluster else { return Ok(None) };
+    let mut places = cluster.find(&[key]).await.map_err(|_| StateError::Unavailable)?;
+    Ok(places.pop().flatten().map(|place| place.agent))
 }
 
 /// Agents that the filter wants, wherever they are.
@@ -51,10 +52,10 @@ pub(super) async fn search(
     }
 }
 
-/// On which other node an agent is, if there are others.
+/// On which other node an agent is right now, if there are others.
 pub(crate) async fn place(core: &Core, key: AgentKey) -> Result<Option<Place>, Away> {
     match &core.cluster {
-        Some(cluster) => Ok(cluster.find(&[key]).await?.pop().flatten()),
+        Some(cluster) => Ok(cluster.find_anew(&[key]).await?.pop().flatten()),
         None => Ok(None),
     }
 }
@@ -105,7 +106,7 @@ pub(crate) async fn close(
     reason: &str,
 ) -> Closed {
     let cluster = &delivery.cluster;
-    let place = match cluster.find(&[key]).await {
+    let place = match cluster.find_anew(&[key]).await {
         Ok(mut places) => places.pop().flatten(),
         Err(away) => return Closed::Apart(away),
     };

@@ -1,16 +1,18 @@
 //! What is looked at when a link begins: the engine's clock, and whether it is one that will do.
 
+use std::sync::Once;
+
 use redis::Value;
 use tracing::warn;
 
 use super::{codec, fault::Fault, line::Line};
-use crate::{cluster::backplane::Away, pace::OncePerSecond};
+use crate::cluster::backplane::Away;
 
 /// The first version that has channels by slots.
 const OLDEST: u32 = 7;
 
-/// What is said of the engine's settings.
-static SAID: OncePerSecond = OncePerSecond::new();
+/// What is said of the engine's settings is said once, not with each link.
+static SAID: Once = Once::new();
 
 /// Refuses an engine that is too old, takes no writes, or is of another kind.
 pub(super) async fn check(line: &Line, is_cluster: bool) -> Result<(), Away> {
@@ -47,12 +49,14 @@ pub(super) async fn check(line: &Line, is_cluster: bool) -> Result<(), Away> {
     }
     let policy = of("maxmemory_policy").unwrap_or_default();
     let is_bounded = of("maxmemory").is_some_and(|bytes| bytes != "0");
-    if is_bounded && !matches!(&*policy, "" | "noeviction") && SAID.due().is_some() {
-        warn!(
-            engine = %line.at, %policy,
-            "the engine drops keys of its own accord when it is full, agents of this cluster among \
-             them: set its maxmemory-policy to noeviction"
-        );
+    if is_bounded && !matches!(&*policy, "" | "noeviction") {
+        SAID.call_once(|| {
+            warn!(
+                engine = %line.at, %policy,
+                "the engine drops keys of its own accord when it is full, agents of this cluster among \
+                 them: set its maxmemory-policy to noeviction"
+            );
+        });
     }
     Ok(())
 }

@@ -3,5 +3,6 @@
 
 mod moves;
 pub(crate) mod node;
+mod policy;
 mod random;
 mod rules;
