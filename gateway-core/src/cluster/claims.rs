@@ -8,12 +8,13 @@
 use std::{sync::Arc, time::Duration};
 
 use conexus_protocol::AgentKey;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
 use super::{
-    Cluster, Joined,
+    Cluster, Joined, Station,
     backplane::{Claim, Claimed},
+    delivery::questions::Unanswered,
     frame::{Answer, KeyBytes, Question},
     ids::{Epoch, MemberId},
 };
@@ -137,10 +138,11 @@ pub(super) fn granted(core: &Core, cluster: &Cluster, session: &SessionHandle, e
     }
 }
 
-/// Has the session end that an agent had on another member.
-pub(super) async fn take_over(
-    core: &Core,
-    cluster: &Cluster,
+/// Has the session end that an agent had on another member. Where that member does not answer in time
+/// it is asked again behind the back of whoever waits.
+async fn take_over(
+    core: &Arc<Core>,
+    cluster: &Arc<Cluster>,
     joined: &Joined,
     from: MemberId,
     key: AgentKey,
@@ -150,22 +152,59 @@ pub(super) async fn take_over(
     if !cluster.counts(from).await {
         return tally.won.one();
     }
-    let node = cluster.name(from);
-    let question = Question::Yield { key: *key.as_bytes(), epoch };
-    let Some(delivery) = core.router.presence.delivery() else { return };
-    match delivery.ask(from, question).await {
-        Ok(_) => tally.took_over.one(),
-        Err(unanswered) => {
-            tally.unyielded.one();
-            if let Some(more) = cluster.unyielded.due() {
-                let agent = key.did();
-                warn!(
-                    agent, node, member = %joined.member, %unanswered, more,
-                    "the older session on another node may not have ended yet"
-                );
+    let Some(Err(unanswered)) = demand(core, from, key, epoch).await else {
+        return tally.took_over.one();
+    };
+    tally.unyielded.one();
+    if let Some(more) = cluster.unyielded.due() {
+        let (agent, node) = (key.did(), cluster.name(from));
+        warn!(
+            agent, node, member = %joined.member, %unanswered, more,
+            "the older session on another node may not have ended yet"
+        );
+    }
+    insist(core, cluster, from, key, epoch);
+}
+
+/// Has the session end that an agent had on another member, however long that takes: that it is over
+/// is certain only once that member has said so, or counts no more. What it has it announces anew
+/// before it counts again.
+pub(super) fn insist(
+    core: &Arc<Core>,
+    cluster: &Arc<Cluster>,
+    from: MemberId,
+    key: AgentKey,
+    epoch: Epoch,
+) {
+    let (core, insisting) = (Arc::clone(core), Arc::clone(cluster));
+    cluster.spawn(async move {
+        let cluster = insisting;
+        let mut station = cluster.station.subscribe();
+        loop {
+            // Who is apart reaches nobody.
+            let joined = station.wait_for(|station| matches!(station, Station::Joined(_))).await;
+            if joined.map(drop).is_err() || !cluster.counts(from).await {
+                return;
+            }
+            match demand(&core, from, key, epoch).await {
+                Some(Err(_)) => sleep(cluster.settings.takeover_timeout).await,
+                Some(Ok(())) => return cluster.tally.claims.took_over.one(),
+                None => return,
             }
         }
-    }
+    });
+}
+
+/// Asks another member to end its session of an agent, for a registration with this epoch. None where
+/// this node asks nobody anything.
+async fn demand(
+    core: &Core,
+    from: MemberId,
+    key: AgentKey,
+    epoch: Epoch,
+) -> Option<Result<(), Unanswered>> {
+    let question = Question::Yield { key: *key.as_bytes(), epoch };
+    Some(core.router.presence.delivery()?.ask(from, question).await.map(drop))
 }
 
 /// Answers [`Question::Yield`]: the session here ends, unless it is the newer one after all.

@@ -282,7 +282,9 @@ impl Follower<'_> {
         match found {
             Ok(entries) => {
                 for (key, entry) in keys.iter().zip(entries) {
-                    let entry = entry.map(|entry| (self.cluster.is_own(entry.member), entry.epoch));
+                    let entry = entry.map(|Entry { member, epoch, .. }| {
+                        (self.cluster.is_own(member), member, epoch)
+                    });
                     watches.found(*key, entry, settled);
                 }
             }

@@ -10,7 +10,11 @@ use super::{
     change::{Shown, State},
 };
 use crate::{
-    cluster::{backplane::Change, follows::Follows, ids::Epoch},
+    cluster::{
+        backplane::Change,
+        follows::Follows,
+        ids::{Epoch, MemberId},
+    },
     presence::Presence,
 };
 
@@ -38,13 +42,19 @@ impl Watches {
 
     /// The directory changed; `own`: what changed is on this node.
     pub(crate) fn heard(&self, change: &Change, own: bool) {
-        let Change { key, epoch, ref kind, .. } = *change;
-        self.update(key, |watched| watched.whereabouts.heard(own, epoch, kind, self.now()));
+        let Change { key, member, epoch, ref kind } = *change;
+        let now = self.now();
+        self.update(key, |watched| watched.whereabouts.heard(own, (member, epoch), kind, now));
     }
 
     /// The directory was asked for an agent, and has this registration of its, on this node if that is
     /// `own`. What it does not have is the last word if the cluster is `settled`.
-    pub(crate) fn found(&self, key: AgentKey, entry: Option<(bool, Epoch)>, settled: bool) {
+    pub(crate) fn found(
+        &self,
+        key: AgentKey,
+        entry: Option<(bool, MemberId, Epoch)>,
+        settled: bool,
+    ) {
         self.update(key, |watched| {
             watched.known = true;
             watched.whereabouts.found(entry, settled, self.now())

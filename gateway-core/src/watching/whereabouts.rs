@@ -2,14 +2,18 @@
 //!
 //! An agent is online while it is here or on another node; that it moves between them is no change. A
 //! session's own node knows first, the directory repeats it later: of what the directory says only
-//! the newest counts, by epoch, and an agent's coming before its leaving. No clock decides anything.
+//! the newest counts, by epoch, and an agent's coming before its leaving, unless it is back with the same
+//! registration on a node that was given up and is another member now. No clock decides anything.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cmp::Ordering};
 
 use conexus_protocol::Timestamp;
 
 use super::change::Shown;
-use crate::cluster::{backplane::ChangeKind, ids::Epoch};
+use crate::cluster::{
+    backplane::ChangeKind,
+    ids::{Epoch, MemberId},
+};
 
 /// How a session ends whose agent registered anew: it may well be elsewhere now.
 const REPLACED: &str = "replaced";
@@ -20,14 +24,36 @@ pub(super) struct Whereabouts {
     here: bool,
     /// Its registration on another node.
     there: Option<Epoch>,
-    /// The newest that the directory said: the epoch, and whether that registration is over.
-    newest: Option<(Epoch, bool)>,
+    /// The newest that the directory said.
+    newest: Option<Word>,
     /// How it went from here, where the directory still had it elsewhere or is asked.
     left: Option<Shown>,
     /// The directory is asked whether it is elsewhere, before anybody is told that it left here.
     asked: bool,
     /// Where it is was known before this node lost sight of the directory, and has not been since.
     doubtful: bool,
+}
+
+/// What the directory said.
+#[derive(Debug, Clone, Copy)]
+struct Word {
+    epoch: Epoch,
+    member: MemberId,
+    is_over: bool,
+}
+
+impl Word {
+    /// Whether a change that is told now is older than this. They are told in the order in which they
+    /// were made, but answers to questions come in between.
+    fn outdates(self, told: Self) -> bool {
+        match self.epoch.cmp(&told.epoch) {
+            Ordering::Less => false,
+            Ordering::Greater => true,
+            Ordering::Equal if self.member == told.member => self.is_over >= told.is_over,
+            // What became of who its node was before.
+            Ordering::Equal => told.is_over,
+        }
+    }
 }
 
 /// What follows from a change on this node.
@@ -81,14 +107,19 @@ impl Whereabouts {
     pub(super) fn heard(
         &mut self,
         own: bool,
-        epoch: Epoch,
+        (member, epoch): (MemberId, Epoch),
         kind: &ChangeKind,
         now: Timestamp,
     ) -> Option<Shown> {
-        let word = (epoch, matches!(kind, ChangeKind::Left(_)));
-        if self.newest.is_some_and(|newest| newest >= word) {
+        let word = Word { epoch, member, is_over: matches!(kind, ChangeKind::Left(_)) };
+        if self.newest.is_some_and(|newest| newest.outdates(word)) {
             return None;
         }
+        self.take(own, word, kind, now)
+    }
+
+    fn take(&mut self, own: bool, word: Word, kind: &ChangeKind, now: Timestamp) -> Option<Shown> {
+        let epoch = word.epoch;
         self.newest = Some(word);
         self.doubtful = false;
         match kind {
@@ -120,16 +151,18 @@ impl Whereabouts {
     }
 
     /// The directory was asked and has this registration of its, on this node if that is `own`; or
-    /// none, which is the last word if it is `settled`.
+    /// none, which is the last word if it is `settled`. What was told of that registration is newer.
     pub(super) fn found(
         &mut self,
-        entry: Option<(bool, Epoch)>,
+        entry: Option<(bool, MemberId, Epoch)>,
         settled: bool,
         now: Timestamp,
     ) -> Option<Shown> {
         let told = match entry {
-            Some((own, epoch)) => {
-                let told = self.heard(own, epoch, &ChangeKind::Came, now);
+            Some((own, member, epoch)) => {
+                let is_new = self.newest.is_none_or(|newest| newest.epoch < epoch);
+                let word = Word { epoch, member, is_over: false };
+                let told = is_new.then(|| self.take(own, word, &ChangeKind::Came, now)).flatten();
                 self.doubtful = false;
                 told
             }
@@ -196,7 +229,50 @@ mod tests {
 
     /// What other nodes say, in order, and what is told of it.
     fn heard(agent: &mut Whereabouts, own: bool, epoch: u64, kind: &ChangeKind) -> Option<Shown> {
-        agent.heard(own, Epoch(epoch * 1000), kind, at(99))
+        heard_of(agent, own, (1, epoch), kind)
+    }
+
+    fn heard_of(
+        agent: &mut Whereabouts,
+        own: bool,
+        (member, epoch): (u64, u64),
+        kind: &ChangeKind,
+    ) -> Option<Shown> {
+        agent.heard(own, (MemberId(member), Epoch(epoch * 1000)), kind, at(99))
+    }
+
+    /// An answer of the directory's.
+    fn entry(member: u64, epoch: u64) -> Option<(bool, MemberId, Epoch)> {
+        Some((false, MemberId(member), Epoch(epoch * 1000)))
+    }
+
+    #[test]
+    fn it_is_back_with_a_node_that_was_given_up_and_what_is_late_about_that_changes_nothing() {
+        let online = Some(Shown::Online(at(1)));
+        let lost = left("node_lost");
+        let mut agent = Whereabouts::new(false);
+        assert_eq!(heard_of(&mut agent, false, (1, 1), &CAME), online);
+        assert_eq!(heard_of(&mut agent, false, (1, 1), &lost), Some(offline(99, "node_lost")));
+        assert_eq!(agent.found(entry(1, 1), false, at(99)), None, "asked before that");
+        assert_eq!(heard_of(&mut agent, false, (2, 1), &CAME), online);
+        assert_eq!(heard_of(&mut agent, false, (2, 1), &lost), Some(offline(99, "node_lost")));
+
+        // The answer to a question is faster than what is told.
+        let mut agent = Whereabouts::new(false);
+        assert_eq!(agent.found(entry(2, 1), false, at(99)), online);
+        assert_eq!(heard_of(&mut agent, false, (1, 1), &lost), None);
+        assert_eq!(heard_of(&mut agent, false, (2, 1), &CAME), None);
+        assert_eq!(heard_of(&mut agent, false, (2, 1), &lost), Some(offline(99, "node_lost")));
+
+        // It was announced before the others gave its node up.
+        let mut agent = Whereabouts::new(false);
+        assert_eq!(heard_of(&mut agent, false, (1, 1), &CAME), online);
+        assert_eq!(heard_of(&mut agent, false, (2, 1), &MOVED), None);
+        assert_eq!(heard_of(&mut agent, false, (1, 1), &lost), None);
+        assert_eq!(
+            heard_of(&mut agent, false, (2, 1), &left("closed")),
+            Some(offline(99, "closed"))
+        );
     }
 
     #[test]
@@ -237,12 +313,12 @@ mod tests {
         let mut agent = Whereabouts::new(true);
         assert_eq!(agent.here(offline(3, REPLACED), true), Here::Ask);
         assert_eq!(heard(&mut agent, false, 2, &MOVED), None);
-        assert_eq!(agent.found(Some((false, Epoch(2000))), false, at(9)), None);
+        assert_eq!(agent.found(entry(1, 2), false, at(9)), None);
         assert!(agent.is_online());
 
         let mut agent = Whereabouts::new(true);
         assert_eq!(agent.here(offline(3, REPLACED), true), Here::Ask);
-        assert_eq!(agent.found(Some((false, Epoch(2000))), false, at(9)), None);
+        assert_eq!(agent.found(entry(1, 2), false, at(9)), None);
         assert_eq!(heard(&mut agent, false, 2, &left("closed")), Some(offline(99, "closed")));
     }
 
@@ -302,10 +378,7 @@ mod tests {
         assert_eq!(agent.cut_off(at(9)), Some(offline(9, "node_unreachable")));
         assert_eq!(agent.cut_off(at(9)), None);
         agent.joined();
-        assert_eq!(
-            agent.found(Some((false, Epoch(1000))), false, at(20)),
-            Some(Shown::Online(at(1)))
-        );
+        assert_eq!(agent.found(entry(1, 1), false, at(20)), Some(Shown::Online(at(1))));
         let mut agent = Whereabouts::new(true);
         assert_eq!(agent.cut_off(at(9)), None, "this one is here");
     }

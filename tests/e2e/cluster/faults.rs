@@ -181,7 +181,8 @@ async fn the_agents_of_a_killed_node_are_gone_for_everyone_and_a_survivor_tells_
     let mut cluster = Cluster::with(3, noting_the_lost()).await;
     let mut scene = Scene::on(&cluster).await;
     let mut lost = scene.agents.pop().unwrap();
-    let dead = [&[lost.did()][..], &scene.chats.pop().unwrap().dids].concat();
+    let chat = scene.chats.pop().unwrap();
+    let dead = [&[lost.did()][..], &chat.dids].concat();
     let did = lost.did();
     let [watcher, other] = &mut scene.agents[..] else { unreachable!() };
     assert_eq!(watched(watcher, &[&did]).await, [online(&did)]);

@@ -101,6 +101,16 @@ impl Cluster {
     }
 }
 
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in &self.nodes {
+                println!("{} logged:\n{}\n", node.name, node.log().join("\n"));
+            }
+        }
+    }
+}
+
 /// See the [module](self).
 pub(super) struct Node {
     pub(super) name: String,

@@ -7,7 +7,10 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::nodes::{Cluster, Setup};
+use super::{
+    LEASE,
+    nodes::{Cluster, Setup},
+};
 use crate::{
     support::{agent::Agent, soon},
     watching::{absent, offline, online, seen, watched},
@@ -65,8 +68,10 @@ const MESSAGES: usize = 100;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_order_of_each_pair_holds_under_load_and_every_node_accounts_for_its_own() {
-    let setup =
-        Setup::default().with("limits.outbox_messages=8192").with("limits.outbox_bytes=64MiB");
+    // Longer, since all that a busy machine has is taken here.
+    let setup = Setup { lease: 4 * LEASE, ..Setup::default() }
+        .with("limits.outbox_messages=8192")
+        .with("limits.outbox_bytes=64MiB");
     let cluster = Cluster::with(3, setup).await;
     let before = counted(&cluster).await;
     let mut agents = Vec::new();

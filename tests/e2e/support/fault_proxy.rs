@@ -11,11 +11,14 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{mpsc, watch},
     time::sleep,
 };
 
 use super::gateway::Background;
+
+/// Pieces that are on their way at once.
+const ON_THE_WAY: usize = 1024;
 
 /// What becomes of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,17 +97,29 @@ async fn copy(
     mut to: impl AsyncWrite + Unpin,
     mut network: watch::Receiver<Network>,
 ) {
-    let mut buffer = vec![0; 64 * 1024];
-    while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        let read = Instant::now();
-        // Asked only now: what is read while nothing gets through has to wait as well.
-        let speaks = network.wait_for(|network| *network != Network::Silent).await;
-        let Ok(state) = speaks.map(|network| *network) else { return };
-        if let Network::Slow(delay) = state {
-            sleep(delay.saturating_sub(read.elapsed())).await;
+    // What is slow is not narrow: more is read while what was read before is on its way.
+    let (read, mut due) = mpsc::channel::<(Instant, Vec<u8>)>(ON_THE_WAY);
+    let reading = async move {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(length @ 1..) = from.read(&mut buffer).await {
+            if read.send((Instant::now(), buffer[..length].to_vec())).await.is_err() {
+                break;
+            }
         }
-        if to.write_all(&buffer[..length]).await.is_err() {
-            return;
+    };
+    let writing = async {
+        while let Some((read, bytes)) = due.recv().await {
+            // Asked only now: what was read while nothing gets through has to wait as well.
+            let speaks = network.wait_for(|network| *network != Network::Silent).await;
+            let Ok(state) = speaks.map(|network| *network) else { break };
+            if let Network::Slow(delay) = state {
+                sleep(delay.saturating_sub(read.elapsed())).await;
+            }
+            if to.write_all(&bytes).await.is_err() {
+                break;
+            }
         }
-    }
+    };
+    // Whoever has said all has said it once it has arrived.
+    tokio::join!(reading, writing);
 }

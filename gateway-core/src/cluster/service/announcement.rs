@@ -14,7 +14,7 @@ use crate::{
     cluster::{
         Joined,
         backplane::{Announced, Away, Claimed, Outcome},
-        claims::{granted, take_over},
+        claims::{granted, insist},
         ids::Bucket,
     },
     session::{handle::SessionHandle, outbox::Order},
@@ -90,11 +90,7 @@ impl Service {
                 if let Some((member, _)) = before
                     && !cluster.is_own(member)
                 {
-                    let (core, joined) = (Arc::clone(core), joined.clone());
-                    let yielding = Arc::clone(cluster);
-                    cluster.spawn(async move {
-                        take_over(&core, &yielding, &joined, member, key, epoch).await;
-                    });
+                    insist(core, cluster, member, key, epoch);
                 }
                 true
             }
