@@ -3,8 +3,8 @@
 //! A message is delivered or refused, once. It may be both where the refusal says that its sender
 //! cannot know (`node_unreachable`). It may be neither where its sender's connection was lost, or its
 //! target dropped a connection that had it. What one session says to one agent comes in order. And an
-//! agent has one owner: once a session of it has got something, an older one gets nothing more, but
-//! from those who are on the older one's own node while that is cut off.
+//! agent has one owner: once a session of it has got something, an older one gets nothing more. What
+//! comes from those on a session's own node is not looked at while that is in trouble: it may be alone.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -174,7 +174,9 @@ impl Book {
             wrong.push(format!("{last} came before"));
         }
         wrong.extend(state.older_than_owner(me, at, (from, session)));
-        state.session(me, at).first_received.get_or_insert(now);
+        if state.shows_an_owner(me, at, (from, session)) {
+            state.session(me, at).first_received.get_or_insert(now);
+        }
         if message.is_open() {
             state.session(from, session).open -= 1;
         }
@@ -338,6 +340,14 @@ impl State {
         (message.session == session).then_some((from as usize, session, number))
     }
 
+    /// Whether a delivery says that the cluster takes this session for the agent's. One from its own
+    /// node does not while that is in trouble: the others may not have heard of it yet.
+    fn shows_an_owner(&self, me: usize, at: u32, from: (usize, u32)) -> bool {
+        let node = self.agents[me].sessions[&at].node;
+        let is_local = self.agents[from.0].sessions[&from.1].node == node;
+        !is_local || !self.was_troubled(node, Instant::now())
+    }
+
     /// What is wrong with a delivery to a session where a newer one has got something already.
     fn older_than_owner(&mut self, me: usize, at: u32, from: (usize, u32)) -> Option<String> {
         let sessions = &self.agents[me].sessions;
@@ -346,16 +356,17 @@ impl State {
             sessions.range(at + 1..).find(|(_, newer)| newer.first_received.is_some())?;
         let since = newer.registered.unwrap_or_else(Instant::now);
         let apart = older.registered.map_or(Duration::ZERO, |older| since - older);
+        let sender = self.agents[from.0].sessions[&from.1].node;
         let told = format!(
-            "session {number} on node {} owns it since {apart:?} after {at} on node {}",
+            "session {number} on node {} owns it, registered {apart:?} after {at} on node {}, and the \
+             sender is on node {sender}",
             newer.node, older.node
         );
         if matches!(newer.ended, Some((Some(4003), _))) && apart < LEASE * 2 {
             self.inverted += 1;
             return None;
         }
-        let is_local = self.agents[from.0].sessions[&from.1].node == older.node;
-        if is_local && self.was_troubled(older.node, since) {
+        if sender == older.node && self.was_troubled(older.node, since) {
             self.local += 1;
             return None;
         }
