@@ -74,8 +74,12 @@ struct State {
     violations: Vec<String>,
     /// Deliveries to older sessions that are no violation, for they never left a node in trouble.
     local: u64,
-    /// Registrations at about the same time, of which the engine took the other one for the newer.
+    /// The same where the newer session's node was in trouble, and how long that went on.
+    returning: u64,
+    longest_return: Duration,
+    /// To older sessions once the newer one was told that it is replaced; how much older they were.
     inverted: u64,
+    longest_inversion: Duration,
 }
 
 /// See the [module](self).
@@ -283,7 +287,10 @@ impl Book {
         let mut state = self.state();
         let mut figures = Figures {
             local: state.local,
+            returning: state.returning,
+            longest_return: state.longest_return,
             inverted: state.inverted,
+            longest_inversion: state.longest_inversion,
             violations: std::mem::take(&mut state.violations),
             ..Figures::default()
         };
@@ -362,12 +369,26 @@ impl State {
              sender is on node {sender}",
             newer.node, older.node
         );
-        if matches!(newer.ended, Some((Some(4003), _))) && apart < LEASE * 2 {
-            self.inverted += 1;
+        // It ended, and the older one is what is left of the agent: of what it does by itself the node of
+        // the older one need not know, nor of a registration that was given up, to which it gave way.
+        if let Some((code, _)) = newer.ended {
+            if code == Some(4003) {
+                self.inverted += 1;
+                self.longest_inversion = self.longest_inversion.max(apart);
+            }
             return None;
         }
-        if sender == older.node && self.was_troubled(older.node, since) {
+        let owns_since = newer.first_received.map_or(Duration::ZERO, |first| first.elapsed());
+        let is_local = sender == older.node;
+        if is_local && self.was_troubled(older.node, since) {
             self.local += 1;
+            return None;
+        }
+        // It registered at a node that was alone, and says so now that it is not: until the older one's
+        // node has heard that, those there know no better.
+        if is_local && self.was_troubled(newer.node, since) && owns_since < LEASE {
+            self.returning += 1;
+            self.longest_return = self.longest_return.max(owns_since);
             return None;
         }
         Some(told)
