@@ -3,8 +3,8 @@
 //! A message is delivered or refused, once. It may be both where the refusal says that its sender
 //! cannot know (`node_unreachable`). It may be neither where its sender's connection was lost, or its
 //! target dropped a connection that had it. What one session says to one agent comes in order. And an
-//! agent has one owner: once a session of it has got something, an older one gets nothing more, but
-//! from those who are on the older one's own node while that is cut off.
+//! agent has one owner: once a session of it has got something, an older one gets nothing more. What
+//! comes from those on a session's own node is not looked at while that is in trouble: it may be alone.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -74,8 +74,12 @@ struct State {
     violations: Vec<String>,
     /// Deliveries to older sessions that are no violation, for they never left a node in trouble.
     local: u64,
-    /// Registrations at about the same time, of which the engine took the other one for the newer.
+    /// The same where the newer session's node was in trouble, and how long that went on.
+    returning: u64,
+    longest_return: Duration,
+    /// To older sessions once the newer one was told that it is replaced; how much older they were.
     inverted: u64,
+    longest_inversion: Duration,
 }
 
 /// See the [module](self).
@@ -174,7 +178,9 @@ impl Book {
             wrong.push(format!("{last} came before"));
         }
         wrong.extend(state.older_than_owner(me, at, (from, session)));
-        state.session(me, at).first_received.get_or_insert(now);
+        if state.shows_an_owner(me, at, (from, session)) {
+            state.session(me, at).first_received.get_or_insert(now);
+        }
         if message.is_open() {
             state.session(from, session).open -= 1;
         }
@@ -281,7 +287,10 @@ impl Book {
         let mut state = self.state();
         let mut figures = Figures {
             local: state.local,
+            returning: state.returning,
+            longest_return: state.longest_return,
             inverted: state.inverted,
+            longest_inversion: state.longest_inversion,
             violations: std::mem::take(&mut state.violations),
             ..Figures::default()
         };
@@ -338,6 +347,14 @@ impl State {
         (message.session == session).then_some((from as usize, session, number))
     }
 
+    /// Whether a delivery says that the cluster takes this session for the agent's. One from its own
+    /// node does not while that is in trouble: the others may not have heard of it yet.
+    fn shows_an_owner(&self, me: usize, at: u32, from: (usize, u32)) -> bool {
+        let node = self.agents[me].sessions[&at].node;
+        let is_local = self.agents[from.0].sessions[&from.1].node == node;
+        !is_local || !self.was_troubled(node, Instant::now())
+    }
+
     /// What is wrong with a delivery to a session where a newer one has got something already.
     fn older_than_owner(&mut self, me: usize, at: u32, from: (usize, u32)) -> Option<String> {
         let sessions = &self.agents[me].sessions;
@@ -346,17 +363,32 @@ impl State {
             sessions.range(at + 1..).find(|(_, newer)| newer.first_received.is_some())?;
         let since = newer.registered.unwrap_or_else(Instant::now);
         let apart = older.registered.map_or(Duration::ZERO, |older| since - older);
+        let sender = self.agents[from.0].sessions[&from.1].node;
         let told = format!(
-            "session {number} on node {} owns it since {apart:?} after {at} on node {}",
+            "session {number} on node {} owns it, registered {apart:?} after {at} on node {}, and the \
+             sender is on node {sender}",
             newer.node, older.node
         );
-        if matches!(newer.ended, Some((Some(4003), _))) && apart < LEASE * 2 {
-            self.inverted += 1;
+        // It ended, and the older one is what is left of the agent: of what it does by itself the node of
+        // the older one need not know, nor of a registration that was given up, to which it gave way.
+        if let Some((code, _)) = newer.ended {
+            if code == Some(4003) {
+                self.inverted += 1;
+                self.longest_inversion = self.longest_inversion.max(apart);
+            }
             return None;
         }
-        let is_local = self.agents[from.0].sessions[&from.1].node == older.node;
+        let owns_since = newer.first_received.map_or(Duration::ZERO, |first| first.elapsed());
+        let is_local = sender == older.node;
         if is_local && self.was_troubled(older.node, since) {
             self.local += 1;
+            return None;
+        }
+        // It registered at a node that was alone, and says so now that it is not: until the older one's
+        // node has heard that, those there know no better.
+        if is_local && self.was_troubled(newer.node, since) && owns_since < LEASE {
+            self.returning += 1;
+            self.longest_return = self.longest_return.max(owns_since);
             return None;
         }
         Some(told)

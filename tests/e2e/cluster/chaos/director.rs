@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use conexus_protocol::Identity;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 use tokio::time::sleep;
 
@@ -90,6 +91,10 @@ impl Director {
 
     pub(super) fn nodes(&self) -> &[Node] {
         &self.cluster.nodes
+    }
+
+    pub(super) fn agents(&self) -> &[Identity] {
+        &self.stage.agents
     }
 
     pub(super) fn history(&self) -> &[String] {

@@ -22,7 +22,12 @@ pub(super) struct Figures {
     pub(super) unread: u64,
     /// To older sessions from their own nodes, which were in trouble.
     pub(super) local: u64,
+    /// The same where the newer session's node came back from trouble, and how long that went on.
+    pub(super) returning: u64,
+    pub(super) longest_return: Duration,
+    /// To older sessions once the newer one was replaced; how much older they were.
     pub(super) inverted: u64,
+    pub(super) longest_inversion: Duration,
     /// The longest way of a message that arrived, mail included.
     pub(super) slowest: Duration,
     pub(super) violations: Vec<String>,
@@ -31,7 +36,8 @@ pub(super) struct Figures {
 impl Display for Figures {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self { sessions, codes, sent, delivered, refused, both, .. } = self;
-        let Self { sender_gone, unread, local, inverted, slowest, violations, .. } = self;
+        let Self { sender_gone, unread, local, returning, longest_return, .. } = self;
+        let Self { inverted, longest_inversion, slowest, violations, .. } = self;
         writeln!(f, "sessions {sessions}, closed by code {codes:?}")?;
         writeln!(
             f,
@@ -40,8 +46,9 @@ impl Display for Figures {
         )?;
         writeln!(
             f,
-            "to older sessions on their own node in trouble {local}; registrations in the other \
-             order {inverted}; the longest way {slowest:?}"
+            "to older sessions from their own node: in trouble {local}, while the newer one's node came \
+             back {returning} (for at most {longest_return:?}); after the newer one was replaced \
+             {inverted} (older by at most {longest_inversion:?}); the longest way {slowest:?}"
         )?;
         writeln!(f, "violations {}", violations.len())
     }

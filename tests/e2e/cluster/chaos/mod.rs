@@ -81,7 +81,11 @@ async fn whatever_fails_there_is_one_owner_and_every_message_is_accounted_for() 
     println!("CHAOS_SEED={seed} CHAOS_SECONDS={}", length.as_secs());
     let setup = Setup { lease: LEASE, ..Setup::default() }
         .with(format!("mailbox.hold={}ms", HOLD.as_millis()))
-        .with("limits.outbox_messages=4096");
+        .with("limits.outbox_messages=4096")
+        .with(match env::var("CHAOS_LOGS") {
+            Ok(_) => "log.level=info,conexus_gateway::cluster=debug",
+            Err(_) => "log.level=warn,conexus_gateway::admin=info,conexus_gateway::cli=info",
+        });
     let cluster = Cluster::with(NODES, setup).await;
     let stage = Arc::new(Stage {
         seed,
@@ -115,6 +119,8 @@ fn keep_logs(folder: &Path, director: &Director, violations: &[String]) {
     fs::create_dir_all(folder).unwrap();
     fs::write(folder.join("violations"), violations.join("\n")).unwrap();
     fs::write(folder.join("faults"), director.history().join("\n")).unwrap();
+    let agents: Vec<_> = director.agents().iter().map(Identity::did).collect();
+    fs::write(folder.join("agents"), agents.join("\n")).unwrap();
     for node in director.nodes() {
         fs::write(folder.join(&node.name), node.log().join("\n")).unwrap();
     }
