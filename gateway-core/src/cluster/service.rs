@@ -6,6 +6,7 @@
 //! nothing of it. `gateway` runs it until it has stopped; then the node [retires](serve).
 
 mod announcement;
+mod audit;
 mod burial;
 mod lease;
 mod telling;
@@ -207,6 +208,7 @@ impl Service {
             parted = self.tell(joined) => parted,
             parted = self.tidy(joined, former) => parted,
             parted = self.bury(joined) => parted,
+            parted = self.audit(joined) => parted,
         }
     }
 

@@ -109,7 +109,11 @@ impl Service {
                 sessions.iter().map(|session| session.agent.key()).collect()
             });
             for keys in unsure.chunks(BATCH) {
-                if let Err(away) = verify(&self.core, &self.cluster, joined, keys).await {
+                let verified = async {
+                    verify(&self.core, &self.cluster, joined, keys).await?;
+                    self.end_older_ones(joined, keys).await
+                };
+                if let Err(away) = verified.await {
                     unsure.iter().for_each(|key| self.cluster.ledger.unsure(*key));
                     return Parted::Away(away);
                 }

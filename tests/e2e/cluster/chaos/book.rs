@@ -14,6 +14,10 @@ use std::{
 
 use super::{LEASE, figures::Figures};
 
+/// So long may a node not have noticed that a connection was dropped, as one that stands still: what is
+/// sent meanwhile goes there.
+const UNNOTICED: Duration = Duration::from_secs(5);
+
 #[derive(Debug, Clone)]
 struct Message {
     session: u32,
@@ -318,7 +322,7 @@ impl Book {
                 let dropped = &state.agents[message.to].dropped;
                 if agent.sessions[&message.session].ended.is_some() {
                     figures.sender_gone += 1;
-                } else if dropped.iter().any(|time| *time >= message.sent) {
+                } else if dropped.iter().any(|time| *time + UNNOTICED >= message.sent) {
                     figures.unread += 1;
                 } else {
                     let told = format!("{number}-{}-{at} {}", message.session, self.tell(message));

@@ -1,0 +1,144 @@
+//! The audit: whether the directory still has who is here.
+//!
+//! What the directory is told is told once, and every step of it may be the last one of a node: one that
+//! puts an agent down and dies before it has asked for the end of the session elsewhere, one whose link
+//! fails before it hears whose place its claim took. So each node looks, a part of the directory after
+//! the other and at a bounded rate, whether its own agents are down; at once for all of them when
+//! another node is lost.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use conexus_protocol::AgentKey;
+use tokio::time::{Instant, sleep};
+use tracing::debug;
+
+use super::{Parted, Service};
+use crate::{
+    cluster::{
+        Joined,
+        backplane::{Away, Entry},
+        claims::{insist, place_running},
+        ids::{Bucket, MemberId},
+    },
+    session::{handle::SessionHandle, outbox::Order},
+};
+
+/// Questions in a second. Each is one command, whatever the number of agents in that part.
+const RATE: u32 = 16;
+
+/// About how many agents one question is at most.
+const BATCH: usize = 512;
+
+impl Service {
+    /// Looks again and again, until that fails.
+    pub(super) async fn audit(&self, joined: &Joined) -> Parted {
+        let mut others = self.others(joined);
+        loop {
+            let mut lost = false;
+            for sessions in self.own_parts() {
+                if !lost {
+                    sleep(Duration::from_secs(1) / RATE).await;
+                }
+                if let Err(away) = self.look_after(joined, &sessions).await {
+                    return Parted::Away(away);
+                }
+                let now = self.others(joined);
+                // What it had taken from this node is known once it is buried.
+                lost |= !others.is_subset(&now);
+                others = now;
+            }
+            if lost {
+                sleep(self.cluster.settings.lease / 4).await;
+                for sessions in self.own_parts() {
+                    if let Err(away) = self.look_after(joined, &sessions).await {
+                        return Parted::Away(away);
+                    }
+                }
+            }
+            sleep(Duration::from_secs(1) / RATE).await;
+        }
+    }
+
+    fn others(&self, joined: &Joined) -> BTreeSet<MemberId> {
+        let (members, now) = (self.cluster.members.load(), Instant::now());
+        let counting = members.iter().filter(|(_, about)| about.counts(now));
+        counting.map(|(member, _)| member).filter(|member| *member != joined.member).collect()
+    }
+
+    /// Who is here and was put down, by parts of the directory.
+    fn own_parts(&self) -> Vec<Vec<Arc<SessionHandle>>> {
+        let mut parts: BTreeMap<Bucket, Vec<_>> = BTreeMap::new();
+        for session in self.core.router.presence.sessions() {
+            if session.epoch().is_some() {
+                parts.entry(Bucket::of(session.agent.key())).or_default().push(session);
+            }
+        }
+        let pieces = parts
+            .into_values()
+            .flat_map(|part| part.chunks(BATCH).map(<[_]>::to_vec).collect::<Vec<_>>());
+        pieces.collect()
+    }
+
+    async fn look_after(
+        &self,
+        joined: &Joined,
+        sessions: &[Arc<SessionHandle>],
+    ) -> Result<(), Away> {
+        let asked = Instant::now();
+        let keys: Vec<_> = sessions.iter().map(|session| session.agent.key()).collect();
+        let found = joined.link.find(&keys).await?;
+        for (session, entry) in sessions.iter().zip(found) {
+            self.compare(session, entry, asked);
+        }
+        Ok(())
+    }
+
+    /// What the directory has of an agent that was here when it was asked.
+    fn compare(&self, session: &Arc<SessionHandle>, entry: Option<Entry>, asked: Instant) {
+        let (core, cluster, agent) = (&self.core, &self.cluster, &session.agent);
+        let holder = core.router.presence.holder(agent.key());
+        if holder.is_none_or(|holder| holder.id != session.id) {
+            return;
+        }
+        match entry {
+            Some(entry) if cluster.is_own(entry.member) => {}
+            Some(entry) if session.epoch().is_some_and(|own| own < entry.epoch) => {
+                let node = cluster.name(entry.member);
+                debug!(%agent, node, "is on another node, which did not ask for its end here");
+                session.outbox.order(Order::Move);
+            }
+            _ => {
+                debug!(%agent, "was not in the directory any more");
+                // As of the question: whoever registers elsewhere after it has the newer one.
+                let (core, cluster) = (Arc::clone(core), Arc::clone(cluster));
+                let (session, age) = (Arc::clone(session), asked.elapsed());
+                cluster.clone().spawn(place_running(core, cluster, session, age));
+            }
+        }
+    }
+
+    /// Has the older sessions end of agents that were put down without this node's having heard whose
+    /// place that took: wherever they are.
+    pub(super) async fn end_older_ones(
+        &self,
+        joined: &Joined,
+        keys: &[AgentKey],
+    ) -> Result<(), Away> {
+        let found = joined.link.find(keys).await?;
+        let others = self.others(joined);
+        for (key, entry) in keys.iter().zip(found) {
+            let Some(Entry { member, epoch, .. }) = entry else { continue };
+            for other in others.iter().filter(|other| **other != member) {
+                insist(&self.core, &self.cluster, *other, *key, epoch);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
