@@ -82,6 +82,8 @@ struct State {
     queries: u64,
     asked: HashMap<u64, oneshot::Sender<Answer>, RandomState>,
     listed: bool,
+    /// Since when this node has looked for it on the roster and not found it.
+    sought: Option<Instant>,
 }
 
 /// Why nothing is sent to a peer.
@@ -138,7 +140,9 @@ impl Peer {
     /// From now on this node speaks to the peer from there. What was sent before is lost.
     pub(super) fn reopen(&self, place: (MemberId, u64)) -> Vec<(u64, UnderWay)> {
         let lost = self.lose(None);
-        self.state.lock().place = Some(place);
+        let mut state = self.state.lock();
+        (state.place, state.sought) = (Some(place), None);
+        drop(state);
         lost
     }
 
@@ -320,10 +324,17 @@ impl Peer {
         self.state.lock().shut == Some(Shut::Gone)
     }
 
-    /// Notes whether the member is on the roster; true if it was there before, and is not now.
-    pub(super) fn is_listed(&self, listed: bool) -> bool {
-        let was = std::mem::replace(&mut self.state.lock().listed, listed);
-        was && !listed
+    /// Notes whether the member is on the roster at `now`; how long it has not been, if it is not.
+    /// That is for ever if it was there before.
+    pub(super) fn missing(&self, listed: bool, now: Instant) -> Option<Duration> {
+        let mut state = self.state.lock();
+        let was = std::mem::replace(&mut state.listed, listed);
+        if listed {
+            state.sought = None;
+            return None;
+        }
+        let since = *state.sought.get_or_insert(now);
+        Some(if was { Duration::MAX } else { now.duration_since(since) })
     }
 
     /// Messages under way there, and their bytes.

@@ -264,6 +264,59 @@ async fn what_is_under_way_to_a_node_whose_lease_is_over_is_refused_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_directory_still_has_of_a_node_that_was_struck_off_counts_no_more() {
+    let pair = Pair::new().await;
+    let lease = Duration::from_secs(5);
+    let _frozen = pair.b.comes(&pair.target).await;
+    pair.b.look(lease).await;
+    pair.a.look(lease * 100).await;
+    // It stands still: its connection to the engine is open, and nothing of it is answered.
+    pair.b.deaf.store(true, Relaxed);
+    tokio::time::sleep(lease).await;
+    let joined = pair.a.cluster.joined().unwrap();
+    assert!(joined.link.strike(pair.b.member(), lease).await.unwrap());
+    pair.a.look(lease * 100).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // Whoever buries it has not come to this agent yet.
+    pair.sends(&["1"]).await;
+    quiet().await;
+    assert_eq!((pair.a.counts().held, pair.a.delivery.under_way().0), (1, 0));
+    let c = Node::start(&pair.engine).await;
+    let again = c.comes(&pair.target).await;
+    pair.sends(&["2"]).await;
+    quiet().await;
+    assert_eq!(takes(&again), ["1", "2"]);
+    quiet().await;
+    assert!(pair.a.is_even());
+    assert_eq!(pair.delivered_so_far(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_under_way_to_a_node_that_is_never_seen_on_the_roster_ends_within_a_lease() {
+    let engine = MemoryEngine::new();
+    let mut short = settings();
+    short.cluster.lease = Duration::from_secs(5);
+    let a = Node::start_with(&engine, short, Arc::new(Fixed(Arc::new(EmptyChain)))).await;
+    let b = Node::start(&engine).await;
+    let (sender, me) = (a.comes(&Identity::generate()).await, Identity::generate());
+    let _frozen = b.comes(&me).await;
+    b.deaf.store(true, Relaxed);
+    a.sends(&sender, me.key(), "1").await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!((a.refused("node_unreachable"), a.delivery.under_way().0), (0, 1));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!((a.refused("node_unreachable"), a.delivery.under_way().0), (1, 0));
+    // Its lane does not lead there any more.
+    let c = Node::start(&engine).await;
+    let again = c.comes(&me).await;
+    a.sends(&sender, me.key(), "2").await;
+    quiet().await;
+    assert_eq!(takes(&again), ["2"]);
+    quiet().await;
+    assert!(a.is_even(), "{:?}", a.counts());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_nobody_hears_of_any_more_is_unreachable() {
     let pair = Pair::new().await;
     let target = pair.b.comes(&pair.target).await;
