@@ -38,7 +38,12 @@ use self::{
     peer::Peer,
     questions::{ANSWERING, Answers, Request},
 };
-use super::{Cluster, ids::MemberId, members::Members};
+use super::{
+    Cluster,
+    frame::{Answer, Question},
+    ids::MemberId,
+    members::Members,
+};
 use crate::config::Settings;
 
 /// Between two looks at whether all has come to its end, when the gateway stops.
@@ -222,7 +227,11 @@ impl Delivery {
     fn asked(&self, request: Request) {
         if self.answering.fetch_add(1, Relaxed) >= ANSWERING {
             self.answering.fetch_sub(1, Relaxed);
-            request.from.answer(request.number, super::frame::Answer::Nothing);
+            // An older session has to end: without an answer it is asked for again. The others can do
+            // without theirs, and are not to wait for it.
+            if !matches!(request.question, Question::Yield { .. }) {
+                request.from.answer(request.number, Answer::Nothing);
+            }
             return;
         }
         self.give(Job::Answer(request));

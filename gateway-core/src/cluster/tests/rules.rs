@@ -5,6 +5,7 @@ use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
 use conexus_protocol::{AgentKey, Identity};
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, advance};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::node::{Node, quiet, settings, takes, takes_some, until};
 use crate::{
@@ -516,4 +517,26 @@ async fn a_question_is_answered_or_given_up_in_time() {
     assert!(matches!(a.ask(b, ask()).await, Err(Unanswered::Away(_))));
     let questions = &pair.a.cluster.tally.questions;
     assert_eq!((questions.answered.get(), questions.unanswered.get()), (2, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_to_end_while_too_much_is_asked_has_not_ended() {
+    let pair = Pair::new().await;
+    let c = Node::start(&pair.engine).await;
+    let echo: Arc<dyn Answers> = Arc::new(Echo);
+    pair.b.delivery.answered_by(Arc::downgrade(&echo));
+    let (b, key) = (pair.b.member(), *pair.key().as_bytes());
+    let never = Question::Close { key, close: 4009, reason: String::new() };
+    // As many as one node answers at once, and as one asks another.
+    let asked: Vec<_> = (0..1024)
+        .map(|_| {
+            let (a, never) = (Arc::clone(&pair.a.delivery), never.clone());
+            AbortOnDropHandle::new(tokio::spawn(async move { a.ask(b, never).await.map(drop) }))
+        })
+        .collect();
+    quiet().await;
+    assert_eq!(c.delivery.ask(b, never).await.unwrap(), Answer::Nothing);
+    let unanswered = c.delivery.ask(b, Question::Yield { key, epoch: Epoch(1) }).await;
+    assert!(matches!(unanswered, Err(Unanswered::TimedOut(..))), "{unanswered:?}");
+    drop(asked);
 }
