@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
 
-use conexus_protocol::{AgentKey, Identity};
+use conexus_protocol::{AgentKey, Identity, MessageType};
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, advance};
 use tokio_util::task::AbortOnDropHandle;
@@ -18,9 +18,10 @@ use crate::{
     },
     hooks::{EmptyChain, Fixed},
     phase::Phase,
+    presence::Source,
     session::{
         handle::SessionHandle,
-        outbox::{Arrival, Parcel, Routed, Tap},
+        outbox::{Arrival, Otherwise, Parcel, Routed, Tap},
     },
 };
 
@@ -243,6 +244,20 @@ async fn without_the_engine_nobody_elsewhere_is_reached_and_everybody_here_is() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_to_be_held_when_the_engine_went_away_is_refused_for_that() {
+    let pair = Pair::new().await;
+    pair.engine.set_away(true);
+    quiet().await;
+    let (sender, kind) = (Arc::clone(&pair.sender), MessageType::Offer);
+    let arrival = Arrival { at: Instant::now(), number: sender.count_sent() };
+    pair.a.router.telemetry.messages.received(kind);
+    let mut routed = Routed::new("1".into(), pair.key(), kind, sender, arrival);
+    routed.otherwise = Otherwise::HoldFor(Duration::from_secs(1));
+    assert!(pair.a.router.undeliverable(routed, Source::Sender).is_none());
+    pair.assert_refused("node_unreachable", 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_under_way_to_a_node_whose_lease_is_over_is_refused_once() {
     let pair = Pair::new().await;
     let target = pair.b.comes(&pair.target).await;
@@ -444,8 +459,7 @@ async fn copies_and_words_go_along_and_nobody_waits_for_them() {
     let target = pair.b.comes(&pair.target).await;
     let (presence, now) = (&pair.a.router.presence, pair.a.router.clock.now());
     let arrival = Arrival { at: Instant::now(), number: 1 };
-    let kind = conexus_protocol::MessageType::Offer;
-    let sender = Arc::clone(&pair.sender);
+    let (kind, sender) = (MessageType::Offer, Arc::clone(&pair.sender));
     let original = Routed::new("tap".into(), sender.agent.key(), kind, sender, arrival);
     for tap in Tap::copies(&original, 2) {
         presence.offer_aside(pair.key(), Parcel::Tap(tap), now).unwrap();
