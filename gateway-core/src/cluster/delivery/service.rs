@@ -42,7 +42,7 @@ pub(crate) async fn serve(router: Arc<Router>) {
     let mut lookups = tasks.spawn(look_up()).id();
     let (router, delivery) = (Arc::clone(&router), Arc::clone(&delivery));
     let seen = delivery.cluster.members.load_full();
-    let mut service = Service { router, delivery, seen, mail_from: None };
+    let mut service = Service { router, delivery, seen, mail_from: None, lost_lookups: false };
     service.follow().await;
     let mut turn = Instant::now() + TURN;
     loop {
@@ -61,6 +61,7 @@ pub(crate) async fn serve(router: Arc<Router>) {
                 error!(%fault, "a task that delivers to other nodes broke");
                 if fault.id() == lookups {
                     lookups = tasks.spawn(look_up()).id();
+                    service.lost_lookups = true;
                 }
             }
         }
@@ -74,6 +75,8 @@ struct Service {
     seen: Arc<Members>,
     /// The mailbox that was looked after last.
     mail_from: Option<(Moment, AgentKey)>,
+    /// Lookups broke off.
+    lost_lookups: bool,
 }
 
 impl Service {
@@ -184,6 +187,10 @@ impl Service {
             }
         }
         self.router.presence.sweep_lanes();
+        // Not at once: whatever broke them may do so again.
+        if std::mem::take(&mut self.lost_lookups) {
+            self.router.presence.look_up_anew();
+        }
         if !apart {
             self.look_for_mail();
         }

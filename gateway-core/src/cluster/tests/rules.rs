@@ -428,6 +428,18 @@ async fn what_an_older_link_brings_late_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_for_a_lookup_that_broke_is_looked_up_again() {
+    let pair = Pair::new().await;
+    let target = pair.b.comes(&pair.target).await;
+    pair.engine.break_next_lookup();
+    pair.sends(&["1", "2"]).await;
+    quiet().await;
+    assert!(target.outbox.is_empty());
+    until(|| !target.outbox.is_empty()).await;
+    assert_eq!(takes(&target), ["1", "2"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_whose_lease_is_not_certain_takes_nothing() {
     let pair = Pair::new().await;
     let target = pair.b.comes(&pair.target).await;
