@@ -7,6 +7,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -369,9 +370,10 @@ impl Peer {
         state.batches.is_empty() && !state.ends.is_empty()
     }
 
-    /// What is to be published next, and a number: messages in there, and behind it, have no smaller one. While
-    /// there is nothing the publisher is woken by whatever comes.
-    pub(super) fn next(&self, joined: &Joined) -> Option<(Bytes, u64)> {
+    /// What is to be published next, and between which numbers its messages are: from the first one up to
+    /// the second, which is the least that what is behind it has. While there is nothing the publisher is
+    /// woken by whatever comes.
+    pub(super) fn next(&self, joined: &Joined) -> Option<(Bytes, Range<u64>)> {
         let mut state = self.state.lock();
         if state.shut.is_some() || state.has_nothing_to_say() {
             state.idle = true;
@@ -387,14 +389,17 @@ impl Peer {
             let ends = self.take_ends(&mut state);
             batch.push(&Frame::Ends(ends));
         }
+        // Under the lock, under which messages have their numbers.
+        let behind = state.batches.iter().find_map(|batch| batch.first);
+        let behind = behind.unwrap_or_else(|| self.numbers.load(Relaxed));
         drop(state);
-        let first = batch.first.unwrap_or_else(|| self.numbers.load(Relaxed));
+        let numbers = batch.first.unwrap_or(behind)..behind;
         let (from, to, link) = (joined.member, self.member, joined.number);
         let bytes = batch.finish(&Head { version: VERSION, from, to, link });
         let traffic = &self.cluster.tally.traffic;
         traffic.sent.one();
         traffic.sent_bytes.add(bytes.len() as u64);
-        Some((bytes, first))
+        Some((bytes, numbers))
     }
 
     fn take_ends(&self, state: &mut State) -> Vec<(u64, End)> {
