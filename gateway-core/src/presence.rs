@@ -23,7 +23,7 @@ use std::{
 
 use ahash::RandomState;
 use conexus_plugin_api::Agent;
-use conexus_protocol::AgentKey;
+use conexus_protocol::{AgentKey, RefusalReason};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
@@ -417,15 +417,16 @@ impl Presence {
     }
 
     /// Holds a message for its target until a moment; one that has come back meanwhile gets it at
-    /// once. Given back when there is no room for it. A judge that the message no longer has is
-    /// handed out.
+    /// once. Given back, with the reason, when there is no room for it or it ought to go to another
+    /// node and cannot. A judge that the message no longer has is handed out.
     pub(crate) fn hold(
         &self,
         routed: Routed,
         until: Moment,
         now: Moment,
         source: Source,
-    ) -> Result<Kept, Routed> {
+    ) -> Result<Kept, (Routed, RefusalReason)> {
+        let full = |routed| (routed, RefusalReason::QueueFull);
         let (key, kind) = (routed.to, routed.kind);
         let mut shard = self.shard(key);
         let slot = shard.entry(key).or_default();
@@ -435,9 +436,9 @@ impl Presence {
         if source == Source::Sender && may_be_afar && !is_leaving {
             return match self.hold_afar(shard, routed, until) {
                 Offered::Queued => Ok(Kept::Queued),
-                Offered::Full(routed) | Offered::Absent(routed) | Offered::Unreachable(routed) => {
-                    Err(routed)
-                }
+                Offered::Full(routed) => Err(full(routed)),
+                Offered::Unreachable(routed) => Err((routed, RefusalReason::NodeUnreachable)),
+                Offered::Absent(routed) => Err((routed, RefusalReason::UnknownAgent)),
             };
         }
         if let Some(Owner { session, leaving, .. }) = &slot.owner
@@ -450,7 +451,7 @@ impl Presence {
                     .outbox
                     .offer(routed)
                     .map(|()| Kept::Queued)
-                    .map_err(|(Refused::Full(routed) | Refused::Closed(routed))| routed);
+                    .map_err(|(Refused::Full(routed) | Refused::Closed(routed))| full(routed));
             }
         }
         let lapsed = slot.owner.as_ref().map(|owner| &owner.session);
@@ -463,7 +464,7 @@ impl Presence {
             (Ok(_), None) => self.telemetry.messages.held(kind),
             (Err(_), _) => remove_if_vacant(&mut shard, key),
         }
-        held.map(Kept::Held)
+        held.map(Kept::Held).map_err(full)
     }
 
     fn released(&self, mail: &[Routed]) {

@@ -370,7 +370,7 @@ impl Router {
                     }
                 }
             }
-            Err(routed) => self.refuse(routed, RefusalReason::QueueFull),
+            Err((routed, reason)) => self.refuse(routed, reason),
         }
     }
 

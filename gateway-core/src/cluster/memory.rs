@@ -52,6 +52,8 @@ struct Inner {
     next_link: u64,
     /// Writes of any kind so far.
     writes: u64,
+    /// The next lookup breaks whoever makes it.
+    breaks: bool,
 }
 
 #[derive(Debug)]
@@ -77,6 +79,7 @@ impl MemoryEngine {
             links: BTreeMap::new(),
             next_link: 1,
             writes: 0,
+            breaks: false,
         })))
     }
 
@@ -92,6 +95,11 @@ impl MemoryEngine {
     /// Cuts the links of one member, once.
     pub(crate) fn cut(&self, member: MemberId) {
         self.0.lock().cut(|listener| listener.member == member);
+    }
+
+    /// Breaks the task that looks anything up next.
+    pub(crate) fn break_next_lookup(&self) {
+        self.0.lock().breaks = true;
     }
 
     /// Forgets all it knows, as an engine does that is started empty.
@@ -407,7 +415,10 @@ impl Link for MemoryLink {
     }
 
     fn find<'a>(&'a self, keys: &'a [AgentKey]) -> BoxFuture<'a, Result<Vec<Option<Entry>>, Away>> {
-        self.done(|inner| keys.iter().map(|key| inner.directory.get(key).cloned()).collect())
+        self.done(|inner| {
+            assert!(!std::mem::take(&mut inner.breaks), "a test wants this lookup to break");
+            keys.iter().map(|key| inner.directory.get(key).cloned()).collect()
+        })
     }
 
     fn entries(&self, member: MemberId, bucket: Bucket) -> BoxFuture<'_, Result<Vec<Entry>, Away>> {

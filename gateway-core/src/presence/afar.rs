@@ -336,6 +336,20 @@ impl Presence {
         }
     }
 
+    /// Looks the agents of all lanes up that wait for that: what was to do so may have broken.
+    pub(crate) fn look_up_anew(&self) {
+        let Some(delivery) = &self.delivery else { return };
+        for key in delivery.take_lanes() {
+            let shard = self.shard(key);
+            let Some(lane) = shard.get(&key).and_then(|slot| slot.lane.as_ref()) else { continue };
+            delivery.lane_made(key);
+            // Should it be answered twice, the second answer comes to a lane that does not wait.
+            if matches!(lane.state, State::Resolving) {
+                delivery.look_up(key, lane.ticket);
+            }
+        }
+    }
+
     /// Takes out what waits in lanes: the gateway stops.
     pub(crate) fn empty_lanes(&self) -> Vec<Routed> {
         let mut all = Vec::new();

@@ -122,7 +122,9 @@ impl Delivery {
             Err(_) => return Whereabouts::Unreachable,
         }
         match cluster.members.load().get(place.member) {
-            // It came since this node saw the roster, or was struck off and is being seen to.
+            // Its entries are about to be taken out.
+            None if self.has_departed(place.member) => Whereabouts::Absent,
+            // It came since this node saw the roster.
             None => Whereabouts::At(place),
             Some(member) if Instant::now() >= member.until => {
                 // Whose own lease is not certain knows too little of others' leases.

@@ -38,11 +38,19 @@ use self::{
     peer::Peer,
     questions::{ANSWERING, Answers, Request},
 };
-use super::{Cluster, ids::MemberId};
+use super::{
+    Cluster,
+    frame::{Answer, Question},
+    ids::MemberId,
+    members::Members,
+};
 use crate::config::Settings;
 
 /// Between two looks at whether all has come to its end, when the gateway stops.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// How long it is remembered that a member was struck off: longer than the directory keeps its entries.
+const REMEMBERED: Duration = Duration::from_secs(3600);
 
 /// See the [module](self).
 pub(crate) struct Delivery {
@@ -53,6 +61,8 @@ pub(crate) struct Delivery {
     lookups: Lookups,
     answers: OnceLock<Weak<dyn Answers>>,
     answering: AtomicUsize,
+    /// Members that are not on the roster any more, and since when.
+    departed: Mutex<HashMap<MemberId, Instant, RandomState>>,
     /// The keys that have lanes, and some that had.
     lanes: Mutex<HashSet<AgentKey, RandomState>>,
     pub(crate) waiting: Arc<Waiting>,
@@ -126,6 +136,7 @@ impl Delivery {
             lookups: Lookups::default(),
             answers: OnceLock::new(),
             answering: AtomicUsize::new(0),
+            departed: Mutex::default(),
             lanes: Mutex::default(),
             waiting: Arc::new(waiting),
             jobs,
@@ -162,6 +173,26 @@ impl Delivery {
         }
     }
 
+    /// The roster changed: whoever was struck off does not come back as the member that it was.
+    fn roster_changed(&self, before: &Members, members: &Members) {
+        let now = Instant::now();
+        let mut departed = self.departed.lock();
+        let is_gone = |member: MemberId| members.get(member).is_none();
+        departed.retain(|member, since| now < *since + REMEMBERED && is_gone(*member));
+        let gone = before.iter().map(|(member, _)| member).filter(|member| is_gone(*member));
+        departed.extend(gone.map(|member| (member, now)));
+    }
+
+    /// A member ought to be on the roster by now, and is not.
+    fn is_missing(&self, member: MemberId) {
+        self.departed.lock().insert(member, Instant::now());
+    }
+
+    /// Whether a member was struck off: what the directory still has of it counts no more.
+    fn has_departed(&self, member: MemberId) -> bool {
+        self.departed.lock().contains_key(&member)
+    }
+
     /// Tells one state of a lane from all others.
     pub(crate) fn ticket(&self) -> u64 {
         self.tickets.fetch_add(1, Relaxed)
@@ -196,7 +227,11 @@ impl Delivery {
     fn asked(&self, request: Request) {
         if self.answering.fetch_add(1, Relaxed) >= ANSWERING {
             self.answering.fetch_sub(1, Relaxed);
-            request.from.answer(request.number, super::frame::Answer::Nothing);
+            // An older session has to end: without an answer it is asked for again. The others can do
+            // without theirs, and are not to wait for it.
+            if !matches!(request.question, Question::Yield { .. }) {
+                request.from.answer(request.number, Answer::Nothing);
+            }
             return;
         }
         self.give(Job::Answer(request));

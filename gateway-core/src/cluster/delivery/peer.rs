@@ -7,6 +7,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -82,6 +83,8 @@ struct State {
     queries: u64,
     asked: HashMap<u64, oneshot::Sender<Answer>, RandomState>,
     listed: bool,
+    /// Since when this node has looked for it on the roster and not found it.
+    sought: Option<Instant>,
 }
 
 /// Why nothing is sent to a peer.
@@ -138,7 +141,9 @@ impl Peer {
     /// From now on this node speaks to the peer from there. What was sent before is lost.
     pub(super) fn reopen(&self, place: (MemberId, u64)) -> Vec<(u64, UnderWay)> {
         let lost = self.lose(None);
-        self.state.lock().place = Some(place);
+        let mut state = self.state.lock();
+        (state.place, state.sought) = (Some(place), None);
+        drop(state);
         lost
     }
 
@@ -320,10 +325,17 @@ impl Peer {
         self.state.lock().shut == Some(Shut::Gone)
     }
 
-    /// Notes whether the member is on the roster; true if it was there before, and is not now.
-    pub(super) fn is_listed(&self, listed: bool) -> bool {
-        let was = std::mem::replace(&mut self.state.lock().listed, listed);
-        was && !listed
+    /// Notes whether the member is on the roster at `now`; how long it has not been, if it is not.
+    /// That is for ever if it was there before.
+    pub(super) fn missing(&self, listed: bool, now: Instant) -> Option<Duration> {
+        let mut state = self.state.lock();
+        let was = std::mem::replace(&mut state.listed, listed);
+        if listed {
+            state.sought = None;
+            return None;
+        }
+        let since = *state.sought.get_or_insert(now);
+        Some(if was { Duration::MAX } else { now.duration_since(since) })
     }
 
     /// Messages under way there, and their bytes.
@@ -358,9 +370,10 @@ impl Peer {
         state.batches.is_empty() && !state.ends.is_empty()
     }
 
-    /// What is to be published next, and a number: messages in there, and behind it, have no smaller one. While
-    /// there is nothing the publisher is woken by whatever comes.
-    pub(super) fn next(&self, joined: &Joined) -> Option<(Bytes, u64)> {
+    /// What is to be published next, and between which numbers its messages are: from the first one up to
+    /// the second, which is the least that what is behind it has. While there is nothing the publisher is
+    /// woken by whatever comes.
+    pub(super) fn next(&self, joined: &Joined) -> Option<(Bytes, Range<u64>)> {
         let mut state = self.state.lock();
         if state.shut.is_some() || state.has_nothing_to_say() {
             state.idle = true;
@@ -376,14 +389,17 @@ impl Peer {
             let ends = self.take_ends(&mut state);
             batch.push(&Frame::Ends(ends));
         }
+        // Under the lock, under which messages have their numbers.
+        let behind = state.batches.iter().find_map(|batch| batch.first);
+        let behind = behind.unwrap_or_else(|| self.numbers.load(Relaxed));
         drop(state);
-        let first = batch.first.unwrap_or_else(|| self.numbers.load(Relaxed));
+        let numbers = batch.first.unwrap_or(behind)..behind;
         let (from, to, link) = (joined.member, self.member, joined.number);
         let bytes = batch.finish(&Head { version: VERSION, from, to, link });
         let traffic = &self.cluster.tally.traffic;
         traffic.sent.one();
         traffic.sent_bytes.add(bytes.len() as u64);
-        Some((bytes, first))
+        Some((bytes, numbers))
     }
 
     fn take_ends(&self, state: &mut State) -> Vec<(u64, End)> {

@@ -18,7 +18,7 @@ use super::{
     peer::{Peer, Shut},
     publisher,
 };
-use crate::{clock::Moment, router::Router};
+use crate::{clock::Moment, cluster::members::Members, router::Router};
 
 /// Between two looks at what is under way.
 const TURN: Duration = Duration::from_secs(1);
@@ -41,7 +41,8 @@ pub(crate) async fn serve(router: Arc<Router>) {
     let look_up = || lookup::serve(Arc::clone(&router), Arc::clone(&delivery));
     let mut lookups = tasks.spawn(look_up()).id();
     let (router, delivery) = (Arc::clone(&router), Arc::clone(&delivery));
-    let mut service = Service { router, delivery, mail_from: None };
+    let seen = delivery.cluster.members.load_full();
+    let mut service = Service { router, delivery, seen, mail_from: None, lost_lookups: false };
     service.follow().await;
     let mut turn = Instant::now() + TURN;
     loop {
@@ -60,6 +61,7 @@ pub(crate) async fn serve(router: Arc<Router>) {
                 error!(%fault, "a task that delivers to other nodes broke");
                 if fault.id() == lookups {
                     lookups = tasks.spawn(look_up()).id();
+                    service.lost_lookups = true;
                 }
             }
         }
@@ -69,8 +71,12 @@ pub(crate) async fn serve(router: Arc<Router>) {
 struct Service {
     router: Arc<Router>,
     delivery: Arc<Delivery>,
+    /// The roster as it was looked at last.
+    seen: Arc<Members>,
     /// The mailbox that was looked after last.
     mail_from: Option<(Moment, AgentKey)>,
+    /// Lookups broke off.
+    lost_lookups: bool,
 }
 
 impl Service {
@@ -138,16 +144,26 @@ impl Service {
         leases.filter(|until| *until > now).min().map_or(turn, |until| until.min(turn))
     }
 
-    /// Gives up the peers whose lease is over.
-    async fn bury(&self) {
+    /// Gives up the peers whose lease is over. One that has joined is on the roster that this node sees
+    /// within a lease.
+    async fn bury(&mut self) {
         let cluster = &self.delivery.cluster;
         if cluster.joined().is_err() || !cluster.is_trusted() {
             return;
         }
+        let members = cluster.members.load_full();
+        if !Arc::ptr_eq(&members, &self.seen) {
+            self.delivery.roster_changed(&self.seen, &members);
+            self.seen = Arc::clone(&members);
+        }
         for peer in self.delivery.peers() {
             let now = Instant::now();
-            let listed = cluster.members.load().get(peer.member).map(|member| member.until);
-            let struck_off = peer.is_listed(listed.is_some());
+            let listed = members.get(peer.member).map(|member| member.until);
+            let missing = peer.missing(listed.is_some(), now);
+            let struck_off = missing.is_some_and(|missing| missing >= cluster.settings.lease);
+            if struck_off {
+                self.delivery.is_missing(peer.member);
+            }
             if struck_off || listed.is_some_and(|until| until + GRACE <= now) {
                 let (messages, _) = peer.load();
                 info!(member = %peer.member, messages, "the lease of a node is over: what was under way to it is refused");
@@ -171,6 +187,10 @@ impl Service {
             }
         }
         self.router.presence.sweep_lanes();
+        // Not at once: whatever broke them may do so again.
+        if std::mem::take(&mut self.lost_lookups) {
+            self.router.presence.look_up_anew();
+        }
         if !apart {
             self.look_for_mail();
         }

@@ -67,10 +67,11 @@ pub(crate) struct Node {
     _serving: AbortOnDropHandle<()>,
 }
 
-/// Settings that tests begin with: mail is held for a while.
+/// Settings that tests begin with: mail is held for a while, and nobody is missed on the roster.
 pub(crate) fn settings() -> Settings {
     let mut settings = Settings::default();
     settings.mailbox.hold = Duration::from_secs(30);
+    settings.cluster.lease = FOR_GOOD;
     settings
 }
 

@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
 
-use conexus_protocol::{AgentKey, Identity};
+use conexus_protocol::{AgentKey, Identity, MessageType};
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, advance};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::node::{Node, quiet, settings, takes, takes_some, until};
 use crate::{
@@ -17,9 +18,10 @@ use crate::{
     },
     hooks::{EmptyChain, Fixed},
     phase::Phase,
+    presence::Source,
     session::{
         handle::SessionHandle,
-        outbox::{Arrival, Parcel, Routed, Tap},
+        outbox::{Arrival, Otherwise, Parcel, Routed, Tap},
     },
 };
 
@@ -242,6 +244,20 @@ async fn without_the_engine_nobody_elsewhere_is_reached_and_everybody_here_is() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_to_be_held_when_the_engine_went_away_is_refused_for_that() {
+    let pair = Pair::new().await;
+    pair.engine.set_away(true);
+    quiet().await;
+    let (sender, kind) = (Arc::clone(&pair.sender), MessageType::Offer);
+    let arrival = Arrival { at: Instant::now(), number: sender.count_sent() };
+    pair.a.router.telemetry.messages.received(kind);
+    let mut routed = Routed::new("1".into(), pair.key(), kind, sender, arrival);
+    routed.otherwise = Otherwise::HoldFor(Duration::from_secs(1));
+    assert!(pair.a.router.undeliverable(routed, Source::Sender).is_none());
+    pair.assert_refused("node_unreachable", 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_under_way_to_a_node_whose_lease_is_over_is_refused_once() {
     let pair = Pair::new().await;
     let target = pair.b.comes(&pair.target).await;
@@ -261,6 +277,59 @@ async fn what_is_under_way_to_a_node_whose_lease_is_over_is_refused_once() {
     pair.sends(&["3"]).await;
     quiet().await;
     assert_eq!(pair.a.counts().held, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_directory_still_has_of_a_node_that_was_struck_off_counts_no_more() {
+    let pair = Pair::new().await;
+    let lease = Duration::from_secs(5);
+    let _frozen = pair.b.comes(&pair.target).await;
+    pair.b.look(lease).await;
+    pair.a.look(lease * 100).await;
+    // It stands still: its connection to the engine is open, and nothing of it is answered.
+    pair.b.deaf.store(true, Relaxed);
+    tokio::time::sleep(lease).await;
+    let joined = pair.a.cluster.joined().unwrap();
+    assert!(joined.link.strike(pair.b.member(), lease).await.unwrap());
+    pair.a.look(lease * 100).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // Whoever buries it has not come to this agent yet.
+    pair.sends(&["1"]).await;
+    quiet().await;
+    assert_eq!((pair.a.counts().held, pair.a.delivery.under_way().0), (1, 0));
+    let c = Node::start(&pair.engine).await;
+    let again = c.comes(&pair.target).await;
+    pair.sends(&["2"]).await;
+    quiet().await;
+    assert_eq!(takes(&again), ["1", "2"]);
+    quiet().await;
+    assert!(pair.a.is_even());
+    assert_eq!(pair.delivered_so_far(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_under_way_to_a_node_that_is_never_seen_on_the_roster_ends_within_a_lease() {
+    let engine = MemoryEngine::new();
+    let mut short = settings();
+    short.cluster.lease = Duration::from_secs(5);
+    let a = Node::start_with(&engine, short, Arc::new(Fixed(Arc::new(EmptyChain)))).await;
+    let b = Node::start(&engine).await;
+    let (sender, me) = (a.comes(&Identity::generate()).await, Identity::generate());
+    let _frozen = b.comes(&me).await;
+    b.deaf.store(true, Relaxed);
+    a.sends(&sender, me.key(), "1").await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!((a.refused("node_unreachable"), a.delivery.under_way().0), (0, 1));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!((a.refused("node_unreachable"), a.delivery.under_way().0), (1, 0));
+    // Its lane does not lead there any more.
+    let c = Node::start(&engine).await;
+    let again = c.comes(&me).await;
+    a.sends(&sender, me.key(), "2").await;
+    quiet().await;
+    assert_eq!(takes(&again), ["2"]);
+    quiet().await;
+    assert!(a.is_even(), "{:?}", a.counts());
 }
 
 #[tokio::test(start_paused = true)]
@@ -359,6 +428,18 @@ async fn what_an_older_link_brings_late_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_for_a_lookup_that_broke_is_looked_up_again() {
+    let pair = Pair::new().await;
+    let target = pair.b.comes(&pair.target).await;
+    pair.engine.break_next_lookup();
+    pair.sends(&["1", "2"]).await;
+    quiet().await;
+    assert!(target.outbox.is_empty());
+    until(|| !target.outbox.is_empty()).await;
+    assert_eq!(takes(&target), ["1", "2"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_whose_lease_is_not_certain_takes_nothing() {
     let pair = Pair::new().await;
     let target = pair.b.comes(&pair.target).await;
@@ -390,8 +471,7 @@ async fn copies_and_words_go_along_and_nobody_waits_for_them() {
     let target = pair.b.comes(&pair.target).await;
     let (presence, now) = (&pair.a.router.presence, pair.a.router.clock.now());
     let arrival = Arrival { at: Instant::now(), number: 1 };
-    let kind = conexus_protocol::MessageType::Offer;
-    let sender = Arc::clone(&pair.sender);
+    let (kind, sender) = (MessageType::Offer, Arc::clone(&pair.sender));
     let original = Routed::new("tap".into(), sender.agent.key(), kind, sender, arrival);
     for tap in Tap::copies(&original, 2) {
         presence.offer_aside(pair.key(), Parcel::Tap(tap), now).unwrap();
@@ -463,4 +543,26 @@ async fn a_question_is_answered_or_given_up_in_time() {
     assert!(matches!(a.ask(b, ask()).await, Err(Unanswered::Away(_))));
     let questions = &pair.a.cluster.tally.questions;
     assert_eq!((questions.answered.get(), questions.unanswered.get()), (2, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_to_end_while_too_much_is_asked_has_not_ended() {
+    let pair = Pair::new().await;
+    let c = Node::start(&pair.engine).await;
+    let echo: Arc<dyn Answers> = Arc::new(Echo);
+    pair.b.delivery.answered_by(Arc::downgrade(&echo));
+    let (b, key) = (pair.b.member(), *pair.key().as_bytes());
+    let never = Question::Close { key, close: 4009, reason: String::new() };
+    // As many as one node answers at once, and as one asks another.
+    let asked: Vec<_> = (0..1024)
+        .map(|_| {
+            let (a, never) = (Arc::clone(&pair.a.delivery), never.clone());
+            AbortOnDropHandle::new(tokio::spawn(async move { a.ask(b, never).await.map(drop) }))
+        })
+        .collect();
+    quiet().await;
+    assert_eq!(c.delivery.ask(b, never).await.unwrap(), Answer::Nothing);
+    let unanswered = c.delivery.ask(b, Question::Yield { key, epoch: Epoch(1) }).await;
+    assert!(matches!(unanswered, Err(Unanswered::TimedOut(..))), "{unanswered:?}");
+    drop(asked);
 }
