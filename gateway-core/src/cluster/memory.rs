@@ -30,6 +30,9 @@ use crate::{bans::MAX_BANS, state::Store};
 /// Unix microseconds at which every engine begins.
 const BEGINNING: u64 = 1_000_000_000_000_000;
 
+/// An epoch may be so far ahead of the clock without its having been set back.
+const MICROS_AHEAD: u64 = 100_000;
+
 /// See the [module](self). Clones are the same engine.
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryEngine(Arc<Mutex<Inner>>);
@@ -170,7 +173,8 @@ impl Inner {
     /// Whether the clock is ahead of all epochs: one that is behind, as one that was set back, knows
     /// of no age.
     fn knows_ages(&self) -> bool {
-        self.micros() > self.last_epoch
+        // While time stands still every epoch is ahead of it by a little.
+        self.micros() + MICROS_AHEAD > self.last_epoch
     }
 
     /// An epoch for what happened so long ago.
