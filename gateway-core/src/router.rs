@@ -337,8 +337,11 @@ impl Router {
 
     /// Holds a message for its target, which gets it at once should it have come back.
     fn hold(&self, routed: Routed, hold: Duration, source: Source) {
-        if hold.is_zero() && !self.is_stopping() {
-            return self.refuse(routed, RefusalReason::UnknownAgent);
+        if hold.is_zero() {
+            // It may well be this gateway that sent its target away.
+            let is_departing = *self.phase.borrow() >= Phase::Departing;
+            let reasons = [RefusalReason::UnknownAgent, RefusalReason::Draining];
+            return self.refuse(routed, reasons[usize::from(is_departing)]);
         }
         self.hold_until(routed, self.clock.now().after(hold), source);
     }

@@ -22,7 +22,7 @@ use self::{
     ledger::{Ledger, Open},
     member::{Habit, live},
 };
-use crate::support::{agent::Agent, gateway::TestGateway};
+use crate::support::{agent::Agent, backplane, gateway::TestGateway};
 
 /// Agents that never come.
 const ABSENT: usize = 5;
@@ -86,11 +86,14 @@ async fn account_for_all(hold: Duration) {
     let Open { sure, crashing, absent } = seen.open;
     assert_eq!(sure, 0, "every message to somebody who reads has its end");
     assert_eq!(counted.received, seen.sent);
-    assert_eq!(counted.held, absent);
+    // In a cluster the directory is asked for absent ones, and who sent to a full mailbox may not be there
+    // any more to be told.
+    let not_held = absent - counted.held;
+    assert!(not_held == 0 || backplane::is_on(), "{not_held}");
     // The kernel took some for agents that crashed, and some were refused to a session that had
     // ended. Of these and no others, nobody heard.
     let unheard = (counted.delivered - seen.delivered) + (counted.refused - seen.refused);
-    assert_eq!(unheard, crashing);
+    assert_eq!(unheard, crashing + not_held);
     assert!(seen.delivered > seen.sent / 2, "most agents were there");
     crowd.gateway.has_agents(crowd.members.len()).await;
 

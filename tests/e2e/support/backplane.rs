@@ -1,5 +1,6 @@
 //! The same tests with a cluster switched on: with `CONEXUS_TEST_CLUSTER`, the URL of a Redis, every
-//! gateway is the only node of a cluster on it. Nothing may be different for that; `tests/run` sees to it.
+//! gateway is the only node of a cluster on it; `tests/run` does so. For agents nothing is different, but that
+//! a newer registration may be faster than an older one's directory, and a PONG than a refusal.
 
 use std::{
     env,
@@ -8,6 +9,10 @@ use std::{
 
 use conexus_gateway::config::Settings;
 use tokio::process::Command;
+
+pub(crate) fn is_on() -> bool {
+    env::var_os("CONEXUS_TEST_CLUSTER").is_some()
+}
 
 /// The URL, and the prefix of a cluster that nobody else is in.
 fn cluster() -> Option<(String, String)> {

@@ -2,9 +2,10 @@
 //!
 //! A message is delivered or refused, once. It may be both where the refusal says that its sender
 //! cannot know (`node_unreachable`). It may be neither where its sender's connection was lost, or its
-//! target dropped a connection that had it. What one session says to one agent comes in order. And an
-//! agent has one owner: once a session of it has got something, an older one gets nothing more. What
-//! comes from those on a session's own node is not looked at while that is in trouble: it may be alone.
+//! target dropped a connection that had it. What one session says to one agent comes in order, but for
+//! what comes after it was refused. And an agent has one owner: once a session of it has got something,
+//! an older one gets nothing more. What comes from those on a session's own node is not looked at
+//! while that is in trouble: it may be alone.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -76,6 +77,8 @@ struct State {
     agents: Vec<Agent>,
     troubles: Vec<Trouble>,
     violations: Vec<String>,
+    /// Deliveries of what had been refused as `node_unreachable`: they come whenever they do.
+    late: u64,
     /// Deliveries to older sessions that are no violation, for they never left a node in trouble.
     local: u64,
     /// The same where the newer session's node was in trouble, and how long that went on.
@@ -177,12 +180,15 @@ impl Book {
         if message.refused.as_ref().is_some_and(|(reason, _)| reason != "node_unreachable") {
             wrong.push("it was refused before".to_owned());
         }
-        let last = state.agents[me].last.insert((from, session), number);
-        // Of a message that was given up as lost it is not known when it arrives: docs/cluster.md says so.
-        let given_up = message.refused.is_some();
-        if let Some(last) = last.filter(|last| *last >= number && !given_up) {
+        let last = state.agents[me].last.get(&(from, session)).copied();
+        if message.refused.is_some() {
+            // It lay about somewhere when it was given up, and its sender was told so.
+            state.late += 1;
+        } else if let Some(last) = last.filter(|last| *last >= number) {
             wrong.push(format!("{last} came before"));
         }
+        let last = last.map_or(number, |last| last.max(number));
+        state.agents[me].last.insert((from, session), last);
         wrong.extend(state.older_than_owner(me, at, (from, session)));
         if state.shows_an_owner(me, at, (from, session)) {
             state.session(me, at).first_received.get_or_insert(now);
@@ -292,6 +298,7 @@ impl Book {
     pub(super) fn settle(&self) -> Figures {
         let mut state = self.state();
         let mut figures = Figures {
+            late: state.late,
             local: state.local,
             returning: state.returning,
             longest_return: state.longest_return,

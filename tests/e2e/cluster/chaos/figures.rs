@@ -16,6 +16,8 @@ pub(super) struct Figures {
     pub(super) refused: BTreeMap<String, u64>,
     /// Delivered, and refused as `node_unreachable`.
     pub(super) both: u64,
+    /// Delivered after that.
+    pub(super) late: u64,
     /// Nobody is there who could be told.
     pub(super) sender_gone: u64,
     /// In connections that were dropped by their agents.
@@ -35,13 +37,14 @@ pub(super) struct Figures {
 
 impl Display for Figures {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { sessions, codes, sent, delivered, refused, both, .. } = self;
+        let Self { sessions, codes, sent, delivered, refused, both, late, .. } = self;
         let Self { sender_gone, unread, local, returning, longest_return, .. } = self;
         let Self { inverted, longest_inversion, slowest, violations, .. } = self;
         writeln!(f, "sessions {sessions}, closed by code {codes:?}")?;
         writeln!(
             f,
-            "messages sent {sent}, delivered {delivered}, refused {refused:?}; both {both}; the \
+            "messages sent {sent}, delivered {delivered}, refused {refused:?}; both {both}, of which \
+             {late} came after the refusal; the \
              sender's connection lost {sender_gone}; in connections that were dropped {unread}"
         )?;
         writeln!(
