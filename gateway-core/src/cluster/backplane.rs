@@ -42,6 +42,8 @@ pub(crate) enum LinkEvent {
     Frames(Bytes),
     /// A change in a part of the directory that this link [follows](Link::follow).
     Change(Change),
+    /// This link [listens no more](Link::unlisten): all frames that were heard came before.
+    Unlistened,
     /// The link has failed. The last event.
     Lost(Away),
 }
@@ -123,6 +125,10 @@ pub(crate) trait Link: Send + Sync + std::fmt::Debug {
     fn follow(&self, bucket: Bucket) -> BoxFuture<'_, Result<(), Away>>;
 
     fn unfollow(&self, bucket: Bucket) -> BoxFuture<'_, Result<(), Away>>;
+
+    /// Listens to the channel of its member no more: what is published there from when it returns is
+    /// heard by nobody. [`LinkEvent::Unlistened`] comes behind all that was heard before.
+    fn unlisten(&self) -> BoxFuture<'_, Result<(), Away>>;
 
     /// Puts frames on a member's channel, behind what was put there by earlier calls, whichever of their
     /// futures is looked at first. Whether anybody listens there.

@@ -62,6 +62,7 @@ struct Inner {
 #[derive(Debug)]
 struct Listener {
     member: MemberId,
+    listens: bool,
     followed: BTreeSet<Bucket>,
     events: mpsc::Sender<LinkEvent>,
 }
@@ -157,7 +158,9 @@ impl Backplane for MemoryEngine {
             }
             let id = inner.next_link;
             inner.next_link += 1;
-            inner.links.insert(id, Listener { member, followed: BTreeSet::new(), events });
+            inner
+                .links
+                .insert(id, Listener { member, listens: true, followed: BTreeSet::new(), events });
             Ok(Arc::new(MemoryLink { engine: self.clone(), id }) as Arc<dyn Link>)
         }
         .boxed()
@@ -458,12 +461,24 @@ impl Link for MemoryLink {
         })
     }
 
+    fn unlisten(&self) -> BoxFuture<'_, Result<(), Away>> {
+        self.done(move |inner| {
+            if let Some(listener) = inner.links.get_mut(&self.id) {
+                listener.listens = false;
+                // Where there is no room, whoever waits for it does so in vain.
+                let _ = listener.events.try_send(LinkEvent::Unlistened);
+            }
+        })
+    }
+
     fn publish(&self, to: MemberId, frames: Bytes) -> BoxFuture<'_, Result<bool, Away>> {
         // At once, since the order of the calls counts.
         let mut inner = self.engine.0.lock();
         let heard = match inner.links.contains_key(&self.id) {
-            true => Ok(inner
-                .hand_out(|listener| listener.member == to, || LinkEvent::Frames(frames.clone()))),
+            true => Ok(inner.hand_out(
+                |listener| listener.member == to && listener.listens,
+                || LinkEvent::Frames(frames.clone()),
+            )),
             false => Err(Away("the link was cut".into())),
         };
         std::future::ready(heard).boxed()

@@ -17,7 +17,7 @@ use std::{
 };
 
 use tokio::{
-    sync::mpsc,
+    sync::{Notify, mpsc},
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
@@ -81,6 +81,8 @@ struct Service {
     said: OncePerSecond,
     said_joined: OncePerSecond,
     retire: CancellationToken,
+    /// Nothing comes in from other nodes any more.
+    unlistened: Notify,
 }
 
 /// See the [module](self). Returns once `retire` is cancelled and the others need not wait for this
@@ -100,6 +102,7 @@ pub(crate) async fn serve(core: Arc<Core>, cluster: Arc<Cluster>, retire: Cancel
         said: OncePerSecond::new(),
         said_joined: OncePerSecond::new(),
         retire,
+        unlistened: Notify::new(),
     };
     tokio::select! {
         () = service.serve() => {}
@@ -222,6 +225,7 @@ impl Service {
                 Some(LinkEvent::Change(change)) => {
                     news::changed(&self.core, &self.cluster, &change);
                 }
+                Some(LinkEvent::Unlistened) => self.unlistened.notify_one(),
                 Some(LinkEvent::Lost(away)) => return Parted::Away(away),
                 None => return Parted::Away(Away("the link has ended".into())),
             }

@@ -10,6 +10,7 @@ over_each_engine!(
     frames_come_in_as_they_were_sent,
     frames_keep_the_order_of_the_calls,
     whether_anybody_listens_is_told,
+    who_listens_no_more_has_all_that_was_heard_before,
 );
 
 async fn frames_come_in_as_they_were_sent(engine: Engine) {
@@ -50,4 +51,20 @@ async fn whether_anybody_listens_is_told(engine: Engine) {
     while a.link.publish(B, frames()).await.unwrap() {
         super::pass().await;
     }
+}
+
+async fn who_listens_no_more_has_all_that_was_heard_before(engine: Engine) {
+    let (a, mut b) = (engine.link(A).await, engine.link(B).await);
+    let frames = || Bytes::from_static(b"x");
+    for _ in 0..20 {
+        assert!(a.link.publish(B, frames()).await.unwrap());
+    }
+    b.link.unlisten().await.unwrap();
+    assert!(!a.link.publish(B, frames()).await.unwrap());
+    for _ in 0..20 {
+        assert!(matches!(b.event().await, LinkEvent::Frames(heard) if heard == "x"));
+    }
+    assert!(matches!(b.event().await, LinkEvent::Unlistened));
+    // It may still speak.
+    assert!(b.link.publish(A, frames()).await.unwrap());
 }

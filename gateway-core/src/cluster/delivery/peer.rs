@@ -344,6 +344,11 @@ impl Peer {
         (state.under_way.len(), state.bytes)
     }
 
+    /// Whether something is under way that was sent before this message.
+    pub(super) fn owes_before(&self, number: u64) -> bool {
+        self.state.lock().under_way.keys().any(|sent| *sent < number)
+    }
+
     /// Whether nothing is under way in either direction, or to be said.
     pub(super) fn is_quiet(&self) -> bool {
         let state = self.state.lock();

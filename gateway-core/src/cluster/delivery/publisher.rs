@@ -3,15 +3,19 @@
 //! What is there when it looks goes at once; while a few batches are on their way the rest gathers, so that
 //! a busy peer has few large ones and an idle one waits for nothing.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use tokio::time::Instant;
 
-use super::{Delivery, peer::Peer};
+use super::{Delivery, peer::Peer, wait_for};
 use crate::{cluster::backplane::Away, router::Router};
 
 /// Batches for one peer that the engine has not answered yet.
 const IN_FLIGHT: usize = 2;
+
+/// How long a member that has left may take to answer what it heard before.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// Publishes what is to be said to a peer, until that is gone.
 pub(super) async fn publish(router: Arc<Router>, delivery: Arc<Delivery>, peer: Arc<Peer>) {
@@ -78,7 +82,6 @@ async fn settle<F: Future<Output = Published>>(
         return;
     }
     if answer.is_ok() && delivery.has_left(peer.member) {
-        delivery.forget(peer);
         let mut first = numbers.start;
         while let Some(Published { numbers, heard: answer, .. }) = flying.next().await {
             // What nobody answered may have been heard.
@@ -88,6 +91,9 @@ async fn settle<F: Future<Output = Published>>(
             }
         }
         let first = first.max(*heard);
+        // A member that leaves in order answers what it heard.
+        wait_for(Instant::now() + LAST_ANSWERS, || !peer.owes_before(first)).await;
+        delivery.forget(peer);
         router.lose_but_send_elsewhere(peer, first).await;
     } else {
         router.lose(peer, None).await;

@@ -122,7 +122,13 @@ impl Inbox {
         if !self.leaving.lock().remove(&*channel) {
             let why = format!("the engine has moved channel {channel:?} elsewhere");
             self.failure.fail(Away(why.into()));
+        } else if channel == self.frames {
+            self.queue(0, LinkEvent::Unlistened);
         }
+    }
+
+    pub(super) fn frames(&self) -> &str {
+        &self.frames
     }
 
     /// A channel is about to be left.

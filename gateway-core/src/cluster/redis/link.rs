@@ -353,6 +353,15 @@ impl Link for RedisLink {
         .boxed()
     }
 
+    fn unlisten(&self) -> BoxFuture<'_, Result<(), Away>> {
+        async move {
+            let channel = self.shared.inbox.frames();
+            self.shared.inbox.leave(channel);
+            self.lines.to(channel)?.demand(command("SUNSUBSCRIBE", channel)).await.map(drop)
+        }
+        .boxed()
+    }
+
     fn publish(&self, to: MemberId, frames: Bytes) -> BoxFuture<'_, Result<bool, Away>> {
         let channel = self.names.member(to);
         let line = match self.lines.to(&channel) {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use conexus_protocol::AgentKey;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::{Parted, Service};
@@ -28,6 +28,9 @@ const AT_ONCE: usize = 16;
 
 /// Beyond the time in which a command is carried out or never: for the clocks of two machines.
 const AND_A_BIT: Duration = Duration::from_millis(200);
+
+/// How long a node that leaves takes to answer what it was sent at the end, at most, for each step.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How watchers are told of what was found to be left over.
 const GONE: &str = "gone";
@@ -126,7 +129,16 @@ impl Service {
         while !self.cluster.ledger.is_settled() && self.cluster.joined().is_ok() {
             sleep(Duration::from_millis(1)).await;
         }
-        self.clear(joined, joined.member, STOPPING).await
+        self.empty(joined, joined.member, STOPPING).await?;
+        // Others may have sent something before they saw that. It is answered, and what they send from now
+        // on is heard by nobody: so all of it goes where its agents are now. Only then is this node off the
+        // roster, since what is under way to a member that is not there is given up.
+        joined.link.unlisten().await?;
+        let _ = timeout(LAST_WORDS, self.unlistened.notified()).await;
+        if let Some(delivery) = self.core.router.presence.delivery() {
+            delivery.flushed(LAST_WORDS).await;
+        }
+        joined.link.retire(joined.member).await
     }
 
     /// Takes out what a member of this process's has, and takes it off the roster.
@@ -136,8 +148,17 @@ impl Service {
         member: MemberId,
         reason: &'static str,
     ) -> Result<(), Away> {
-        let cleared = Bucket::all().map(|bucket| joined.link.clear(member, bucket, reason));
-        stream::iter(cleared).map(Ok).try_for_each_concurrent(AT_ONCE, |cleared| cleared).await?;
+        self.empty(joined, member, reason).await?;
         joined.link.retire(member).await
+    }
+
+    async fn empty(
+        &self,
+        joined: &Joined,
+        member: MemberId,
+        reason: &'static str,
+    ) -> Result<(), Away> {
+        let cleared = Bucket::all().map(|bucket| joined.link.clear(member, bucket, reason));
+        stream::iter(cleared).map(Ok).try_for_each_concurrent(AT_ONCE, |cleared| cleared).await
     }
 }

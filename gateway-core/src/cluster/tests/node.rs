@@ -141,7 +141,7 @@ impl Node {
                 match event {
                     LinkEvent::Frames(_) if deaf.load(Relaxed) => {}
                     LinkEvent::Frames(batch) => delivery::receive(&router, batch).await,
-                    LinkEvent::Change(_) => {}
+                    LinkEvent::Change(_) | LinkEvent::Unlistened => {}
                     LinkEvent::Lost(away) => cluster.take(Station::Apart(away)),
                 }
             }
