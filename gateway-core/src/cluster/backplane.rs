@@ -112,6 +112,15 @@ pub(crate) trait Link: Send + Sync + std::fmt::Debug {
     /// What a member has in one part of the directory.
     fn entries(&self, member: MemberId, bucket: Bucket) -> BoxFuture<'_, Result<Vec<Entry>, Away>>;
 
+    /// Which of these agents, all of one part of the directory, are not down as being on this member:
+    /// their places among them. A question that is answered with next to nothing where all are.
+    fn missing<'a>(
+        &'a self,
+        member: MemberId,
+        bucket: Bucket,
+        agents: &'a [AgentKey],
+    ) -> BoxFuture<'a, Result<Vec<usize>, Away>>;
+
     /// Takes all of that out, for this reason.
     fn clear(
         &self,

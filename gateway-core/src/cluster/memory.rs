@@ -432,6 +432,19 @@ impl Link for MemoryLink {
         self.done(move |inner| inner.of(member, bucket))
     }
 
+    fn missing<'a>(
+        &'a self,
+        member: MemberId,
+        _bucket: Bucket,
+        agents: &'a [AgentKey],
+    ) -> BoxFuture<'a, Result<Vec<usize>, Away>> {
+        self.done(move |inner| {
+            let is_down = |key| inner.directory.get(key).is_some_and(|it| it.member == member);
+            let missing = agents.iter().enumerate().filter(|(_, key)| !is_down(key));
+            missing.map(|(place, _)| place).collect()
+        })
+    }
+
     fn clear(
         &self,
         member: MemberId,

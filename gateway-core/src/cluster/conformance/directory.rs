@@ -122,6 +122,10 @@ async fn an_announcement_does_not_win_over_a_newer_registration(engine: Engine) 
         if (epoch, before) == (new, new)));
     assert_eq!(b.link.entries(B, Bucket(3)).await.unwrap().len(), 1);
     assert_eq!(a.link.entries(A, Bucket(3)).await.unwrap().len(), 1);
+    let keys = [key(&free), key(&moved), key(&agent(3))];
+    assert_eq!(a.link.missing(A, Bucket(3), &keys).await.unwrap(), [0, 2]);
+    assert_eq!(a.link.missing(B, Bucket(3), &keys).await.unwrap(), [1, 2]);
+    assert!(a.link.missing(A, Bucket(3), &keys[1..2]).await.unwrap().is_empty());
 }
 
 /// As after an engine's clock was set back: the last epoch is ahead of it.

@@ -72,6 +72,15 @@ pub(super) fn entries(answer: Value) -> Option<Vec<Entry>> {
     array(answer)?.chunks_exact(2).map(one).collect()
 }
 
+/// To `missing.lua`, asked for so many agents.
+pub(super) fn missing(answer: Value, asked: usize) -> Option<Vec<usize>> {
+    let one = |place: Value| match place {
+        Value::Int(place) => usize::try_from(place).ok().filter(|place| *place < asked),
+        _ => None,
+    };
+    array(answer)?.into_iter().map(one).collect()
+}
+
 /// To `SENTINEL GET-MASTER-ADDR-BY-NAME`.
 pub(super) fn address(answer: Value) -> Option<Address> {
     let [host, port] = <[Value; 2]>::try_from(array(answer)?).ok()?;

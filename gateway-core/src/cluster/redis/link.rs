@@ -326,6 +326,23 @@ impl Link for RedisLink {
         .boxed()
     }
 
+    fn missing<'a>(
+        &'a self,
+        member: MemberId,
+        bucket: Bucket,
+        agents: &'a [AgentKey],
+    ) -> BoxFuture<'a, Result<Vec<usize>, Away>> {
+        async move {
+            let keys = [self.names.part(bucket).directory()];
+            let mut arguments = vec![member.to_string().into_bytes()];
+            arguments.extend(agents.iter().map(|key| key.as_bytes().to_vec()));
+            let (line, answer) = self.must(&scripts::MISSING, &keys, arguments).await?;
+            let missing = answers::missing(answer, agents.len());
+            missing.ok_or_else(|| line.garbled("the missing"))
+        }
+        .boxed()
+    }
+
     fn clear(
         &self,
         member: MemberId,

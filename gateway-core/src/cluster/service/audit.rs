@@ -27,39 +27,44 @@ use crate::{
     session::{handle::SessionHandle, outbox::Order},
 };
 
-/// Questions in a second. Each is one command, whatever the number of agents in that part.
-const RATE: u32 = 16;
+/// Between two questions. Each is one command about one part of the directory.
+const EVERY: Duration = Duration::from_millis(250);
 
 /// About how many agents one question is at most.
 const BATCH: usize = 512;
+
+/// Agents of one part of the directory.
+type Piece = (Bucket, Vec<Arc<SessionHandle>>);
 
 impl Service {
     /// Looks again and again, until that fails.
     pub(super) async fn audit(&self, joined: &Joined) -> Parted {
         let mut others = self.others(joined);
         loop {
-            let mut lost = false;
-            for sessions in self.own_parts() {
-                if !lost {
-                    sleep(Duration::from_secs(1) / RATE).await;
-                }
-                if let Err(away) = self.look_after(joined, &sessions).await {
+            let mut is_one_lost = false;
+            for piece in self.own_pieces() {
+                sleep(EVERY).await;
+                if let Err(away) = self.look_after(joined, &piece).await {
                     return Parted::Away(away);
                 }
                 let now = self.others(joined);
-                // What it had taken from this node is known once it is buried.
-                lost |= !others.is_subset(&now);
+                is_one_lost = !others.is_subset(&now);
                 others = now;
-            }
-            if lost {
-                sleep(self.cluster.settings.lease / 4).await;
-                for sessions in self.own_parts() {
-                    if let Err(away) = self.look_after(joined, &sessions).await {
-                        return Parted::Away(away);
-                    }
+                if is_one_lost {
+                    break;
                 }
             }
-            sleep(Duration::from_secs(1) / RATE).await;
+            if !is_one_lost {
+                sleep(EVERY).await;
+                continue;
+            }
+            // What it had taken from this node is known once it is buried.
+            sleep(self.cluster.settings.lease / 4).await;
+            for piece in self.own_pieces() {
+                if let Err(away) = self.look_after(joined, &piece).await {
+                    return Parted::Away(away);
+                }
+            }
         }
     }
 
@@ -69,30 +74,31 @@ impl Service {
         counting.map(|(member, _)| member).filter(|member| *member != joined.member).collect()
     }
 
-    /// Who is here and was put down, by parts of the directory.
-    fn own_parts(&self) -> Vec<Vec<Arc<SessionHandle>>> {
+    /// Who is here and was put down.
+    fn own_pieces(&self) -> Vec<Piece> {
         let mut parts: BTreeMap<Bucket, Vec<_>> = BTreeMap::new();
         for session in self.core.router.presence.sessions() {
             if session.epoch().is_some() {
                 parts.entry(Bucket::of(session.agent.key())).or_default().push(session);
             }
         }
-        let pieces = parts
-            .into_values()
-            .flat_map(|part| part.chunks(BATCH).map(<[_]>::to_vec).collect::<Vec<_>>());
-        pieces.collect()
+        let pieces = |(bucket, part): (Bucket, Vec<_>)| -> Vec<Piece> {
+            part.chunks(BATCH).map(|piece| (bucket, piece.to_vec())).collect()
+        };
+        parts.into_iter().flat_map(pieces).collect()
     }
 
-    async fn look_after(
-        &self,
-        joined: &Joined,
-        sessions: &[Arc<SessionHandle>],
-    ) -> Result<(), Away> {
+    async fn look_after(&self, joined: &Joined, (bucket, piece): &Piece) -> Result<(), Away> {
         let asked = Instant::now();
-        let keys: Vec<_> = sessions.iter().map(|session| session.agent.key()).collect();
+        let keys: Vec<_> = piece.iter().map(|session| session.agent.key()).collect();
+        let missing = joined.link.missing(joined.member, *bucket, &keys).await?;
+        let keys: Vec<_> = missing.iter().map(|place| keys[*place]).collect();
+        if keys.is_empty() {
+            return Ok(());
+        }
         let found = joined.link.find(&keys).await?;
-        for (session, entry) in sessions.iter().zip(found) {
-            self.compare(session, entry, asked);
+        for (place, entry) in missing.into_iter().zip(found) {
+            self.compare(&piece[place], entry, asked);
         }
         Ok(())
     }
