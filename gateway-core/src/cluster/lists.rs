@@ -85,12 +85,15 @@ pub(crate) async fn list(
         Ok(joined) => {
             let members = cluster.members.load_full();
             let now = Instant::now();
-            let others = members.iter().filter(|(member, _)| *member != joined.member);
-            let counting = others.filter(|(_, about)| about.counts(now));
-            merging.others(
-                counting.map(|(member, about)| (member, about.info.node_id.clone())),
-                after,
-            );
+            let others = members
+                .iter()
+                .filter(|(member, about)| *member != joined.member && now < about.until);
+            let (asked, mute): (Vec<_>, Vec<_>) = others
+                .map(|(member, about)| (member, about.info.node_id.clone(), about.counts(now)))
+                .partition(|(.., counts)| *counts);
+            merging.others(asked.into_iter().map(|(member, node, _)| (member, node)), after);
+            // They are there, but speak as this node does not.
+            merging.missing.extend(mute.into_iter().map(|(_, node, _)| node));
             merging.ask(delivery, filter).await;
         }
         Err(_) => merging.missing.push("any other node".to_owned()),

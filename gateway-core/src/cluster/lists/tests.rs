@@ -3,10 +3,15 @@
 use std::collections::BTreeSet;
 
 use conexus_protocol::Identity;
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    cluster::trial::{Node, Trial},
+    cluster::{
+        backplane::{Backplane as _, NodeInfo},
+        frame::VERSION,
+        trial::{LEASE, Node, Trial},
+    },
     session::handle::tests::session_of,
 };
 
@@ -119,4 +124,29 @@ async fn what_is_told_at_once_is_bounded_and_a_page_is_whole_all_the_same() {
     let Answer::Page { agents, total: 100, more: true } = &answer else { panic!() };
     assert!(agents.len() > 20);
     assert!(postcard::to_allocvec(&answer).unwrap().len() < ANSWERED_BYTES + 16 * 1024);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_speaks_in_another_way_is_missing_too() {
+    let trial = Trial::new();
+    let [a, b] = trial.nodes().await;
+    for node in [&a, &b] {
+        comes(node, &Identity::generate(), "n").await;
+    }
+    let member = MemberId(7);
+    let link = trial.engine.connect(member, mpsc::channel(8).0).await.unwrap();
+    let info = NodeInfo {
+        node_id: "newer".into(),
+        did: String::new(),
+        version: String::new(),
+        frames: VERSION + 1,
+        started_ms: 0,
+        agents: 1,
+        draining: false,
+        lease_ms: 5000,
+    };
+    link.renew(member, &info, 10 * LEASE).await.unwrap();
+    tokio::time::sleep(LEASE).await;
+    let page = list(&a.core, None, 10, &AgentFilter::default()).await;
+    assert_eq!((page.total, page.missing), (2, vec!["newer".to_owned()]));
 }
