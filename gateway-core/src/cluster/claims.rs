@@ -5,7 +5,7 @@
 //! what came of it; when the engine is away it does not wait, and the agent is put down later, as of
 //! when it proved its key.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use conexus_protocol::AgentKey;
 use tokio::time::{Instant, sleep, timeout};
@@ -25,6 +25,10 @@ use crate::{
 
 /// Why an agent left whose end came while it was being put down.
 const CLOSED: &str = "closed";
+
+/// How often an agent is put down against what earlier sessions of it left. Once more is nearly always
+/// enough.
+const ATTEMPTS: usize = 3;
 
 /// Whose an agent is, as far as this node can know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,45 +75,91 @@ async fn claim(
     session: Arc<SessionHandle>,
     age: Duration,
 ) -> Placed {
-    let (presence, key) = (&core.router.presence, session.agent.key());
+    let key = session.agent.key();
     let tally = &cluster.tally.claims;
     let Ok(joined) = cluster.joined() else {
         tally.put_off.one();
         cluster.ledger.claim(key);
         return Placed::Here;
     };
-    if !presence.claiming(&session) {
+    if !cluster.is_trusted() {
+        // The others may have buried this member, and nobody does so twice. It comes back as another one,
+        // which announces whoever is here.
+        tally.put_off.one();
         return Placed::Here;
     }
+    let mut age = age;
+    for _ in 0..ATTEMPTS {
+        match ask(&core, &cluster, &joined, &session, age).await {
+            ControlFlow::Break(placed) => {
+                cluster.claimed.notify_waiters();
+                return placed;
+            }
+            ControlFlow::Continue(since) => age = since,
+        }
+    }
+    // It is looked up once more.
+    cluster.ledger.unsure(key);
+    cluster.claimed.notify_waiters();
+    Placed::Here
+}
+
+/// Asks the directory to put a session down; then whose the agent is, or the age with which to ask again.
+async fn ask(
+    core: &Arc<Core>,
+    cluster: &Arc<Cluster>,
+    joined: &Joined,
+    session: &Arc<SessionHandle>,
+    age: Duration,
+) -> ControlFlow<Placed, Duration> {
+    let (presence, key) = (&core.router.presence, session.agent.key());
+    let tally = &cluster.tally.claims;
+    if !presence.claiming(session) {
+        return ControlFlow::Break(Placed::Here);
+    }
     let claim = Claim { member: joined.member, agent: session.facts(), age };
-    let claimed = joined.link.claim(&claim).await;
-    let placed = match claimed {
+    let asked = Instant::now();
+    match joined.link.claim(&claim).await {
         Ok(Claimed::Won { epoch, before }) => {
-            granted(&core, &cluster, &session, epoch);
+            granted(core, cluster, session, epoch);
+            if !cluster.joined().is_ok_and(|now| now.member == joined.member) {
+                // What that member left may have been cleared before this was carried out.
+                cluster.ledger.unsure(key);
+            }
             if !Arc::ptr_eq(&claim.agent, &session.facts()) {
                 cluster.ledger.describe(key);
             }
             match before {
                 Some((member, _)) if !cluster.is_own(member) => {
-                    take_over(&core, &cluster, &joined, member, key, epoch).await;
+                    take_over(core, cluster, joined, member, key, epoch).await;
                 }
                 _ => tally.won.one(),
             }
-            Placed::Here
+            ControlFlow::Break(Placed::Here)
         }
-        // A claim of this node's own that came before, or that was given up and then carried out: the
-        // agent is here all the same.
-        Ok(Claimed::Lost { to, epoch }) if cluster.is_own(to) => {
-            granted(&core, &cluster, &session, epoch);
+        // A claim of this node's own was faster.
+        Ok(Claimed::Lost { to, epoch }) if is_kept(core, joined, session, to, epoch) => {
+            granted(core, cluster, session, epoch);
             cluster.ledger.describe(key);
             tally.won.one();
-            Placed::Here
+            ControlFlow::Break(Placed::Here)
+        }
+        Ok(Claimed::Lost { to, .. }) if cluster.is_own(to) => {
+            presence.claim_failed(key, session.id);
+            if holds(core, session) {
+                // What is down will be given back. The agent is here all the same: as of this question,
+                // since whoever registers elsewhere after it has the newer one.
+                return ControlFlow::Continue(asked.elapsed());
+            }
+            // It is somebody else's, who gives it back in time.
+            tally.won.one();
+            ControlFlow::Break(Placed::Here)
         }
         Ok(Claimed::Lost { to, epoch }) => {
             presence.claim_failed(key, session.id);
             tally.lost.one();
             debug!(agent = %session.agent, node = %cluster.name(to), %epoch, "a newer registration is on another node");
-            Placed::Elsewhere
+            ControlFlow::Break(Placed::Elsewhere)
         }
         Err(away) => {
             presence.claim_failed(key, session.id);
@@ -117,11 +167,29 @@ async fn claim(
             debug!(agent = %session.agent, %away, "not put down in the directory yet");
             cluster.ledger.unsure(key);
             cluster.ledger.claim(key);
-            Placed::Here
+            ControlFlow::Break(Placed::Here)
         }
-    };
-    cluster.claimed.notify_waiters();
-    placed
+    }
+}
+
+fn holds(core: &Core, session: &SessionHandle) -> bool {
+    let holder = core.router.presence.holder(session.agent.key());
+    holder.is_some_and(|holder| holder.id == session.id)
+}
+
+/// Whether what is down for a session's key, with this member and epoch, stays there while the session
+/// holds the key. What is down for an earlier tenure, or for a member that this process was before, is
+/// given back sooner or later: nobody else may go by it.
+pub(super) fn is_kept(
+    core: &Core,
+    joined: &Joined,
+    session: &SessionHandle,
+    member: MemberId,
+    epoch: Epoch,
+) -> bool {
+    let tenure = core.router.presence.tenure(session.agent.key());
+    let newest = tenure.and_then(|tenure| tenure.newest());
+    member == joined.member && newest == Some(epoch) && holds(core, session)
 }
 
 /// The directory has put a session down with this epoch.
@@ -132,6 +200,10 @@ pub(super) fn granted(core: &Core, cluster: &Cluster, session: &SessionHandle, e
     cluster.claimed.notify_waiters();
     if !presence.set_epoch(key, session.id, epoch) {
         cluster.ledger.release(key, epoch, CLOSED);
+        if presence.holder(key).is_some() {
+            // The claim of whoever holds the key now may have come before.
+            cluster.ledger.claim(key);
+        }
     } else if presence.holder(key).is_some_and(|holder| holder.id > session.id) {
         // Its own claim may have been faster, and is the one that counts.
         cluster.ledger.claim(key);
@@ -248,23 +320,27 @@ pub(super) async fn verify(
     let asked = Instant::now();
     let found = joined.link.find(keys).await?;
     for (key, entry) in keys.iter().zip(found) {
-        let holder = core.router.presence.holder(*key);
-        let own = entry.filter(|entry| cluster.is_own(entry.member));
-        match (holder, own) {
+        match (core.router.presence.holder(*key), entry) {
+            // It has registered elsewhere, and the end of the session here was not asked for, or in vain.
+            (Some(session), Some(entry)) if !cluster.is_own(entry.member) => {
+                if session.epoch().is_some_and(|own| own < entry.epoch) {
+                    session.outbox.order(Order::Move);
+                }
+            }
             (Some(session), Some(entry))
-                if entry.member != joined.member || session.epoch() != Some(entry.epoch) =>
-            {
+                if entry.member == joined.member && session.epoch() == Some(entry.epoch) => {}
+            (Some(session), _) => {
                 // As of now: whoever registered elsewhere since has the newer one.
                 let (core, cluster) = (Arc::clone(core), Arc::clone(cluster));
                 let age = asked.elapsed();
                 cluster.clone().spawn(place_running(core, cluster, session, age));
             }
-            (None, Some(entry)) => {
+            (None, Some(entry)) if cluster.is_own(entry.member) => {
                 let (key, epoch) = (*key, entry.epoch);
                 let release = super::backplane::Release { key, epoch, reason: CLOSED };
                 joined.link.release(entry.member, &[release]).await?;
             }
-            _ => {}
+            (None, _) => {}
         }
     }
     Ok(())

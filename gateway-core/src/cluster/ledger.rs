@@ -134,11 +134,11 @@ impl Ledger {
         noted.due.is_empty() && !noted.telling
     }
 
-    /// Whose claims may have been carried out behind this node's back; none if that is everybody.
-    pub(super) fn take_unsure(&self) -> Option<Vec<AgentKey>> {
+    /// Whose claims may have been carried out behind this node's back. An overflow is told once.
+    pub(super) fn take_unsure(&self) -> Result<Vec<AgentKey>, Overflow> {
         let mut noted = self.noted.lock();
         let unsure = std::mem::take(&mut noted.unsure);
-        (!std::mem::take(&mut noted.all_unsure)).then_some(unsure)
+        if std::mem::take(&mut noted.all_unsure) { Err(Overflow) } else { Ok(unsure) }
     }
 }
 
@@ -189,5 +189,17 @@ mod tests {
         ledger.open();
         ledger.claim(key(1));
         assert_eq!(ledger.next().await.unwrap().len(), 1);
+    }
+
+    #[test]
+    fn more_uncertain_claims_than_are_remembered_are_an_overflow_once() {
+        let ledger = Ledger::default();
+        let key = Identity::generate().key();
+        for _ in 0..=MOST {
+            ledger.unsure(key);
+        }
+        assert_eq!(ledger.take_unsure(), Err(Overflow));
+        ledger.unsure(key);
+        assert_eq!(ledger.take_unsure(), Ok(vec![key]));
     }
 }

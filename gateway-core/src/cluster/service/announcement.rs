@@ -14,7 +14,7 @@ use crate::{
     cluster::{
         Joined,
         backplane::{Announced, Away, Claimed, Outcome},
-        claims::{granted, insist},
+        claims::{granted, insist, is_kept},
         ids::Bucket,
     },
     session::{handle::SessionHandle, outbox::Order},
@@ -94,13 +94,14 @@ impl Service {
                 }
                 true
             }
-            Claimed::Lost { to, epoch } if cluster.is_own(to) => {
+            Claimed::Lost { to, epoch } if is_kept(core, joined, session, to, epoch) => {
                 granted(core, cluster, session, epoch);
-                if to != joined.member {
-                    // It is down with who this process was before.
-                    cluster.ledger.unsure(key);
-                }
                 true
+            }
+            Claimed::Lost { to, .. } if cluster.is_own(to) => {
+                // With who this process was before, or for a session that is over.
+                cluster.ledger.claim(key);
+                false
             }
             Claimed::Lost { to, .. } => {
                 cluster.tally.claims.lost.one();

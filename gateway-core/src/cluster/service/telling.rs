@@ -68,16 +68,14 @@ impl Service {
         joined: &Joined,
         due: impl IntoIterator<Item = (AgentKey, Due)>,
     ) -> Result<(), Away> {
-        let (mut releases, mut descriptions) = (Vec::new(), Vec::new());
+        let (mut releases, mut descriptions, mut claims) = (Vec::new(), Vec::new(), Vec::new());
         for (key, Due { release, claim, describe }) in due {
             if let Some((epoch, reason)) = release {
                 releases.push(Release { key, epoch, reason });
             }
             let Some(session) = self.core.router.presence.holder(key) else { continue };
             if claim {
-                let (core, cluster) = (Arc::clone(&self.core), Arc::clone(&self.cluster));
-                let age = self.age(&session);
-                self.cluster.spawn(place_running(core, cluster, session, age));
+                claims.push(session);
             } else if describe && let Some(epoch) = session.epoch() {
                 descriptions.push((epoch, session.facts()));
             }
@@ -92,13 +90,25 @@ impl Service {
         stream::iter(released.chain(described))
             .map(Ok)
             .try_for_each_concurrent(AT_ONCE, |told| told)
-            .await
+            .await?;
+        // Behind the releases: one of the same agent is not to take out what was put down meanwhile.
+        for session in claims {
+            let (core, cluster) = (Arc::clone(&self.core), Arc::clone(&self.cluster));
+            let age = self.age(&session);
+            self.cluster.spawn(place_running(core, cluster, session, age));
+        }
+        Ok(())
     }
 
     /// Sees to what earlier links and members of this process may have left behind.
     pub(super) async fn tidy(&self, joined: &Joined, former: &mut Vec<MemberId>) -> Parted {
         while let Some(member) = former.last().copied() {
-            if let Err(away) = self.clear(joined, member, GONE).await {
+            let cleared = async {
+                self.clear(joined, member, GONE).await?;
+                // Whoever struck it off may have died over that.
+                joined.link.buried(member).await
+            };
+            if let Err(away) = cleared.await {
                 return Parted::Away(away);
             }
             debug!(%member, "nothing is left of who this node was before");
@@ -107,10 +117,11 @@ impl Service {
         loop {
             // Until then an older link may have something put down.
             sleep(self.core.settings.cluster_redis.timeout + AND_A_BIT).await;
-            let unsure = self.cluster.ledger.take_unsure().unwrap_or_else(|| {
-                let sessions = self.core.router.presence.sessions();
-                sessions.iter().map(|session| session.agent.key()).collect()
-            });
+            let unsure = match self.cluster.ledger.take_unsure() {
+                Ok(unsure) => unsure,
+                // What is down of whoever is gone is taken out by an announcement.
+                Err(overflow) => return overflow.into(),
+            };
             for keys in unsure.chunks(BATCH) {
                 let verified = async {
                     verify(&self.core, &self.cluster, joined, keys).await?;
