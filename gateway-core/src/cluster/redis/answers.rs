@@ -4,11 +4,15 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use conexus_protocol::AgentKey;
 use redis::Value;
+use tracing::warn;
 
 use super::{address::Address, codec};
-use crate::cluster::{
-    backplane::{Claimed, Entry, Listed, NodeInfo, Roster},
-    ids::{Epoch, MemberId},
+use crate::{
+    cluster::{
+        backplane::{Claimed, Entry, Listed, NodeInfo, Roster},
+        ids::{Epoch, MemberId},
+    },
+    pace::OncePerSecond,
 };
 
 /// To `renew.lua`.
@@ -47,7 +51,8 @@ pub(super) fn claimed(answer: Value, agents: usize) -> Option<Vec<Claimed>> {
     answer.chunks_exact(4).map(one).collect()
 }
 
-/// To `HMGET`, in the order of the keys.
+/// To `HMGET`, in the order of the keys. Who is down in a way that nobody can read is not found: it is no
+/// reason to do without all the others.
 pub(super) fn found(
     answer: Value,
     keys: impl ExactSizeIterator<Item = AgentKey>,
@@ -58,18 +63,33 @@ pub(super) fn found(
     }
     let one = |(key, entry): (AgentKey, &Value)| match entry {
         Value::Nil => Some(None),
-        entry => codec::read_entry(key, bytes(entry)?).map(Some),
+        entry => Some(read(key, bytes(entry)?)),
     };
     keys.zip(&answer).map(one).collect()
 }
 
-/// To `entries.lua`.
+/// To `entries.lua`. What nobody can read is left out.
 pub(super) fn entries(answer: Value) -> Option<Vec<Entry>> {
     let one = |part: &[Value]| {
         let [key, entry] = part else { return None };
-        codec::read_entry(codec::read_key(bytes(key)?)?, bytes(entry)?)
+        Some(read(codec::read_key(bytes(key)?)?, bytes(entry)?))
     };
-    array(answer)?.chunks_exact(2).map(one).collect()
+    let entries: Option<Vec<_>> = array(answer)?.chunks_exact(2).map(one).collect();
+    Some(entries?.into_iter().flatten().collect())
+}
+
+fn read(key: AgentKey, entry: &[u8]) -> Option<Entry> {
+    static PACE: OncePerSecond = OncePerSecond::new();
+    let read = codec::read_entry(key, entry);
+    if read.is_none()
+        && let Some(more) = PACE.due()
+    {
+        warn!(
+            agent = key.did(),
+            more, "its entry in the directory cannot be read, so it is not found"
+        );
+    }
+    read
 }
 
 /// To `missing.lua`, asked for so many agents.

@@ -1,6 +1,10 @@
 -- Conexus, the directory: what its scripts share. An entry is "MEMBER EPOCH AGENT"; MEMBER has 16 digits.
+-- Of anything else that somebody put there, nothing.
 local function holder_of(entry)
-  return string.sub(entry, 1, 16), tonumber(string.match(entry, '^%d+', 18))
+  local member, epoch = string.match(entry, '^(%x+) (%d+) ')
+  if member and #member == 16 then
+    return member, tonumber(epoch)
+  end
 end
 
 -- Changes are told together: KEY KIND MEMBER EPOCH " " REASON "\n", of which KEY has 32 bytes, KIND one.

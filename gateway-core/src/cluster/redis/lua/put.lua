@@ -30,6 +30,9 @@ for i = 4, #ARGV, 3 do
   local holder, held
   if before then
     holder, held = holder_of(before)
+    before = holder and before
+  end
+  if before then
     -- Two registrations are never of the same moment; one that is announced again is.
     if held == epoch and holder ~= member and string.sub(when, 1, 1) == '-' then
       epoch = held + 1

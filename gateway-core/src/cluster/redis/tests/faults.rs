@@ -1,6 +1,7 @@
 //! Servers that die, hang, or forget.
 
 use super::{super::scripts, *};
+use crate::cluster::ids::Bucket;
 
 #[tokio::test]
 async fn a_link_dies_with_its_server_and_another_begins_with_an_empty_one() {
@@ -122,4 +123,26 @@ async fn a_link_that_is_dropped_leaves_nothing_behind() {
         }
     };
     timeout(LONG, gone).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_entry_that_nobody_can_read_is_no_ones_and_does_no_harm() {
+    let server = RedisServer::start();
+    let linked = connect(&server.url(), &settings(), A).await.unwrap();
+    linked.renew().await.unwrap();
+    let (agent, member) = (agent(), A.to_string());
+    let key = AgentKey::from_bytes(agent.key);
+    let no_agent = format!("{member} 17 {{}}");
+    for garbage in ["", "garbage", &member, &no_agent, "000000000000000g 1 {}"] {
+        linked.claim(&agent).await.unwrap();
+        let overwrite = "for _, k in ipairs(redis.call('KEYS', '*:dir')) do
+            for _, f in ipairs(redis.call('HKEYS', k)) do redis.call('HSET', k, f, ARGV[1]) end
+        end return 1";
+        assert!(server.must(&["EVAL", overwrite, "0", garbage]).contains('1'));
+        assert!(!linked.knows(&agent).await, "{garbage:?}");
+        assert!(linked.link.entries(A, Bucket::of(key)).await.unwrap().is_empty());
+        let claimed = linked.claim(&agent).await.unwrap();
+        assert!(matches!(claimed, Claimed::Won { .. }), "{garbage:?}: {claimed:?}");
+        assert!(linked.knows(&agent).await);
+    }
 }
