@@ -45,7 +45,6 @@ mod audience;
 mod bans;
 pub mod cli;
 mod clock;
-#[allow(dead_code, reason = "what is to use it is being built")]
 mod cluster;
 pub mod config;
 mod core;

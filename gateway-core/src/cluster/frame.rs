@@ -3,7 +3,6 @@
 //! A batch is what is published at once: a [`Head`], then frames. `postcard` writes them, which is
 //! compact and lets texts be read in place. Nodes of another [`VERSION`] do not talk to each other.
 
-use conexus_protocol::RefusalReason;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{Epoch, MemberId};
@@ -84,16 +83,6 @@ pub(crate) enum End {
     Gone,
     /// Its outbox has no room.
     Full,
-}
-
-impl End {
-    /// As the sender is told, where that is all there is to say.
-    pub(crate) const fn refusal(self) -> Option<RefusalReason> {
-        match self {
-            Self::Full => Some(RefusalReason::QueueFull),
-            Self::Delivered | Self::Gone => None,
-        }
-    }
 }
 
 /// What one node wants of another.

@@ -101,13 +101,12 @@ counts! {
     }
 }
 
-counts! {
-    /// Nodes whose lease ended, seen to by this one.
-    Burials {
-        nodes,
-        /// Agents of theirs, told to observers as `node_lost`.
-        agents,
-    }
+/// Nodes whose lease ended, seen to by this one.
+#[derive(Debug, Default)]
+pub(crate) struct Burials {
+    pub(crate) nodes: Count,
+    /// Agents of theirs, told to observers as `node_lost`.
+    pub(crate) agents: Count,
 }
 
 counts! {
@@ -135,16 +134,15 @@ counts! {
     }
 }
 
-counts! {
-    /// Batches of frames.
-    Traffic {
-        sent,
-        sent_bytes,
-        received,
-        received_bytes,
-        /// Were put on the channel of a node that did not listen.
-        unheard,
-    }
+/// Batches of frames.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    pub(crate) sent: Count,
+    pub(crate) sent_bytes: Count,
+    pub(crate) received: Count,
+    pub(crate) received_bytes: Count,
+    /// Were put on the channel of a node that did not listen.
+    pub(crate) unheard: Count,
 }
 
 counts! {
@@ -177,17 +175,16 @@ counts! {
     }
 }
 
-counts! {
-    /// What this node asked other nodes.
-    Questions {
-        answered,
-        /// Not within `cluster.takeover_timeout`, or the node was lost.
-        unanswered,
-        /// Messages of which this node asked what became of them.
-        unsettled,
-        /// Lists of agents that lack those of a node which did not answer.
-        partial_lists,
-    }
+/// What this node asked other nodes.
+#[derive(Debug, Default)]
+pub(crate) struct Questions {
+    pub(crate) answered: Count,
+    /// Not within `cluster.takeover_timeout`, or the node was lost.
+    pub(crate) unanswered: Count,
+    /// Messages of which this node asked what became of them.
+    pub(crate) unsettled: Count,
+    /// Lists of agents that lack those of a node which did not answer.
+    pub(crate) partial_lists: Count,
 }
 
 #[cfg(test)]

@@ -208,11 +208,6 @@ impl Delivery {
         self.lanes.lock().drain().collect()
     }
 
-    /// How many targets messages are on their way to, or were in the last second.
-    pub(crate) fn lanes(&self) -> usize {
-        self.lanes.lock().len()
-    }
-
     /// Messages under way to other nodes, and their bytes.
     pub(crate) fn under_way(&self) -> (usize, usize) {
         let sum = |(messages, bytes), load: (usize, usize)| (messages + load.0, bytes + load.1);
