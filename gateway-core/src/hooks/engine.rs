@@ -206,7 +206,6 @@ impl Engine {
         match &reloaded {
             Ok(number) => {
                 self.reloads.done.fetch_add(1, Relaxed);
-                self.note_acceptance(settings);
                 info!(generation = number, "hooks reloaded");
                 self.tell(&ReloadEvent::Generation(*number));
             }
@@ -218,12 +217,6 @@ impl Engine {
     /// A candidate was refused before it came to hooks: its configuration is faulty.
     pub fn refuse(&self, reasons: &str) {
         self.note_refusal(reasons.to_owned());
-    }
-
-    fn note_acceptance(&self, settings: &Settings) {
-        let mut shown = self.shown.lock();
-        shown.refusal = None;
-        shown.configured.clone_from(&settings.policies.chains);
     }
 
     fn note_refusal(&self, reasons: String) {
@@ -242,7 +235,7 @@ impl Engine {
         let next = Generation::build(&self.shared, number, settings, Some(&current))
             .map_err(ReloadError::Faulty)?;
         self.newest.store(number, SeqCst);
-        self.swap(next, current);
+        self.swap(next, current, Some(settings));
         Ok(number)
     }
 
@@ -280,7 +273,7 @@ impl Engine {
         let number = self.newest.load(SeqCst) + 1;
         let next = current.rechained(number, &settings).map_err(ReloadError::Faulty)?;
         self.newest.store(number, SeqCst);
-        self.swap(next, current);
+        self.swap(next, current, None);
         let point = point.map(Point::name);
         info!(generation = number, hook, point, ?mode, "hook's mode changed");
         self.tell(&ReloadEvent::Generation(number));
@@ -302,19 +295,25 @@ impl Engine {
         Ok(())
     }
 
-    fn swap(&self, next: Arc<Generation>, current: Arc<Generation>) {
+    /// Lets the next generation judge; `accepted` are the settings of a candidate. Whoever looks sees all of
+    /// it or nothing.
+    fn swap(&self, next: Arc<Generation>, current: Arc<Generation>, accepted: Option<&Settings>) {
         activate(&next, Some(&current));
         // One that is like its successor is none to go back to: the one before it stays that.
         let kept = (!next.is_like(&current)).then_some(current);
         // Never a moment without a question that one of the two asks.
         let asked = asked(&next);
         self.asked.fetch_or(asked, SeqCst);
+        let mut shown = self.shown.lock();
         self.current.store(next);
-        self.asked.store(asked, SeqCst);
-        if let Some(kept) = kept {
-            let gone = self.shown.lock().former.replace(kept);
-            drop(gone);
+        if let Some(settings) = accepted {
+            shown.refusal = None;
+            shown.configured.clone_from(&settings.policies.chains);
         }
+        let gone = kept.and_then(|kept| shown.former.replace(kept));
+        drop(shown);
+        self.asked.store(asked, SeqCst);
+        drop(gone);
     }
 
     /// Brings the former generation back, with its instances as they were; its number. The one that
@@ -327,7 +326,7 @@ impl Engine {
         let former = self.shown.lock().former.take().ok_or(ReloadError::NoFormer)?;
         let (number, current) = (former.number, self.current.load_full());
         info!(generation = number, instead_of = current.number, "hooks rolled back");
-        self.swap(former, current);
+        self.swap(former, current, None);
         self.reloads.rolled_back.fetch_add(1, Relaxed);
         self.tell(&ReloadEvent::Generation(number));
         Ok(number)

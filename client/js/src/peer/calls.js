@@ -3,7 +3,7 @@
 // One for each client. A message is signed like any other; an answer has the id of what it answers as its
 // correlation id and takes the way that the question came. docs/webrtc.md says what the words of `status` mean.
 
-import { RequestError, Refused } from '../errors.js';
+import { ChannelError, RequestError, Refused } from '../errors.js';
 import { Handlers } from '../handlers.js';
 import { Inquiry } from './inquiry.js';
 import { Parts } from './parts.js';
@@ -149,7 +149,7 @@ export class Calls {
     const aborted = () => giveUp(signal.reason, 'cancelled');
     const timer = setTimeout(() => giveUp(new RequestError('timeout', `no answer within ${millis} ms`), 'timeout'), millis);
     signal?.addEventListener('abort', aborted, { once: true });
-    way.ask(id, draft).catch((error) => inquiry.fail(error));
+    way.ask(id, draft).catch((error) => inquiry.fail(asLost(error)));
     try {
       return await inquiry.outcome;
     } finally {
@@ -208,6 +208,12 @@ export class Calls {
     for (const one of under.values()) own += one.key === key;
     return own >= PER_AGENT;
   }
+}
+
+/** A channel that closes before the question is on it takes it along, as it does one that is. */
+function asLost(error) {
+  const isLost = error instanceof ChannelError && error.kind === 'closed';
+  return isLost ? new RequestError('lost', 'the connection to the peer ended', { cause: error }) : error;
 }
 
 function patience(timeout) {
