@@ -210,8 +210,9 @@ pub(super) fn granted(core: &Core, cluster: &Cluster, session: &SessionHandle, e
     }
 }
 
-/// Has the session end that an agent had on another member. Where that member does not answer in time
-/// it is asked again behind the back of whoever waits.
+/// Has the session end that an agent had on another member. Where that member does not answer it is asked
+/// again until its lease is over, so that it gets nothing more; and where that is no sure end either,
+/// behind the back of whoever waits.
 async fn take_over(
     core: &Arc<Core>,
     cluster: &Arc<Cluster>,
@@ -224,9 +225,19 @@ async fn take_over(
     if !cluster.counts(from).await {
         return tally.won.one();
     }
-    let Some(Err(unanswered)) = demand(core, from, key, epoch).await else {
-        return tally.took_over.one();
+    let began = Instant::now();
+    let unanswered = loop {
+        match demand(core, from, key, epoch).await {
+            // It listens, and may go on any time as if nothing had happened: until its lease is over.
+            Some(Err(Unanswered::TimedOut(..)))
+                if began.elapsed() < cluster.settings.lease && cluster.counts(from).await => {}
+            Some(Err(unanswered)) => break unanswered,
+            Some(Ok(())) | None => return tally.took_over.one(),
+        }
     };
+    if !cluster.counts(from).await {
+        return tally.won.one();
+    }
     tally.unyielded.one();
     if let Some(more) = cluster.unyielded.due() {
         let (agent, node) = (key.did(), cluster.name(from));

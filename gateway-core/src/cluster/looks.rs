@@ -53,6 +53,11 @@ impl Cluster {
         self.looks.answered.send_replace(number);
     }
 
+    /// Changes with each look that is answered.
+    pub(super) fn answered_looks(&self) -> watch::Receiver<u64> {
+        self.looks.answered.subscribe()
+    }
+
     /// Whether what this member has counts. One that is not known may have come just now: the roster is
     /// looked at.
     pub(crate) async fn counts(&self, member: MemberId) -> bool {

@@ -357,8 +357,8 @@ sections! {
         /// this time. When a node dies, its agents are gone for everyone after that.
         #[serde(with = "units::duration")]
         lease: Duration = Duration::from_secs(5), Kind::duration(Duration::from_millis(300));
-        /// How long a registration waits for an older session of the same key on another node to hand
-        /// over; and how long a node waits for what it asks another one.
+        /// How long a node waits for what it asks another one. A registration whose older session is on a
+        /// node that is there and does not answer asks again, for at most `cluster.lease`.
         #[serde(with = "units::duration")]
         takeover_timeout: Duration = Duration::from_secs(2), Kind::duration(Duration::from_millis(10));
         /// For how long this node remembers on which node an agent is, and its labels. Who has moved is

@@ -37,6 +37,7 @@ pub(crate) async fn serve(router: Arc<Router>) {
     };
     let Some(mut work) = delivery.work.lock().take() else { return };
     let mut station = delivery.cluster.station.subscribe();
+    let mut looks = delivery.cluster.answered_looks();
     let mut tasks = JoinSet::new();
     let look_up = || lookup::serve(Arc::clone(&router), Arc::clone(&delivery));
     let mut lookups = tasks.spawn(look_up()).id();
@@ -49,6 +50,8 @@ pub(crate) async fn serve(router: Arc<Router>) {
         tokio::select! {
             Ok(()) = station.changed() => service.follow().await,
             Some(job) = work.recv() => service.begin(job, &mut tasks),
+            // Whoever is off the roster by now is not to get any more.
+            Ok(()) = looks.changed() => service.bury().await,
             () = sleep_until(service.next_look(turn)) => {
                 service.bury().await;
                 if turn <= Instant::now() {
