@@ -103,14 +103,9 @@ impl Gateway {
         identity: Identity,
         policy: Arc<dyn Policy>,
     ) -> Result<Self, GatewayError> {
-        let Settings { cluster, cluster_redis, .. } = &*settings;
-        let backplane: Option<Arc<dyn Backplane>> = match &cluster_redis.url {
-            Some(url) => {
-                let redis = RedisBackplane::new(url, cluster, cluster_redis);
-                Some(Arc::new(redis.map_err(|error| GatewayError::Cluster(error.into()))?))
-            }
-            None => None,
-        };
+        let redis = RedisBackplane::configured(&settings);
+        let redis = redis.map_err(|error| GatewayError::Cluster(error.into()))?;
+        let backplane = redis.map(|redis| Arc::new(redis) as Arc<dyn Backplane>);
         Self::bind_with_backplane(settings, identity, policy, backplane).await
     }
 

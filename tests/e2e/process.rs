@@ -305,6 +305,20 @@ async fn check_judges_the_configuration_and_starts_nothing() {
 }
 
 #[tokio::test]
+async fn check_reads_the_files_of_the_cluster_and_does_not_need_its_redis() {
+    let folder = folder_with(&[("ca.pem", "no certificate")]);
+    let redis = ["check", "--set", "cluster.redis.url=rediss://127.0.0.1:1"];
+    printed(folder.path(), &redis).await;
+    for (ca, problem) in [("absent.pem", "cannot be read"), ("ca.pem", "ca.pem: ")] {
+        let ca = format!("cluster.redis.ca={ca}");
+        let output = failed(folder.path(), &[&redis[..], &["--set", &ca]].concat()).await;
+        let shown = stdout(&output);
+        assert!(shown.contains("the cluster is of no use:\ncluster.redis.ca: "), "{shown}");
+        assert!(shown.contains(problem), "{shown}");
+    }
+}
+
+#[tokio::test]
 async fn config_shows_what_is_in_effect_and_where_it_was_set() {
     let folder = folder_with(&[
         ("gateway.toml", "[limits]\nconnections = 1\nrate_strikes = 1\n[http]\nagents = \"off\"\n"),

@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    cluster::redis::RedisBackplane,
     config::{self, Mode, Policies, Sources},
     hooks::{CheckedHook, Engine},
     tls::ServerTls,
@@ -38,6 +39,10 @@ pub(super) fn check(sources: &Sources) -> io::Result<ExitCode> {
                     writeln!(out, "the certificate is of no use:\n{error}")?;
                     return Ok(ExitCode::FAILURE);
                 }
+            }
+            if let Err(error) = RedisBackplane::configured(&loaded.settings) {
+                writeln!(out, "the cluster is of no use:\n{error}")?;
+                return Ok(ExitCode::FAILURE);
             }
             match Engine::check(&loaded.settings) {
                 Ok(hooks) => {

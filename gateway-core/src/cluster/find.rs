@@ -37,7 +37,7 @@ impl Cluster {
         let is_elsewhere =
             |entry: &Entry| members.counts(entry.member, now) && !self.is_own(entry.member);
         let place = |entry: Option<_>| {
-            let place = entry.filter(is_elsewhere).map(|entry| self.places.remember(entry));
+            let place = entry.filter(is_elsewhere).map(|entry| self.remember(entry));
             match place {
                 Some(_) => self.tally.lookups.found.one(),
                 None => self.tally.lookups.absent.one(),

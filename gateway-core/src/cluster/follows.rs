@@ -305,7 +305,7 @@ impl Follower<'_> {
         let entries = joined.link.find(keys).await?;
         for entry in entries.iter().flatten() {
             if !self.cluster.is_own(entry.member) {
-                self.cluster.places.remember(entry.clone());
+                self.cluster.remember(entry.clone());
             }
         }
         Ok(entries)

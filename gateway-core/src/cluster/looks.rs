@@ -14,7 +14,13 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Cluster, backplane::Roster, ids::MemberId, members::Members};
+use super::{
+    Cluster,
+    backplane::{Entry, Roster},
+    ids::MemberId,
+    members::Members,
+    places::Place,
+};
 
 /// Of so many unknown members each has the roster looked at, until it is looked at anyway.
 const UNKNOWN: usize = 256;
@@ -76,6 +82,12 @@ impl Cluster {
     fn is_new(&self, member: MemberId) -> bool {
         let mut unknown = self.looks.unknown.lock();
         unknown.len() < UNKNOWN && unknown.insert(member)
+    }
+
+    /// Remembers where the directory says that an agent is; where it is, as far as this node knows.
+    pub(super) fn remember(&self, entry: Entry) -> Place {
+        let (members, now) = (self.members.load(), Instant::now());
+        self.places.remember(entry, |member| members.counts(member, now))
     }
 
     /// How operators call a member's node.

@@ -66,13 +66,14 @@ impl Places {
         }
     }
 
-    /// Remembers what the directory said, unless something newer is remembered.
-    pub(crate) fn remember(&self, entry: Entry) -> Place {
+    /// Remembers what the directory said, unless something newer is remembered of a member that counts. One
+    /// that does not may have left an older registration elsewhere as the only one.
+    pub(super) fn remember(&self, entry: Entry, counts: impl Fn(MemberId) -> bool) -> Place {
         let Entry { key, member, epoch, agent } = entry;
         let place = Place { member, epoch, agent, found_at: Instant::now() };
         let mut shard = self.shard(key).lock();
         match shard.peek(&key) {
-            Some(newer) if newer.epoch > epoch => newer.clone(),
+            Some(newer) if newer.epoch > epoch && counts(newer.member) => newer.clone(),
             _ => {
                 shard.push(key, place.clone());
                 place
@@ -124,8 +125,9 @@ mod tests {
         let places = Places::new(100, Duration::from_secs(5));
         let key = Identity::generate().key();
         assert!(places.get(key).is_none());
-        places.remember(entry(key, 2));
-        assert_eq!(places.remember(entry(key, 1)).epoch, Epoch(2), "an older answer came late");
+        places.remember(entry(key, 2), |_| true);
+        let late = places.remember(entry(key, 1), |member| member == MemberId(2));
+        assert_eq!(late.epoch, Epoch(2), "an older answer came late");
         tokio::time::advance(Duration::from_secs(5)).await;
         assert_eq!(places.get(key).unwrap().epoch, Epoch(2));
         tokio::time::advance(Duration::from_millis(1)).await;
@@ -133,16 +135,25 @@ mod tests {
         assert_eq!(places.len(), 0);
     }
 
+    #[test]
+    fn a_registration_that_was_lost_with_its_node_is_not_newer_than_one_that_is_left() {
+        let places = Places::new(100, Duration::from_secs(5));
+        let key = Identity::generate().key();
+        places.remember(entry(key, 2), |_| true);
+        assert_eq!(places.remember(entry(key, 1), |_| false).epoch, Epoch(1));
+        assert_eq!(places.get(key).unwrap().epoch, Epoch(1));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_wrong_place_is_forgotten_and_not_a_newer_one() {
         let places = Places::new(100, Duration::from_secs(5));
         let key = Identity::generate().key();
-        places.remember(entry(key, 2));
+        places.remember(entry(key, 2), |_| true);
         places.forget(key, Epoch(1));
         assert!(places.get(key).is_some());
         places.forget(key, Epoch(2));
         assert!(places.get(key).is_none());
-        places.remember(entry(key, 3));
+        places.remember(entry(key, 3), |_| true);
         places.clear();
         assert_eq!(places.len(), 0);
     }
@@ -151,7 +162,7 @@ mod tests {
     fn no_more_are_remembered_than_may_be() {
         let places = Places::new(32, Duration::from_secs(5));
         for epoch in 1..1000 {
-            places.remember(entry(Identity::generate().key(), epoch));
+            places.remember(entry(Identity::generate().key(), epoch), |_| true);
         }
         assert!(places.len() <= 32);
     }

@@ -1,14 +1,16 @@
 //! The newest registration wins, wherever it is.
 
+use std::time::Duration;
+
 use conexus_protocol::{Envelope, Identity, MessageType, Rules};
 use futures_util::{FutureExt as _, StreamExt as _, future::join_all, stream::FuturesUnordered};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{
-    nodes::{Cluster, Node},
+    nodes::{Cluster, Node, Setup},
     talking::says,
 };
-use crate::support::agent::Agent;
+use crate::support::{agent::Agent, scrape::Scrape};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_registers_on_another_node_is_replaced_on_the_older_one() {
@@ -33,6 +35,29 @@ async fn an_agent_that_registers_on_another_node_is_replaced_on_the_older_one() 
         }
     }
     cluster.lists(others.iter().chain([&agent])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_moves_away_from_a_node_that_stands_still_waits_until_it_goes_on() {
+    let setup = Setup { lease: Duration::from_secs(60), ..Setup::default() }
+        .with("cluster.takeover_timeout=100ms");
+    let cluster = Cluster::with(2, setup).await;
+    let [frozen, other] = &cluster.nodes[..] else { unreachable!() };
+    let me = Identity::generate();
+    let mut older = frozen.agent_of(&me).await;
+    frozen.process().signal("STOP").await;
+    let mut newer = Contender::begin(other, &me).await;
+    let name = "conexus_cluster_questions_total";
+    Scrape::once(other.process(), "it to be asked more than once", |scrape| {
+        scrape.count(name, &[("outcome", "unanswered")]) > 1
+    })
+    .await;
+    // When it goes on it may hand the older session what it has for it.
+    assert!(newer.agent.text().now_or_never().is_none());
+    frozen.process().signal("CONT").await;
+    assert_eq!(older.close().await.0, 4003);
+    let mut agent = newer.registered().await;
+    says(&mut other.agent().await, &mut agent).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

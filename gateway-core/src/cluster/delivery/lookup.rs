@@ -138,11 +138,11 @@ impl Delivery {
     async fn look(&self, wanted: &[Wanted]) -> Result<Vec<Whereabouts>, Away> {
         let keys: Vec<_> = wanted.iter().map(Wanted::key).collect();
         let found = self.cluster.joined()?.link.find(&keys).await?;
-        let (places, counts) = (&self.cluster.places, &self.cluster.tally.lookups);
+        let counts = &self.cluster.tally.lookups;
         let place = |entry: Option<_>| match entry {
             Some(entry) => {
                 counts.found.one();
-                self.judge(places.remember(entry))
+                self.judge(self.cluster.remember(entry))
             }
             None => {
                 counts.absent.one();

@@ -57,7 +57,7 @@ use super::{
     ids::MemberId,
 };
 use crate::{
-    config::{ClusterSettings, RedisMode, RedisSettings, Secret},
+    config::{ClusterSettings, RedisMode, RedisSettings, Secret, Settings},
     tls::{File, TlsError, client_config},
 };
 
@@ -86,6 +86,13 @@ pub(crate) enum EngineError {
 }
 
 impl RedisBackplane {
+    /// The engine of `[cluster.redis]`, if that names one. It need not be there yet; files are read.
+    pub(crate) fn configured(settings: &Settings) -> Result<Option<Self>, EngineError> {
+        let Settings { cluster, cluster_redis, .. } = settings;
+        let url = cluster_redis.url.as_deref();
+        url.map(|url| Self::new(url, cluster, cluster_redis)).transpose()
+    }
+
     /// The engine at this URL. It need not be there yet.
     pub(crate) fn new(
         url: &str,

@@ -23,7 +23,7 @@ scripts! {
     FORGET = ["prelude.lua", "directory.lua", "forget.lua"];
     DESCRIBE = ["prelude.lua", "describe.lua"];
     ENTRIES = ["prelude.lua", "directory.lua", "entries.lua"];
-    MISSING = ["prelude.lua", "directory.lua", "missing.lua"];
+    MISSING = ["prelude.lua", "missing.lua"];
     CLEAR = ["prelude.lua", "directory.lua", "clear.lua"];
     BAN = ["prelude.lua", "ban.lua"];
     BANS = ["prelude.lua", "bans.lua"];

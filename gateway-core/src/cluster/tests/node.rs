@@ -32,7 +32,6 @@ use crate::{
         delivery::{self, Delivery},
         frame,
         ids::{Bucket, Epoch, MemberId},
-        members::Members,
         memory::MemoryEngine,
     },
     config::Settings,
@@ -178,8 +177,9 @@ impl Node {
     /// Looks at the roster.
     pub(crate) async fn look(&self, lease: Duration) {
         let joined = self.cluster.joined().unwrap();
+        let number = self.cluster.begin_look();
         let roster = joined.link.renew(joined.member, &info(), lease).await.unwrap();
-        self.cluster.members.store(Arc::new(Members::new(roster, Instant::now())));
+        self.cluster.looked(number, &roster);
     }
 
     /// An agent that only sends, or is only there.

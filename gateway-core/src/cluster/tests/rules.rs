@@ -192,7 +192,7 @@ async fn what_one_remembers_wrongly_costs_a_way_and_no_message() {
     let agent = target.facts();
     let wrong = Entry { key: pair.key(), member: pair.b.member(), epoch: Epoch(1), agent };
     pair.a.look(Duration::from_secs(60)).await;
-    pair.a.cluster.places.remember(wrong);
+    pair.a.cluster.remember(wrong);
     pair.sends(&["1", "2"]).await;
     quiet().await;
     assert_eq!(takes(&target), ["1", "2"]);
@@ -292,7 +292,7 @@ async fn what_the_directory_still_has_of_a_node_that_was_struck_off_counts_no_mo
     let joined = pair.a.cluster.joined().unwrap();
     assert!(joined.link.strike(pair.b.member(), lease).await.unwrap());
     pair.a.look(lease * 100).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    quiet().await;
     // Whoever buries it has not come to this agent yet.
     pair.sends(&["1"]).await;
     quiet().await;
