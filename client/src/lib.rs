@@ -96,6 +96,8 @@ mod ice;
 mod incoming;
 mod link;
 mod messages;
+#[cfg(feature = "p2p")]
+pub mod p2p;
 mod pace;
 mod pending;
 mod refusal;

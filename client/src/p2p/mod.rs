@@ -1,0 +1,3 @@
+//! Peer to peer: WebRTC data channels to other agents, signaled through the gateway.
+
+pub mod transport;
