@@ -173,6 +173,8 @@ pub struct PathStats {
     pub local: CandidateKind,
     /// The other side's.
     pub remote: CandidateKind,
+    /// What the own candidate of the pair speaks; to a TURN server it may speak another.
+    pub protocol: CandidateProtocol,
     /// The newest round trip of a connectivity check.
     pub round_trip: Option<Duration>,
     /// Bytes sent over all channels.
@@ -192,6 +194,15 @@ pub enum CandidateKind {
     PeerReflexive,
     /// A TURN server's.
     Relay,
+}
+
+/// What a candidate's packets go over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CandidateProtocol {
+    /// UDP.
+    Udp,
+    /// TCP (RFC 6544).
+    Tcp,
 }
 
 /// What a WebRTC stack could not do.
