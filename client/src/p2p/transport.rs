@@ -74,9 +74,10 @@ pub trait Connection: fmt::Debug + Send + Sync {
 /// What a connection tells.
 #[derive(Debug)]
 pub enum ConnectionEvent {
-    /// An own candidate; an empty text is the last one of its description.
+    /// An own candidate; an empty text is the last one of its description. It may be told before the
+    /// description has been returned.
     Candidate(IceCandidate),
-    /// How the connection stands.
+    /// How the connection stands. That the other side ended it is told by the control channel, which closes.
     State(PathState),
     /// The other side opened a channel.
     Channel(Arc<dyn RawChannel>),
@@ -104,7 +105,7 @@ pub trait RawChannel: fmt::Debug + Send + Sync {
     /// Its label.
     fn label(&self) -> &str;
 
-    /// What it was opened with.
+    /// What it was opened with. Of a channel of the other side's a stack may not know the reliability, and say none.
     fn options(&self) -> RawChannelOptions;
 
     /// The events of this channel: [`RawChannelEvent::Open`] once (or [`RawChannelEvent::Closed`]), then what
@@ -173,6 +174,8 @@ pub struct PathStats {
     pub local: CandidateKind,
     /// The other side's.
     pub remote: CandidateKind,
+    /// What the own candidate of the pair speaks; to a TURN server it may speak another.
+    pub protocol: CandidateProtocol,
     /// The newest round trip of a connectivity check.
     pub round_trip: Option<Duration>,
     /// Bytes sent over all channels.
@@ -192,6 +195,15 @@ pub enum CandidateKind {
     PeerReflexive,
     /// A TURN server's.
     Relay,
+}
+
+/// What a candidate's packets go over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CandidateProtocol {
+    /// UDP.
+    Udp,
+    /// TCP (RFC 6544).
+    Tcp,
 }
 
 /// What a WebRTC stack could not do.
