@@ -131,10 +131,10 @@ pub use http::HttpError;
 pub use messages::Messages;
 #[cfg(feature = "p2p")]
 pub use p2p::{
-    AcceptOptions, CandidateKind, CandidateProtocol, Channel, ChannelError, ChannelMessage, ChannelOptions,
-    IncomingChannels, IncomingPeers, IncomingRequest, PathStats, Peer, PeerError, PeerFault,
-    PeerOptions, PeerPath, PeerStats, Reply, RequestError, RequestFailure, RequestOptions, Responses,
-    WebRtc,
+    AcceptOptions, CandidateKind, CandidateProtocol, Channel, ChannelError, ChannelMessage,
+    ChannelOptions, IncomingChannels, IncomingPeers, IncomingRequest, PathStats, Peer, PeerError,
+    PeerFault, PeerOptions, PeerPath, PeerStats, Reply, RequestError, RequestFailure,
+    RequestOptions, Responses, WebRtc,
 };
 pub use refusal::{Close, Refusal};
 pub use session::Session;

@@ -19,6 +19,8 @@ use tokio_tungstenite::tungstenite::{
 };
 use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "p2p")]
+use crate::incoming::Incoming;
 use crate::{
     ClientError, Close, Loss, Refusal, Session,
     dial::Socket,
@@ -30,8 +32,6 @@ use crate::{
     shared::Shared,
     watching::link::LinkWatches,
 };
-#[cfg(feature = "p2p")]
-use crate::incoming::Incoming;
 
 /// Sends that wait for the driver; more of them wait in their callers.
 const COMMANDS: usize = 64;
@@ -260,23 +260,21 @@ impl Link {
     /// Peers' messages go to them, ahead of the handlers and without waiting; others are told back.
     #[cfg(feature = "p2p")]
     fn offer_to_peers(&self, incoming: Incoming) -> Option<Incoming> {
-        use crate::p2p::peers::Claim;
         let Incoming { message, origin } = incoming;
         let key = match origin {
             Origin::Agent(key) if !self.may_be_gateways(&message) => Some(key),
             Origin::Agent(_) | Origin::Gateway => None,
         };
-        match self.peers.claim(message, key, |message| self.trust.prove(message)) {
-            Claim::Taken => None,
-            Claim::Left(message) => Some(Incoming { message, origin }),
-        }
+        let left = self.peers.claim(message, key, |message| self.trust.prove(message));
+        left.map(|message| Incoming { message, origin })
     }
 
     /// The gateway's key is not known on `ioap.v1`. An id is known to its recipient alone, so nobody else
     /// can pose as the gateway by it.
     #[cfg(feature = "p2p")]
     fn may_be_gateways(&self, message: &Message) -> bool {
-        self.session.subprotocol == conexus_protocol::Subprotocol::V1 && message.kind() == MessageType::Error
+        self.session.subprotocol == conexus_protocol::Subprotocol::V1
+            && message.kind() == MessageType::Error
     }
 
     fn is_watched(&mut self, message: &Message) -> bool {

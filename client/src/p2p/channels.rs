@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Channel, ChannelError, ChannelOptions,
+    channel::WeakChannel,
     transport::{Connection, RawChannel},
 };
 
@@ -51,10 +52,17 @@ pub(crate) struct Channels {
 
 #[derive(Default)]
 struct Kept {
-    open: Vec<Channel>,
+    /// Their users may drop them.
+    open: Vec<WeakChannel>,
     early: Vec<Channel>,
     takers: Vec<mpsc::Sender<Channel>>,
     is_over: bool,
+}
+
+impl Kept {
+    fn forget_closed(&mut self) {
+        self.open.retain(|channel| channel.upgrade().is_some_and(|channel| !channel.is_closed()));
+    }
 }
 
 impl fmt::Debug for Channels {
@@ -71,27 +79,21 @@ impl Channels {
     /// How many are open.
     pub(crate) fn count(&self) -> usize {
         let mut kept = self.kept();
-        kept.open.retain(|channel| !channel.is_closed());
+        kept.forget_closed();
         kept.open.len()
-    }
-
-    /// The control channel, which is none of an application's.
-    pub(crate) fn control(connection: &dyn Connection) -> Channel {
-        Channel::new(connection.control())
     }
 
     /// Opens one; messages can be sent on it.
     pub(crate) async fn open(
         &self,
-        connection: &dyn Connection,
+        connection: &Arc<dyn Connection>,
         label: String,
         options: ChannelOptions,
     ) -> Result<Channel, ChannelError> {
-        if label.starts_with(RESERVED) {
-            return Err(ChannelError::Label);
-        }
-        let raw = connection.open_channel(label, options.raw()).await;
-        let channel = Channel::new(raw.map_err(ChannelError::Transport)?);
+        let raw = options.raw(&label)?;
+        let raw = connection.open_channel(label, raw).await;
+        let raw = raw.map_err(ChannelError::Transport)?;
+        let channel = Channel::ours(raw, options, connection);
         self.keep(&channel)?;
         channel.opened().await?;
         Ok(channel)
@@ -99,9 +101,12 @@ impl Channels {
 
     /// The other side has opened one. Told back if nobody can take it: it is to be closed.
     #[must_use]
-    pub(crate) fn offered(&self, raw: Arc<dyn RawChannel>) -> Option<Channel> {
-        let _ = self.max_message_bytes;
-        let channel = Channel::new(raw);
+    pub(crate) fn offered(
+        &self,
+        raw: Arc<dyn RawChannel>,
+        connection: &Arc<dyn Connection>,
+    ) -> Option<Channel> {
+        let channel = Channel::theirs(raw, self.max_message_bytes, connection);
         if self.keep(&channel).is_err() || channel.label().starts_with(RESERVED) {
             return Some(channel);
         }
@@ -111,10 +116,10 @@ impl Channels {
             kept.early.push(channel);
             return None;
         }
-        let is_taken =
-            kept.takers.iter().fold(false, |is_taken, taker| {
-                taker.try_send(channel.clone()).is_ok() || is_taken
-            });
+        let mut is_taken = false;
+        for taker in &kept.takers {
+            is_taken |= taker.try_send(channel.clone()).is_ok();
+        }
         (!is_taken).then_some(channel)
     }
 
@@ -135,20 +140,28 @@ impl Channels {
     /// Closes all, each once what was handed to it is sent.
     pub(crate) fn close(&self) -> impl Future<Output = ()> + Send + 'static {
         let open = std::mem::take(&mut self.kept().open);
+        let open: Vec<Channel> = open.iter().filter_map(WeakChannel::upgrade).collect();
         async move {
             join_all(open.iter().map(Channel::close)).await;
         }
     }
 
-    /// The peer has ended.
-    pub(crate) fn end(&self) {
+    /// The peer has ended; `error` says why, where it should not have.
+    pub(crate) fn end(&self, error: Option<&ChannelError>) {
         let mut kept = self.kept();
         kept.is_over = true;
         let ended = std::mem::take(&mut kept.open);
         kept.takers.clear();
-        kept.early.clear();
+        let early = std::mem::take(&mut kept.early);
         drop(kept);
-        drop(ended);
+        drop(early);
+        let ended: Vec<Channel> = ended.iter().filter_map(WeakChannel::upgrade).collect();
+        // Without a runtime nothing runs any more that could be told.
+        if let Some(error) = error
+            && tokio::runtime::Handle::try_current().is_ok()
+        {
+            ended.iter().for_each(|channel| channel.end(error.clone()));
+        }
     }
 
     fn keep(&self, channel: &Channel) -> Result<(), ChannelError> {
@@ -156,8 +169,8 @@ impl Channels {
         if kept.is_over {
             return Err(ChannelError::NotConnected);
         }
-        kept.open.retain(|channel| !channel.is_closed());
-        kept.open.push(channel.clone());
+        kept.forget_closed();
+        kept.open.push(channel.downgrade());
         Ok(())
     }
 

@@ -10,9 +10,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Channel, ChannelError, ChannelMessage};
 
-/// The largest message on it, as the gateway's limit on what clients take.
-pub(crate) const MAX_CONTROL_BYTES: usize = 1024 * 1024;
-
 /// Messages that wait to be sent.
 const MAX_UNSAID: usize = 1024;
 
@@ -38,11 +35,8 @@ pub(crate) type Ear = Arc<dyn Fn(ChannelMessage) + Send + Sync>;
 pub(crate) fn serve(
     channel: Channel,
     ear: Ear,
-) -> (
-    mpsc::Sender<Saying>,
-    mpsc::Receiver<ControlEvent>,
-    impl Future<Output = ()> + Send + 'static,
-) {
+) -> (mpsc::Sender<Saying>, mpsc::Receiver<ControlEvent>, impl Future<Output = ()> + Send + 'static)
+{
     let (sayings, queue) = mpsc::channel(MAX_UNSAID);
     let (events, happens) = mpsc::channel(2);
     let run = async move {

@@ -14,14 +14,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    PeerOptions, PeerPath,
-    channels::Channels,
-    control::Saying,
-    error::PeerError,
-    signal::Signal,
+    PeerOptions, PeerPath, channels::Channels, control::Saying, error::PeerError, signal::Signal,
     transport::Connection,
 };
-use crate::{ConnectionState, Refusal};
+use crate::{ChannelError, ConnectionState, Refusal};
 
 /// Messages of one agent that wait for each other.
 const MAX_WAITING: usize = 512;
@@ -229,8 +225,9 @@ impl Core {
         } else {
             self.enter(ConnectionState::Error);
         }
+        let lost = error.as_ref().map(|_| ChannelError::Lost);
         self.progress.send_replace(Progress::Ended(error));
-        self.channels.end();
+        self.channels.end(lost.as_ref());
         self.unwatch();
         true
     }

@@ -53,6 +53,7 @@ mod control;
 mod core;
 mod courier;
 mod error;
+mod framing;
 mod freshness;
 pub(crate) mod gateway;
 mod handle;

@@ -82,7 +82,10 @@ impl AcceptOptions {
 
     /// As [`accept_if`](Self::accept_if). One that takes longer than 10 s has said no, and so has one
     /// that panics.
-    pub fn accept_if_async<F>(mut self, welcome: impl Fn(String) -> F + Send + Sync + 'static) -> Self
+    pub fn accept_if_async<F>(
+        mut self,
+        welcome: impl Fn(String) -> F + Send + Sync + 'static,
+    ) -> Self
     where
         F: Future<Output = bool> + Send + 'static,
     {

@@ -17,8 +17,8 @@ use tokio::{
 };
 
 use super::{
-    Channel, ChannelError, ChannelOptions, IncomingChannels, PathStats, PeerOptions, RequestOptions,
-    Responses,
+    Channel, ChannelError, ChannelOptions, IncomingChannels, PathStats, PeerOptions,
+    RequestOptions, Responses,
     calls::{Calls, Whom},
     core::{Core, Progress},
     error::{PeerError, RequestError},
@@ -189,7 +189,7 @@ impl Peer {
         let connection = self.core.connection().filter(|_| is_there);
         let connection = connection.ok_or(ChannelError::NotConnected)?;
         let patience = self.core.options.open_timeout;
-        let opening = self.core.channels.open(&*connection, label.into(), options);
+        let opening = self.core.channels.open(&connection, label.into(), options);
         timeout(patience, opening).await.unwrap_or(Err(ChannelError::Timeout(patience)))
     }
 
@@ -242,11 +242,7 @@ impl Peer {
     /// # Errors
     ///
     /// [`RequestError`].
-    pub async fn intent(
-        &self,
-        intent: Intent,
-        patience: Duration,
-    ) -> Result<Intent, RequestError> {
+    pub async fn intent(&self, intent: Intent, patience: Duration) -> Result<Intent, RequestError> {
         Calls::intent(&self.peers, Whom::peer(&self.core)?, intent, patience).await
     }
 

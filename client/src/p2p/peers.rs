@@ -77,14 +77,6 @@ impl Listener {
     }
 }
 
-/// What became of a message that the link handed over.
-#[derive(Debug)]
-pub(crate) enum Claim {
-    Taken,
-    /// It is for the client's own handlers.
-    Left(Message),
-}
-
 #[derive(Default)]
 struct Known {
     peers: HashMap<AgentKey, Arc<Core>>,
@@ -250,14 +242,14 @@ impl Peers {
 
     // ---- What arrives ----------------------------------------------------------------------------
 
-    /// Takes what the gateway delivered, if it is for a peer. `prove` checks the signature where that has
+    /// Takes what the gateway delivered, if it is for a peer; else it is told back. `prove` checks the signature where that has
     /// not been done; `key` is none for the gateway's own messages.
     pub(crate) fn claim(
         &self,
         message: Message,
         key: Option<AgentKey>,
         prove: impl FnOnce(&Message) -> Result<(), ClientError>,
-    ) -> Claim {
+    ) -> Option<Message> {
         let is_ours = match message.kind() {
             MessageType::Error => self.is_refusal_ours(&message, key),
             MessageType::Offer | MessageType::Answer | MessageType::IceCandidate => {
@@ -266,13 +258,13 @@ impl Peers {
             kind => key.is_some_and(|key| self.calls.would_take(kind, &message, key)),
         };
         if !is_ours {
-            return Claim::Left(message);
+            return Some(message);
         }
         if key.is_some()
             && let Err(error) = prove(&message)
         {
             self.gateway.report(error);
-            return Claim::Taken;
+            return None;
         }
         match (message.kind(), key) {
             _ if key.is_some() && !is_for(&message, self.identity.key()) => {
@@ -285,7 +277,7 @@ impl Peers {
             (_, Some(key)) => self.calls.take(self, message, key, None),
             (_, None) => {}
         }
-        Claim::Taken
+        None
     }
 
     fn is_signal_ours(&self, key: AgentKey) -> bool {
@@ -385,7 +377,7 @@ impl Peers {
         self.begin(&mut known, id, options, |known| {
             known.undecided += 1;
             let welcome = self.welcome(&offer.from, &listener);
-            Begin::Theirs { offer, welcome, listener }
+            Begin::Theirs { offer: Box::new(offer), welcome, listener }
         });
         drop(known);
         if let Some(core) = standing

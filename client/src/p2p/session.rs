@@ -14,8 +14,7 @@ use tokio::{
 };
 
 use super::{
-    PeerPath,
-    channels::Channels,
+    Channel, PeerPath,
     control::{self, ControlEvent},
     core::{Core, Input, Progress},
     courier::{Courier, Unsent},
@@ -34,7 +33,7 @@ pub(crate) enum Begin {
     /// With an OFFER of ours.
     Ours,
     /// With theirs, once `welcome` says true; whoever listens is then given the peer.
-    Theirs { offer: Signal, welcome: BoxFuture<'static, bool>, listener: Listener },
+    Theirs { offer: Box<Signal>, welcome: BoxFuture<'static, bool>, listener: Listener },
 }
 
 /// Where it stands before it is open.
@@ -162,7 +161,7 @@ impl Session {
                     return Err(PeerError::Closed);
                 }
                 self.listener = Some(listener);
-                self.take_signal(offer).await?;
+                self.take_signal(*offer).await?;
             }
         }
         loop {
@@ -252,7 +251,7 @@ impl Session {
             })
             .await?;
         let ear = self.peers.ear(&self.core);
-        let (sayings, control, work) = control::serve(Channels::control(&*connection), ear);
+        let (sayings, control, work) = control::serve(Channel::control(&connection), ear);
         let mut task = JoinSet::new();
         task.spawn(work);
         self.core.set_connection(Some(Arc::clone(&connection)));
@@ -459,11 +458,14 @@ impl Session {
             LiveEvent::Stack(ConnectionEvent::Candidate(candidate)) => self.gathered(candidate),
             LiveEvent::Stack(ConnectionEvent::State(path)) => self.stands(path).await?,
             LiveEvent::Stack(ConnectionEvent::Channel(raw)) => {
-                if let Some(channel) = self.core.channels.offered(raw) {
-                    tracing::debug!(peer = self.core.did(), "a channel that nobody takes is closed");
-                    self.tasks.spawn(async move {
-                        let _ = channel.close().await;
-                    });
+                let connection = self.connection();
+                let offered = connection.and_then(|live| self.core.channels.offered(raw, &live));
+                // Dropped: then it is closed.
+                if offered.is_some() {
+                    tracing::debug!(
+                        peer = self.core.did(),
+                        "nobody takes a channel, and it is closed"
+                    );
                 }
             }
             LiveEvent::Control(ControlEvent::Opened) => self.opened(),
@@ -612,7 +614,9 @@ impl Session {
         let phase = match self.phase {
             Phase::Offering(until) | Phase::Opening(until) | Phase::Resting(until) => until,
             // Without a gateway nobody would hear of a restart.
-            Phase::Open if self.is_gateway_there() => self.upkeep.due().unwrap_or(far),
+            Phase::Open if self.is_gateway_there() || self.is_gateway_over() => {
+                self.upkeep.due().unwrap_or(far)
+            }
             Phase::Open | Phase::Fallback => far,
         };
         match &self.outgoing {
@@ -635,6 +639,10 @@ impl Session {
             }
             Phase::Opening(until) if until <= now => self.attempt_failed(self.no_path()).await,
             Phase::Resting(until) if until <= now => self.attempt().await,
+            Phase::Open if self.is_gateway_over() => match self.upkeep.due() {
+                Some(due) if due <= now => Err(PeerError::ClientClosed),
+                _ => Ok(()),
+            },
             Phase::Open if self.is_gateway_there() => match self.upkeep.fire(now) {
                 Due::Restart => self.restart().await,
                 Due::GiveUp(restarts) => Err(PeerError::Lost { restarts }),
@@ -648,14 +656,18 @@ impl Session {
         *self.gateway.borrow() == ConnectionState::Connected
     }
 
+    /// It does not come back, and nobody else introduces the two.
+    fn is_gateway_over(&self) -> bool {
+        *self.gateway.borrow() == ConnectionState::Error
+    }
+
     /// What the gateway was given just before it was lost may be lost, too.
     fn gateway_changed(&mut self) -> End {
         let state = *self.gateway.borrow_and_update();
         match state {
             ConnectionState::Connected if self.is_saying() => self.again = Some(Instant::now()),
             ConnectionState::Connected => {}
-            // It does not come back, and nobody else introduces the two.
-            ConnectionState::Error if self.phase != Phase::Open || self.upkeep.is_seeking() => {
+            ConnectionState::Error if !matches!(self.phase, Phase::Open) => {
                 return Err(PeerError::ClientClosed);
             }
             _ => self.gateway_was_lost = true,

@@ -123,6 +123,9 @@ pub trait RawChannel: fmt::Debug + Send + Sync {
 
     /// Ends it, once what is handed over is sent.
     fn close(&self) -> BoxFuture<'_, ()>;
+
+    /// Waits until it has ended. What arrived before may have to be read first.
+    fn closed(&self) -> BoxFuture<'_, ()>;
 }
 
 /// What a channel is opened with.

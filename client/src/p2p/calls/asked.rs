@@ -101,12 +101,13 @@ pub(super) struct Inquiry {
     end: oneshot::Sender<Outcome>,
 }
 
-/// What an answer was to an inquiry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What comes of a question.
+#[derive(Debug)]
 pub(super) enum Heard {
-    OnTheWay,
-    /// Words come faster than they are read.
-    TooFast,
+    /// A word on the way.
+    Word(Reply),
+    /// The end.
+    End(Outcome),
 }
 
 impl Inquiry {
@@ -115,13 +116,10 @@ impl Inquiry {
         let _ = self.end.send(outcome);
     }
 
-    /// A word on the way.
-    pub(super) fn word(&self, word: Reply) -> Heard {
-        match self.words.try_send(word) {
-            Err(mpsc::error::TrySendError::Full(_)) => Heard::TooFast,
-            // Where nobody reads, it is about to be forgotten.
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Heard::OnTheWay,
-        }
+    /// Hands a word over; whether its reader keeps up.
+    pub(super) fn word(&self, word: Reply) -> bool {
+        // Where nobody reads, it is about to be forgotten.
+        !matches!(self.words.try_send(word), Err(mpsc::error::TrySendError::Full(_)))
     }
 
     pub(super) fn too_fast() -> RequestError {
@@ -130,16 +128,17 @@ impl Inquiry {
 }
 
 /// An EXEC_RESPONSE as docs/webrtc.md has it: a word on the way, or the end.
-pub(super) fn read(response: ExecResponse) -> Result<Reply, Outcome> {
+pub(super) fn read(response: ExecResponse) -> Heard {
     let ExecResponse { result, error, status, .. } = response;
     match (status.as_deref(), error) {
-        (Some("progress"), _) => Ok(Reply::Progress(result.unwrap_or_default())),
-        (Some("partial"), _) => Ok(Reply::Part(result.unwrap_or_default())),
-        (_, Some(error)) => Err(Err(RequestError::Failed { error, result })),
+        (Some("progress"), _) => Heard::Word(Reply::Progress(result.unwrap_or_default())),
+        (Some("partial"), _) => Heard::Word(Reply::Part(result.unwrap_or_default())),
+        (_, Some(error)) => Heard::End(Err(RequestError::Failed { error, result })),
         (Some("error"), None) => {
-            Err(Err(RequestError::Failed { error: "the request failed".into(), result }))
+            let error = "the request failed".into();
+            Heard::End(Err(RequestError::Failed { error, result }))
         }
-        _ => Err(Ok(Answered::Result(result.unwrap_or_default()))),
+        _ => Heard::End(Ok(Answered::Result(result.unwrap_or_default()))),
     }
 }
 
@@ -185,44 +184,37 @@ impl Asked {
         (asked, Inquiry { expects, words, end })
     }
 
-    fn poll_word(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, Outcome>> {
+    fn poll_word(&mut self, cx: &mut Context<'_>) -> Poll<Heard> {
         if let Some(sending) = &mut self.sending
             && let Poll::Ready(sent) = sending.poll_unpin(cx)
         {
             self.sending = None;
             if let Err(error) = sent {
-                return Poll::Ready(Err(Err(error)));
+                self.forget();
+                return Poll::Ready(Heard::End(Err(error)));
             }
         }
         match self.words.poll_recv(cx) {
-            Poll::Ready(Some(word)) => return Poll::Ready(Ok(word)),
+            Poll::Ready(Some(word)) => return Poll::Ready(Heard::Word(word)),
             // All words are read, and what ended it is known.
             Poll::Ready(None) => {
                 let end = ready!(self.end.poll_unpin(cx));
-                return Poll::Ready(Err(end.unwrap_or(Err(RequestError::Closed))));
+                self.forget();
+                return Poll::Ready(Heard::End(end.unwrap_or(Err(RequestError::Closed))));
             }
             Poll::Pending => {}
         }
         ready!(self.deadline.as_mut().poll(cx));
         self.give_up("timeout");
-        Poll::Ready(Err(Err(RequestError::Timeout(self.patience))))
-    }
-
-    /// The next word, or the end.
-    pub(super) async fn next(&mut self) -> Result<Reply, Outcome> {
-        let next = std::future::poll_fn(|cx| self.poll_word(cx)).await;
-        if next.is_err() {
-            self.forget();
-        }
-        next
+        Poll::Ready(Heard::End(Err(RequestError::Timeout(self.patience))))
     }
 
     /// The end; words on the way are told to `hear`.
     pub(super) async fn outcome(mut self, hear: impl Fn(Reply)) -> Outcome {
         loop {
-            match self.next().await {
-                Ok(word) => hear(word),
-                Err(outcome) => return outcome,
+            match std::future::poll_fn(|cx| self.poll_word(cx)).await {
+                Heard::Word(word) => hear(word),
+                Heard::End(outcome) => return outcome,
             }
         }
     }
@@ -310,11 +302,8 @@ impl Stream for Responses {
                 State::Asked(asked) => ready!(asked.poll_word(cx)),
             };
             return Poll::Ready(Some(match word {
-                Ok(word) => Ok(word),
-                Err(outcome) => {
-                    if let State::Asked(asked) = &mut self.0 {
-                        asked.forget();
-                    }
+                Heard::Word(word) => Ok(word),
+                Heard::End(outcome) => {
                     self.0 = State::Over;
                     result_of(outcome).map(Reply::Result)
                 }
@@ -346,23 +335,30 @@ mod tests {
         }
     }
 
+    fn end(response: ExecResponse) -> Outcome {
+        match read(response) {
+            Heard::Word(word) => panic!("{word:?} is no end"),
+            Heard::End(outcome) => outcome,
+        }
+    }
+
     #[test]
     fn every_status_means_what_the_convention_says() {
-        let word = |status| read(response(Some(status), None)).ok();
-        assert_eq!(word("progress"), Some(Reply::Progress(json!(1))));
-        assert_eq!(word("partial"), Some(Reply::Part(json!(1))));
+        let word = |status| match read(response(Some(status), None)) {
+            Heard::Word(word) => word,
+            Heard::End(end) => panic!("{end:?} is no word on the way"),
+        };
+        assert_eq!(word("progress"), Reply::Progress(json!(1)));
+        assert_eq!(word("partial"), Reply::Part(json!(1)));
         for status in [Some("success"), Some("done"), None] {
-            let end = read(response(status, None)).unwrap_err();
-            assert!(matches!(end, Ok(Answered::Result(result)) if result == json!(1)), "{status:?}");
-            let end = read(response(status, Some("no"))).unwrap_err();
-            assert!(
-                matches!(end, Err(RequestError::Failed { error, .. }) if error == "no"),
-                "{status:?}"
-            );
+            let good = end(response(status, None));
+            assert!(matches!(good, Ok(Answered::Result(one)) if one == json!(1)), "{status:?}");
+            let bad = end(response(status, Some("no")));
+            assert!(matches!(bad, Err(RequestError::Failed { error, .. }) if error == "no"));
         }
-        let end = read(response(Some("error"), None)).unwrap_err();
-        assert!(matches!(end, Err(RequestError::Failed { result: Some(_), .. })));
-        let end = read(ExecResponse::default()).unwrap_err();
-        assert!(matches!(end, Ok(Answered::Result(Value::Null))));
+        let bad = end(response(Some("error"), None));
+        assert!(matches!(bad, Err(RequestError::Failed { result: Some(_), .. })));
+        let empty = end(ExecResponse::default());
+        assert!(matches!(empty, Ok(Answered::Result(Value::Null))));
     }
 }

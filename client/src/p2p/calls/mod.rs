@@ -121,8 +121,7 @@ impl Calls {
         options: RequestOptions,
     ) -> Result<Value, RequestError> {
         let request = exec_request(args, options.timeout, false)?;
-        let asked =
-            Self::ask(peers, whom, request, MessageType::ExecResponse, options.timeout)?;
+        let asked = Self::ask(peers, whom, request, MessageType::ExecResponse, options.timeout)?;
         let hear = |word| {
             if let (Reply::Progress(word), Some(hear)) = (word, &options.on_progress) {
                 hear(word);
@@ -379,11 +378,11 @@ impl Calls {
             Payload::Intent(intent) => Ok(Answered::Intent(intent)),
             Payload::Pong(_) => Ok(Answered::Pong),
             Payload::ExecResponse(response) => match read(response) {
-                Ok(word) => match known.what.word(word) {
-                    Heard::OnTheWay => return,
-                    Heard::TooFast => Err(Inquiry::too_fast()),
+                Heard::Word(word) => match known.what.word(word) {
+                    true => return,
+                    false => Err(Inquiry::too_fast()),
                 },
-                Err(outcome) => outcome,
+                Heard::End(outcome) => outcome,
             },
             _ => Err(RequestError::OutOfTurn(kind)),
         };
@@ -459,8 +458,7 @@ impl Calls {
 
     fn end_those(&self, is_meant: impl Fn(Option<u64>) -> bool, error: &RequestError) {
         let mut table = self.table();
-        let ended: Vec<_> =
-            table.inquiries.extract_if(|_, known| is_meant(known.way)).collect();
+        let ended: Vec<_> = table.inquiries.extract_if(|_, known| is_meant(known.way)).collect();
         for task in table.tasks.values().filter(|task| is_meant(task.way)) {
             task.what.cancel();
         }
@@ -502,11 +500,7 @@ fn is_crowded<'a, T: 'a>(
     all >= IN_ALL || under_way.by_ref().filter(|known| known.key == key).count() >= PER_AGENT
 }
 
-fn exec_request(
-    args: Value,
-    timeout: Duration,
-    stream: bool,
-) -> Result<ExecRequest, RequestError> {
+fn exec_request(args: Value, timeout: Duration, stream: bool) -> Result<ExecRequest, RequestError> {
     let args = match args {
         Value::Object(args) => Some(args),
         Value::Null => None,

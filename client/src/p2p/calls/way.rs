@@ -7,7 +7,8 @@ use tokio::sync::oneshot;
 
 use crate::p2p::{
     PeerPath,
-    control::{MAX_CONTROL_BYTES, Saying},
+    channel::MAX_CONTROL_BYTES,
+    control::Saying,
     core::Core,
     error::RequestError,
     peers::{Peers, refusal},
@@ -87,9 +88,7 @@ impl Way {
     }
 }
 
-fn control_of(
-    core: &Core,
-) -> Result<tokio::sync::mpsc::Sender<Saying>, RequestError> {
+fn control_of(core: &Core) -> Result<tokio::sync::mpsc::Sender<Saying>, RequestError> {
     let is_direct = core.path() == PeerPath::Direct;
     core.control().filter(|_| is_direct).ok_or(RequestError::NotConnected)
 }

@@ -5,11 +5,16 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
-use ::webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelMessage};
+use ::webrtc::data_channel::{
+    DataChannel, DataChannelEvent, RTCDataChannelMessage, RTCDataChannelState,
+};
 use bytes::BytesMut;
 use futures_util::future::BoxFuture;
 use tokio::{
@@ -18,7 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::failed;
+use super::{failed, settling::Settling};
 use crate::p2p::transport::{
     RawChannel, RawChannelEvent, RawChannelOptions, RawMessage, TransportError,
 };
@@ -34,6 +39,8 @@ pub(super) struct StackChannel {
     native: Arc<dyn DataChannel>,
     signs: Arc<Signs>,
     events: Mutex<Option<mpsc::Receiver<RawChannelEvent>>>,
+    /// The amount of unsent bytes at which the stack says so.
+    threshold: AtomicU32,
 }
 
 /// What those who do not read the events want to know.
@@ -45,17 +52,21 @@ struct Signs {
 }
 
 impl StackChannel {
-    pub(super) fn opened(
+    pub(super) async fn opened(
         native: Arc<dyn DataChannel>,
         label: String,
         options: RawChannelOptions,
+        settling: &Arc<Settling>,
     ) -> Self {
-        Self::new(native, label, options, None)
+        // A negotiated one on a connection that stands is open at once, and the stack does not say so.
+        let is_open = matches!(native.ready_state().await, Ok(RTCDataChannelState::Open));
+        Self::new(native, label, options, is_open, settling.clone(), None)
     }
 
     /// One of the other side's; `permit` is its place among those.
     pub(super) async fn accepted(
         native: Arc<dyn DataChannel>,
+        settling: &Arc<Settling>,
         permit: OwnedSemaphorePermit,
     ) -> ::webrtc::error::Result<Self> {
         let label = native.label().await?;
@@ -66,23 +77,26 @@ impl StackChannel {
             protocol: native.protocol().await?,
             negotiated: None,
         };
-        Ok(Self::new(native, label, options, Some(permit)))
+        Ok(Self::new(native, label, options, false, settling.clone(), Some(permit)))
     }
 
     fn new(
         native: Arc<dyn DataChannel>,
         label: String,
         options: RawChannelOptions,
+        is_open: bool,
+        settling: Arc<Settling>,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
         let signs = Arc::<Signs>::default();
         let (queue, events) = mpsc::channel(MAX_EVENTS);
-        let pump = pump(native.clone(), signs.clone(), queue);
+        let pump = Pump { native: native.clone(), signs: signs.clone(), queue, is_open: false };
         tokio::spawn(async move {
-            pump.await;
+            pump.run(is_open, &settling).await;
             drop(permit);
         });
-        Self { label, options, native, signs, events: Mutex::new(Some(events)) }
+        let (events, threshold) = (Mutex::new(Some(events)), AtomicU32::new(0));
+        Self { label, options, native, signs, events, threshold }
     }
 
     async fn unsent(&self) -> usize {
@@ -93,26 +107,43 @@ impl StackChannel {
 
 /// Passes events on until the channel has ended. One who has dropped the queue wants no more, and what still comes
 /// must not hold up other channels.
-async fn pump(
+struct Pump {
     native: Arc<dyn DataChannel>,
     signs: Arc<Signs>,
     queue: mpsc::Sender<RawChannelEvent>,
-) {
-    while let Some(event) = native.poll().await {
-        let event = match event {
-            DataChannelEvent::OnOpen => RawChannelEvent::Open,
-            DataChannelEvent::OnMessage(message) => RawChannelEvent::Message(received(message)),
-            DataChannelEvent::OnBufferedAmountLow => {
-                signs.drained.notify_waiters();
-                continue;
+    is_open: bool,
+}
+
+impl Pump {
+    async fn run(mut self, is_open: bool, settling: &Settling) {
+        if is_open {
+            self.open().await;
+        }
+        while let Some(event) = self.native.poll().await {
+            match event {
+                DataChannelEvent::OnOpen => self.open().await,
+                DataChannelEvent::OnMessage(message) => {
+                    self.tell(RawChannelEvent::Message(received(message))).await;
+                }
+                DataChannelEvent::OnBufferedAmountLow => self.signs.drained.notify_waiters(),
+                DataChannelEvent::OnClose => break,
+                _ => {}
             }
-            DataChannelEvent::OnClose => break,
-            _ => continue,
-        };
-        let _ = queue.send(event).await;
+        }
+        settling.ended();
+        self.signs.closed.cancel();
+        self.tell(RawChannelEvent::Closed).await;
     }
-    signs.closed.cancel();
-    let _ = queue.send(RawChannelEvent::Closed).await;
+
+    async fn open(&mut self) {
+        if !std::mem::replace(&mut self.is_open, true) {
+            self.tell(RawChannelEvent::Open).await;
+        }
+    }
+
+    async fn tell(&self, event: RawChannelEvent) {
+        let _ = self.queue.send(event).await;
+    }
 }
 
 fn received(message: RTCDataChannelMessage) -> RawMessage {
@@ -157,16 +188,14 @@ impl RawChannel for StackChannel {
     fn drained_to(&self, bytes: usize) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let threshold = u32::try_from(bytes).unwrap_or(u32::MAX);
-            let mut is_told = false;
+            if self.threshold.swap(threshold, Ordering::Relaxed) != threshold {
+                // Fails with the channel alone.
+                let _ = self.native.set_buffered_amount_low_threshold(threshold).await;
+            }
             while !self.signs.closed.is_cancelled() {
                 let drained = self.signs.drained.notified();
                 if self.unsent().await <= bytes {
                     return;
-                }
-                if !is_told {
-                    is_told = true;
-                    let _ = self.native.set_buffered_amount_low_threshold(threshold).await;
-                    continue;
                 }
                 tokio::select! {
                     () = drained => {}
@@ -183,6 +212,10 @@ impl RawChannel for StackChannel {
             // It may have ended by itself meanwhile.
             let _ = self.native.close().await;
         })
+    }
+
+    fn closed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.signs.closed.cancelled())
     }
 }
 

@@ -17,7 +17,7 @@ use rtc::{
 };
 use tokio::runtime::Handle;
 
-use super::{channel::StackChannel, events::Listener, failed, path};
+use super::{channel::StackChannel, events::Listener, failed, path, settling::Settling};
 use crate::p2p::transport::{
     Connection, PathStats, RawChannel, RawChannelOptions, Reliability, TransportError,
 };
@@ -44,7 +44,7 @@ impl StackConnection {
             protocol: "ioap.v1.1".to_owned(),
             negotiated: Some(0),
         };
-        let control = match open(&*stack, "conexus".to_owned(), options).await {
+        let control = match open(&*stack, "conexus".to_owned(), options, &listener.settling).await {
             Ok(control) => Arc::new(control),
             Err(error) => {
                 let _ = stack.close().await;
@@ -85,6 +85,7 @@ async fn open(
     stack: &dyn PeerConnection,
     label: String,
     options: RawChannelOptions,
+    settling: &Arc<Settling>,
 ) -> Result<StackChannel, TransportError> {
     let (max_retransmits, max_packet_life_time) = match options.reliability {
         None => (None, None),
@@ -102,7 +103,7 @@ async fn open(
     };
     let native = stack.create_data_channel(&label, Some(init)).await;
     let native = native.map_err(|error| failed("open a channel", error))?;
-    Ok(StackChannel::opened(native, label, options))
+    Ok(StackChannel::opened(native, label, options, settling).await)
 }
 
 /// The largest message that a description's side takes.
@@ -171,7 +172,12 @@ impl Connection for StackConnection {
         options: RawChannelOptions,
     ) -> BoxFuture<'_, Result<Arc<dyn RawChannel>, TransportError>> {
         Box::pin(async move {
-            let channel = open(&*self.stack, label, options).await?;
+            let settling = &self.listener.settling;
+            if options.negotiated.is_none() && settling.is_recent() {
+                let path = path::of(&*self.stack).await;
+                settling.done(path.and_then(|path| path.round_trip)).await;
+            }
+            let channel = open(&*self.stack, label, options, settling).await?;
             Ok(Arc::new(channel) as Arc<dyn RawChannel>)
         })
     }

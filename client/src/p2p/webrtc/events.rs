@@ -14,7 +14,7 @@ use ::webrtc::{
 use conexus_protocol::IceCandidate;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::channel::StackChannel;
+use super::{channel::StackChannel, settling::Settling};
 use crate::p2p::transport::{ConnectionEvent, PathState};
 
 /// Channels that the other side may have open at a time.
@@ -26,12 +26,13 @@ pub(super) struct Listener {
     /// The section of the description that candidates are for.
     mid: Mutex<Option<String>>,
     room: Arc<Semaphore>,
+    pub(super) settling: Arc<Settling>,
 }
 
 impl Listener {
     pub(super) fn new(events: mpsc::UnboundedSender<ConnectionEvent>) -> Arc<Self> {
         let room = Arc::new(Semaphore::new(MAX_CHANNELS));
-        Arc::new(Self { events, mid: Mutex::default(), room })
+        Arc::new(Self { events, mid: Mutex::default(), room, settling: Arc::default() })
     }
 
     /// Candidates from now on are for the description's first section: there is one, of the channels.
@@ -52,7 +53,7 @@ impl Listener {
     }
 
     async fn take(&self, native: Arc<dyn DataChannel>, permit: OwnedSemaphorePermit) {
-        match StackChannel::accepted(native, permit).await {
+        match StackChannel::accepted(native, &self.settling, permit).await {
             Ok(channel) => self.tell(ConnectionEvent::Channel(Arc::new(channel))),
             Err(error) => tracing::debug!(%error, "a peer's channel was gone at once"),
         }

@@ -8,6 +8,7 @@ mod connection;
 mod events;
 mod path;
 mod servers;
+mod settling;
 #[cfg(test)]
 pub(crate) mod tests;
 
