@@ -74,9 +74,10 @@ pub trait Connection: fmt::Debug + Send + Sync {
 /// What a connection tells.
 #[derive(Debug)]
 pub enum ConnectionEvent {
-    /// An own candidate; an empty text is the last one of its description.
+    /// An own candidate; an empty text is the last one of its description. It may be told before the
+    /// description has been returned.
     Candidate(IceCandidate),
-    /// How the connection stands.
+    /// How the connection stands. That the other side ended it is told by the control channel, which closes.
     State(PathState),
     /// The other side opened a channel.
     Channel(Arc<dyn RawChannel>),
@@ -104,7 +105,7 @@ pub trait RawChannel: fmt::Debug + Send + Sync {
     /// Its label.
     fn label(&self) -> &str;
 
-    /// What it was opened with.
+    /// What it was opened with. Of a channel of the other side's a stack may not know the reliability, and say none.
     fn options(&self) -> RawChannelOptions;
 
     /// The events of this channel: [`RawChannelEvent::Open`] once (or [`RawChannelEvent::Closed`]), then what
