@@ -1,7 +1,8 @@
 //! `POST /ice/outcome`: what agents tell of how they connected is counted, and nobody else's word is.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
+use conexus_client::{CandidateKind, CandidateProtocol, Client, HttpError, IceOutcome};
 use conexus_protocol::{AgentToken, Identity, Subprotocol, Timestamp};
 use serde_json::{Value, json};
 
@@ -12,6 +13,7 @@ use crate::support::{
     http,
     process::{Process, folder_with},
     scrape::Scrape,
+    soon,
 };
 
 const CONNECTED: &str =
@@ -111,4 +113,32 @@ async fn without_the_setting_there_is_nothing_to_tell() {
     let (status, _, said) = report(gateway.addr, &token(&agent), CONNECTED).await;
     let error = "outcomes of ICE are not collected here (ice.outcomes)";
     assert_eq!((status, said), (404, json!({ "error": error })));
+}
+
+#[tokio::test]
+async fn a_client_tells_it_and_is_told_where_nobody_listens() {
+    let folder = folder_with(&[]);
+    let gateway = Process::start(folder.path(), &["--set", "ice.outcomes=true"]).await;
+    let connect = |addr: SocketAddr| {
+        Client::builder(format!("ws://{addr}/ws"), Identity::generate()).no_reconnect().connect()
+    };
+    let client = soon("the client", connect(gateway.addr)).await.unwrap();
+    let (local, remote) = (CandidateKind::Host, CandidateKind::PeerReflexive);
+    let took = Duration::from_millis(15);
+    let protocol = CandidateProtocol::Udp;
+    let connected = IceOutcome::Connected { local, remote, protocol, took };
+    for outcome in [connected, IceOutcome::Failed { took }] {
+        soon("it to be taken", client.report_ice_outcome(outcome)).await.unwrap();
+    }
+    let scrape = Scrape::of(&gateway).await;
+    for (outcome, remote) in [("connected", "prflx"), ("failed", "none")] {
+        let labels = [("outcome", outcome), ("remote", remote)];
+        assert_eq!(scrape.count("conexus_ice_outcomes_total", &labels), 1, "{outcome}");
+    }
+
+    let deaf = TestGateway::start().await;
+    let client = soon("the client", connect(deaf.addr)).await.unwrap();
+    let error = soon("a refusal", client.report_ice_outcome(connected)).await.unwrap_err();
+    assert!(matches!(error, HttpError::Refused { status: 404, .. }), "{error}");
+    assert!(error.to_string().contains("ice.outcomes"), "{error}");
 }
