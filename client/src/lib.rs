@@ -123,6 +123,8 @@ pub use handle::Handle;
 pub use handlers::{HandlerFailure, HandlerId, Outcome};
 #[cfg(feature = "http")]
 pub use http::HttpError;
+#[cfg(feature = "ice")]
+pub use ice::outcome::{CandidateKind, CandidateProtocol, IceOutcome};
 pub use messages::Messages;
 pub use refusal::{Close, Refusal};
 pub use session::Session;
