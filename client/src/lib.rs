@@ -128,6 +128,8 @@ pub use handle::Handle;
 pub use handlers::{HandlerFailure, HandlerId, Outcome};
 #[cfg(feature = "http")]
 pub use http::HttpError;
+#[cfg(feature = "ice")]
+pub use ice::outcome::{CandidateKind, CandidateProtocol, IceOutcome};
 pub use messages::Messages;
 #[cfg(feature = "p2p")]
 pub use p2p::{

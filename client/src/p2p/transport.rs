@@ -10,6 +10,8 @@ use conexus_protocol::{IceCandidate, IceServer};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
+pub use crate::ice::outcome::{CandidateKind, CandidateProtocol};
+
 /// Makes connections: a WebRTC stack.
 pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Begins a connection. It makes its control channel at once: negotiated, id 0, ordered and
@@ -185,28 +187,6 @@ pub struct PathStats {
     pub bytes_sent: u64,
     /// Bytes received over all channels.
     pub bytes_received: u64,
-}
-
-/// Where a candidate is from (RFC 8445, section 5.1.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CandidateKind {
-    /// An own interface.
-    Host,
-    /// What a STUN server sees.
-    ServerReflexive,
-    /// What the other side sees.
-    PeerReflexive,
-    /// A TURN server's.
-    Relay,
-}
-
-/// What a candidate's packets go over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CandidateProtocol {
-    /// UDP.
-    Udp,
-    /// TCP (RFC 6544).
-    Tcp,
 }
 
 /// What a WebRTC stack could not do.

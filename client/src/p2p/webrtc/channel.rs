@@ -99,6 +99,10 @@ impl StackChannel {
         Self { label, options, native, signs, events, threshold }
     }
 
+    pub(super) fn native(&self) -> &Arc<dyn DataChannel> {
+        &self.native
+    }
+
     async fn unsent(&self) -> usize {
         // A channel that is gone has nothing to send.
         self.native.outstanding_bytes().await.unwrap_or(0)

@@ -22,6 +22,13 @@ use crate::p2p::transport::{
     Connection, PathStats, RawChannel, RawChannelOptions, Reliability, TransportError,
 };
 
+/// Candidates of the other side's that count for one description. Each is sent to from each own address, so that
+/// this bounds what a peer can have sent to others.
+const MAX_CANDIDATES: usize = 48;
+/// The largest candidate in bytes.
+const MAX_CANDIDATE: usize = 1024;
+/// The largest description in bytes; one with channels alone has some hundred, beside its candidates.
+const MAX_DESCRIPTION: usize = 64 * 1024;
 /// What a side takes that does not say (RFC 8841, section 6.1), and the most that the stack sends.
 const DEFAULT_MESSAGE_SIZE: usize = 65_536;
 
@@ -30,6 +37,8 @@ pub(super) struct StackConnection {
     listener: Arc<Listener>,
     control: Arc<StackChannel>,
     max_message_size: AtomicUsize,
+    /// The other side's, of its newest description.
+    candidates: AtomicUsize,
     runtime: Handle,
 }
 
@@ -51,8 +60,11 @@ impl StackConnection {
                 return Err(error);
             }
         };
-        let max_message_size = AtomicUsize::new(DEFAULT_MESSAGE_SIZE);
-        Ok(Self { stack, listener, control, max_message_size, runtime: Handle::current() })
+        listener.controlled_by(control.native());
+        let (max_message_size, candidates) =
+            (AtomicUsize::new(DEFAULT_MESSAGE_SIZE), AtomicUsize::new(0));
+        let runtime = Handle::current();
+        Ok(Self { stack, listener, control, max_message_size, candidates, runtime })
     }
 
     /// Applies an own description, and returns its text.
@@ -72,9 +84,15 @@ impl StackConnection {
     async fn described(
         &self,
         what: &'static str,
-        description: ::webrtc::error::Result<RTCSessionDescription>,
+        sdp: String,
+        read: fn(String) -> ::webrtc::error::Result<RTCSessionDescription>,
     ) -> Result<(), TransportError> {
-        let description = description.map_err(|error| failed(what, error))?;
+        let candidates = sdp.lines().filter(|line| line.starts_with("a=candidate:")).count();
+        if sdp.len() > MAX_DESCRIPTION || candidates > MAX_CANDIDATES {
+            return Err(failed(what, "the description is too large"));
+        }
+        let description = read(sdp).map_err(|error| failed(what, error))?;
+        self.candidates.store(candidates, Ordering::Relaxed);
         self.max_message_size.store(max_message_size(&description.sdp), Ordering::Relaxed);
         let applied = self.stack.set_remote_description(description).await;
         applied.map_err(|error| failed(what, error))
@@ -128,7 +146,7 @@ impl Connection for StackConnection {
 
     fn answer(&self, sdp: String) -> BoxFuture<'_, Result<String, TransportError>> {
         Box::pin(async move {
-            self.described("take an offer", RTCSessionDescription::offer(sdp)).await?;
+            self.described("take an offer", sdp, RTCSessionDescription::offer).await?;
             let what = "answer an offer";
             let answer = self.stack.create_answer(None).await;
             self.describe(what, answer.map_err(|error| failed(what, error))?).await
@@ -136,7 +154,7 @@ impl Connection for StackConnection {
     }
 
     fn answered(&self, sdp: String) -> BoxFuture<'_, Result<(), TransportError>> {
-        Box::pin(self.described("take an answer", RTCSessionDescription::answer(sdp)))
+        Box::pin(self.described("take an answer", sdp, RTCSessionDescription::answer))
     }
 
     fn rollback(&self) -> BoxFuture<'_, Result<(), TransportError>> {
@@ -157,8 +175,17 @@ impl Connection for StackConnection {
             ..Default::default()
         };
         Box::pin(async move {
+            let what = "take a candidate";
+            if candidate.candidate.len() > MAX_CANDIDATE {
+                return Err(failed(what, "it is too long"));
+            }
+            if !candidate.candidate.is_empty()
+                && self.candidates.fetch_add(1, Ordering::Relaxed) >= MAX_CANDIDATES
+            {
+                return Err(failed(what, "there are too many"));
+            }
             let added = self.stack.add_ice_candidate(candidate).await;
-            added.map_err(|error| failed("take a candidate", error))
+            added.map_err(|error| failed(what, error))
         })
     }
 

@@ -2,13 +2,13 @@
 //!
 //! The stack calls on the task that drives the connection, so nothing here waits for anybody.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use ::webrtc::{
     data_channel::DataChannel,
     peer_connection::{
-        PeerConnectionEventHandler, RTCIceGatheringState, RTCPeerConnectionIceEvent,
-        RTCPeerConnectionState,
+        PeerConnectionEventHandler, RTCIceConnectionState, RTCIceGatheringState,
+        RTCPeerConnectionIceEvent, RTCPeerConnectionState,
     },
 };
 use conexus_protocol::IceCandidate;
@@ -27,12 +27,29 @@ pub(super) struct Listener {
     mid: Mutex<Option<String>>,
     room: Arc<Semaphore>,
     pub(super) settling: Arc<Settling>,
+    /// Not kept: the channel has the connection, and the connection this.
+    control: OnceLock<Weak<dyn DataChannel>>,
 }
 
 impl Listener {
     pub(super) fn new(events: mpsc::UnboundedSender<ConnectionEvent>) -> Arc<Self> {
         let room = Arc::new(Semaphore::new(MAX_CHANNELS));
-        Arc::new(Self { events, mid: Mutex::default(), room, settling: Arc::default() })
+        let (mid, settling, control) = Default::default();
+        Arc::new(Self { events, mid, room, settling, control })
+    }
+
+    pub(super) fn controlled_by(&self, control: &Arc<dyn DataChannel>) {
+        // There is one.
+        let _ = self.control.set(Arc::downgrade(control));
+    }
+
+    /// Has the stack send what the next step of a handshake is. It does so only the next time that
+    /// something wakes it, which may be a timer's 200 ms away.
+    async fn nudge(&self) {
+        if let Some(control) = self.control.get().and_then(Weak::upgrade) {
+            // What the threshold is anyway. Fails with the channel alone.
+            let _ = control.set_buffered_amount_high_threshold(u32::MAX).await;
+        }
     }
 
     /// Candidates from now on are for the description's first section: there is one, of the channels.
@@ -75,6 +92,12 @@ impl PeerConnectionEventHandler for Listener {
         }
     }
 
+    /// DTLS begins when ICE has found a way.
+    async fn on_ice_connection_state_change(&self, _state: RTCIceConnectionState) {
+        self.nudge().await;
+    }
+
+    /// SCTP begins when DTLS is done.
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
         let state = match state {
             RTCPeerConnectionState::New => PathState::New,
@@ -85,6 +108,7 @@ impl PeerConnectionEventHandler for Listener {
             RTCPeerConnectionState::Closed => PathState::Closed,
             _ => return,
         };
+        self.nudge().await;
         self.tell(ConnectionEvent::State(state));
     }
 

@@ -24,17 +24,11 @@ use tokio::sync::mpsc;
 use self::{addresses::Addresses, connection::StackConnection, events::Listener};
 use super::transport::{Connection, ConnectionConfig, ConnectionEvent, Transport, TransportError};
 
-/// How often the other side is asked for a sign of life.
-const KEEPALIVE: Duration = Duration::from_secs(1);
-/// Silence after which a connection counts as interrupted.
-const DISCONNECTED_AFTER: Duration = Duration::from_secs(4);
-/// Further silence after which it has failed.
-const FAILED_AFTER: Duration = Duration::from_secs(16);
-/// Between two checks of a pair of candidates: Ta of RFC 8445, section 14.2. The stack's own 200 ms would be
-/// most of the time to open on a fast network.
-const CHECK_EVERY: Duration = Duration::from_millis(50);
-/// Checks of a pair before it is given up: 5 s, since the other side's answer may be that long on its way.
-const MAX_CHECKS: u16 = 100;
+/// Between two checks of a pair of candidates. The steps to a connection are taken at this pace too, and the stack's own
+/// of 200 ms would be most of the time that it takes on a fast network.
+const CHECK_EVERY: Duration = Duration::from_millis(20);
+/// Checks of a pair before it is given up: 3 s, since the other side's description may be that long on its way.
+const MAX_CHECKS: u16 = 150;
 /// How long a better pair is hoped for, once one by a NAT's address works.
 const WAIT_FOR_BETTER_THAN_REFLEXIVE: Duration = Duration::from_millis(200);
 /// The same, once one by a relay works.
@@ -46,6 +40,28 @@ const WAIT_FOR_BETTER_THAN_RELAY: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Default)]
 pub struct WebRtc {
     addresses: Addresses,
+    silence: Silence,
+}
+
+/// What silence of the other side means.
+#[derive(Debug, Clone, Copy)]
+struct Silence {
+    /// How often it is asked for a sign of life.
+    asked_every: Duration,
+    /// After this a connection counts as interrupted.
+    disconnected: Duration,
+    /// And after as much more it has failed. As long may the search for a way take.
+    failed: Duration,
+}
+
+impl Default for Silence {
+    fn default() -> Self {
+        Self {
+            asked_every: Duration::from_secs(1),
+            disconnected: Duration::from_secs(4),
+            failed: Duration::from_secs(16),
+        }
+    }
 }
 
 impl WebRtc {
@@ -60,7 +76,7 @@ impl WebRtc {
 
     /// Connections by these addresses of the machine alone.
     pub fn on(addresses: impl IntoIterator<Item = IpAddr>) -> Self {
-        Self { addresses: Addresses::these(addresses) }
+        Self { addresses: Addresses::these(addresses), ..Self::default() }
     }
 }
 
@@ -84,7 +100,7 @@ impl Transport for WebRtc {
                     .build();
                 PeerConnectionBuilder::new()
                     .with_configuration(configuration)
-                    .with_setting_engine(settings(config.relay_only, mdns).build())
+                    .with_setting_engine(self.settings(config.relay_only, mdns).build())
                     .with_handler(listener.clone())
                     .with_udp_addrs(vec![self.addresses.clone()])
                     .build()
@@ -105,22 +121,25 @@ impl Transport for WebRtc {
     }
 }
 
-fn settings(relay_only: bool, mdns: MulticastDnsMode) -> SettingEngineBuilder {
-    let relay_wait = match relay_only {
-        true => Duration::ZERO,
-        false => WAIT_FOR_BETTER_THAN_RELAY,
-    };
-    SettingEngineBuilder::new()
-        .with_multicast_dns_mode(mdns)
-        .with_ice_timeouts(Some(DISCONNECTED_AFTER), Some(FAILED_AFTER), Some(KEEPALIVE))
-        .with_ice_connection_attempts(Some(CHECK_EVERY), Some(MAX_CHECKS))
-        .with_host_acceptance_min_wait(Some(Duration::ZERO))
-        // Mostly an address whose candidate is still on its way by the gateway.
-        .with_prflx_acceptance_min_wait(Some(Duration::ZERO))
-        .with_srflx_acceptance_min_wait(Some(WAIT_FOR_BETTER_THAN_REFLEXIVE))
-        .with_relay_acceptance_min_wait(Some(relay_wait))
-        // A restart is for a network that changed: it has other addresses.
-        .with_discard_local_candidates_during_ice_restart(true)
+impl WebRtc {
+    fn settings(&self, relay_only: bool, mdns: MulticastDnsMode) -> SettingEngineBuilder {
+        let Silence { asked_every, disconnected, failed } = self.silence;
+        let relay_wait = match relay_only {
+            true => Duration::ZERO,
+            false => WAIT_FOR_BETTER_THAN_RELAY,
+        };
+        SettingEngineBuilder::new()
+            .with_multicast_dns_mode(mdns)
+            .with_ice_timeouts(Some(disconnected), Some(failed), Some(asked_every))
+            .with_ice_connection_attempts(Some(CHECK_EVERY), Some(MAX_CHECKS))
+            .with_host_acceptance_min_wait(Some(Duration::ZERO))
+            // Mostly an address whose candidate is still on its way by the gateway.
+            .with_prflx_acceptance_min_wait(Some(Duration::ZERO))
+            .with_srflx_acceptance_min_wait(Some(WAIT_FOR_BETTER_THAN_REFLEXIVE))
+            .with_relay_acceptance_min_wait(Some(relay_wait))
+            // A restart is for a network that changed: it has other addresses.
+            .with_discard_local_candidates_during_ice_restart(true)
+    }
 }
 
 /// What the stack could not do, in its own words.

@@ -85,6 +85,11 @@ pub(crate) async fn signal(from: &mut End, to: &mut End, restart: bool) {
     let offer = from.connection.offer(restart).await.unwrap();
     let answer = to.connection.answer(offer).await.unwrap();
     from.connection.answered(answer).await.unwrap();
+    trickle(from, to).await;
+}
+
+/// Tells the two of each other's candidates until they are connected.
+pub(crate) async fn trickle(from: &mut End, to: &mut End) {
     for candidate in from.candidates().await {
         to.connection.add_candidate(candidate).await.unwrap();
     }
