@@ -193,6 +193,14 @@ impl Builder {
         self
     }
 
+    /// Whether the gateway is told by which kinds of addresses peers got connected, or that they did not, and how
+    /// long it took, though not to whom: for its operators' counts. Default: false.
+    #[cfg(feature = "p2p")]
+    pub fn report_outcomes(mut self, report: bool) -> Self {
+        self.p2p.report_outcomes = report;
+        self
+    }
+
     /// Another WebRTC stack than the crate `webrtc`.
     #[cfg(feature = "p2p")]
     pub fn transport(mut self, transport: Arc<dyn crate::p2p::transport::Transport>) -> Self {

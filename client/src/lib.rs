@@ -133,10 +133,9 @@ pub use ice::outcome::{CandidateKind, CandidateProtocol, IceOutcome};
 pub use messages::Messages;
 #[cfg(feature = "p2p")]
 pub use p2p::{
-    AcceptOptions, CandidateKind, CandidateProtocol, Channel, ChannelError, ChannelMessage,
-    ChannelOptions, IncomingChannels, IncomingPeers, IncomingRequest, PathStats, Peer, PeerError,
-    PeerFault, PeerOptions, PeerPath, PeerStats, Reply, RequestError, RequestFailure,
-    RequestOptions, Responses, WebRtc,
+    AcceptOptions, Channel, ChannelError, ChannelMessage, ChannelOptions, IncomingChannels,
+    IncomingPeers, IncomingRequest, PathStats, Peer, PeerError, PeerFault, PeerOptions, PeerPath,
+    PeerStats, Reply, RequestError, RequestFailure, RequestOptions, Responses, WebRtc,
 };
 pub use refusal::{Close, Refusal};
 pub use session::Session;

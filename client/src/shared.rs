@@ -36,6 +36,7 @@ pub(crate) struct Config {
 #[cfg(feature = "p2p")]
 pub(crate) struct P2p {
     pub(crate) max_peers: usize,
+    pub(crate) report_outcomes: bool,
     /// None is the crate `webrtc`.
     pub(crate) transport: Option<Arc<dyn crate::p2p::transport::Transport>>,
 }
@@ -43,7 +44,7 @@ pub(crate) struct P2p {
 #[cfg(feature = "p2p")]
 impl Default for P2p {
     fn default() -> Self {
-        Self { max_peers: 64, transport: None }
+        Self { max_peers: 64, report_outcomes: false, transport: None }
     }
 }
 

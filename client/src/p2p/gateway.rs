@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::{ClientError, ConnectionState, Handle, SendError, shared::Shared};
+use crate::{ClientError, ConnectionState, Handle, IceOutcome, SendError, shared::Shared};
 
 /// A gateway that told of no servers is asked again after this long.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
@@ -42,6 +42,9 @@ pub(crate) trait Gateway: Send + Sync + 'static {
 
     /// The gateway's clock.
     fn now(&self) -> Timestamp;
+
+    /// Tells the gateway how a search for a way came out, where the application wants that.
+    fn note_outcome(&self, outcome: IceOutcome) -> BoxFuture<'_, ()>;
 
     /// Tells the error handlers.
     fn report(&self, error: ClientError);
@@ -136,6 +139,18 @@ impl Gateway for OwnGateway {
         }
         let ours = Timestamp::now().as_unix_millis();
         Timestamp::from_unix_millis(ours.saturating_add(self.ahead.load(Ordering::Relaxed)))
+    }
+
+    fn note_outcome(&self, outcome: IceOutcome) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let Some(handle) = self.handle() else { return };
+            if !handle.shared.config.p2p.report_outcomes {
+                return;
+            }
+            if let Err(error) = handle.report_ice_outcome(outcome).await {
+                tracing::debug!(%error, "the gateway does not count how a connection came out");
+            }
+        })
     }
 
     fn report(&self, error: ClientError) {

@@ -59,7 +59,6 @@ pub(crate) mod gateway;
 mod handle;
 mod negotiation;
 mod options;
-mod outcome;
 mod peer;
 pub(crate) mod peers;
 mod session;
@@ -86,7 +85,7 @@ pub use channels::IncomingChannels;
 pub use error::{PeerError, PeerFault, RequestError};
 pub use options::{AcceptOptions, PeerOptions};
 pub use peer::{IncomingPeers, Peer, PeerPath, PeerStats};
-pub use transport::{CandidateKind, CandidateProtocol, PathStats};
+pub use transport::PathStats;
 pub use webrtc::WebRtc;
 
 /// The peers of a client that is being made.

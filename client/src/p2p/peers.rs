@@ -32,12 +32,11 @@ use super::{
     error::{PeerError, PeerFault, RequestError},
     freshness::{Freshness, Verdict},
     gateway::AnyGateway,
-    outcome::IceOutcome,
     session::{Begin, Session},
     signal::{NoSignal, Signal, Word, is_for},
     transport::Transport,
 };
-use crate::{ClientError, HandlerId, Refusal, dispatch, handlers::Handler};
+use crate::{ClientError, HandlerId, IceOutcome, Refusal, dispatch, handlers::Handler};
 
 /// OFFERs of strangers that wait to be welcome.
 const MAX_UNDECIDED: usize = 64;
@@ -477,6 +476,8 @@ impl Peers {
     /// How a search for a way came out: the one place that knows.
     pub(crate) fn note_outcome(&self, outcome: IceOutcome) {
         tracing::debug!(?outcome, "a search for a way is over");
+        let gateway = Arc::clone(&self.gateway);
+        self.chore(async move { gateway.note_outcome(outcome).await });
     }
 
     /// An ERROR that names one of these says nothing that its description's fate does not.

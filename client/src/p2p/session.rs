@@ -20,13 +20,14 @@ use super::{
     courier::{Courier, Unsent},
     error::{PeerError, reason_of},
     negotiation::{Negotiation, Offered, OnOffer, OnRefusal},
-    outcome::IceOutcome,
     peers::{Listener, Peers},
     signal::{Signal, Word},
-    transport::{Connection, ConnectionConfig, ConnectionEvent, PathState, TransportError},
+    transport::{
+        Connection, ConnectionConfig, ConnectionEvent, PathState, PathStats, TransportError,
+    },
     upkeep::{Due, Upkeep, pause_after},
 };
-use crate::{ChannelError, ConnectionState, Refusal};
+use crate::{ChannelError, ConnectionState, IceOutcome, Refusal};
 
 /// How a session begins.
 pub(crate) enum Begin {
@@ -539,22 +540,20 @@ impl Session {
     /// How the search for a way came out is known here and in [`note_failure`](Self::note_failure).
     fn note_success(&mut self) {
         let Some(connection) = self.connection() else { return };
-        let is_initiator = self.negotiation.is_initiator();
         let took = self.began.elapsed();
         let peers = Arc::clone(&self.peers);
         self.tasks.spawn(async move {
             if let Some(pair) = connection.path().await {
-                let kinds = Some((pair.local, pair.remote));
-                peers.note_outcome(IceOutcome { kinds, took, is_initiator });
+                let PathStats { local, remote, protocol, .. } = pair;
+                peers.note_outcome(IceOutcome::Connected { local, remote, protocol, took });
             }
         });
     }
 
     fn note_failure(&mut self) {
         if std::mem::take(&mut self.found_none) {
-            let is_initiator = self.negotiation.is_initiator();
             let took = self.began.elapsed();
-            self.peers.note_outcome(IceOutcome { kinds: None, took, is_initiator });
+            self.peers.note_outcome(IceOutcome::Failed { took });
         }
     }
 

@@ -6,7 +6,7 @@ use conexus_protocol::{ErrorCode, MessageType, Offer};
 use tokio::time::{Duration, Instant};
 
 use super::town::{Fate, Town, soon, until};
-use crate::{AcceptOptions, ConnectionState, PeerError, PeerOptions, PeerPath};
+use crate::{AcceptOptions, ConnectionState, IceOutcome, PeerError, PeerOptions, PeerPath};
 
 #[tokio::test(start_paused = true)]
 async fn two_agents_connect_and_close() {
@@ -161,6 +161,8 @@ async fn no_way_between_the_two_is_told_as_such() {
     let options = PeerOptions { attempts: 1, ..PeerOptions::default() };
     let error = soon(a.connect_with(&b, options)).await.unwrap_err();
     assert!(matches!(error, PeerError::NoPath(_)), "{error}");
+    until(|| !a.member.outcomes.lock().unwrap().is_empty()).await;
+    assert!(matches!(a.member.outcomes.lock().unwrap()[..], [IceOutcome::Failed { .. }]));
     until(|| b.peers.all().is_empty()).await;
     until(|| town.net.count() == 0).await;
 }

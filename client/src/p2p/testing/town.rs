@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::stack::Net;
 use crate::{
-    ClientError, ConnectionState, SendError,
+    ClientError, ConnectionState, IceOutcome, SendError,
     p2p::{
         AcceptOptions, IncomingPeers, Peer, PeerError, PeerOptions,
         gateway::Gateway,
@@ -57,6 +57,8 @@ pub(crate) struct Member {
     pub(crate) reported: Mutex<Vec<ClientError>>,
     /// What was left to the client's own handlers.
     pub(crate) left: Mutex<Vec<Message>>,
+    /// What the gateway was told of searches for a way.
+    pub(crate) outcomes: Mutex<Vec<IceOutcome>>,
     pub(crate) relays: AtomicBool,
     /// By how many milliseconds its idea of the gateway's clock is off.
     pub(crate) ahead: AtomicI64,
@@ -86,6 +88,7 @@ impl Town {
             peers: Mutex::default(),
             reported: Mutex::default(),
             left: Mutex::default(),
+            outcomes: Mutex::default(),
             relays: AtomicBool::new(false),
             ahead: AtomicI64::new(0),
         });
@@ -213,6 +216,11 @@ impl Gateway for Port {
     fn now(&self) -> Timestamp {
         let ahead = self.0.ahead.load(Ordering::Relaxed);
         Timestamp::from_unix_millis(Timestamp::now().as_unix_millis() + ahead)
+    }
+
+    fn note_outcome(&self, outcome: IceOutcome) -> BoxFuture<'_, ()> {
+        self.0.outcomes.lock().unwrap().push(outcome);
+        async {}.boxed()
     }
 
     fn report(&self, error: ClientError) {
