@@ -1,16 +1,16 @@
-//! Plain HTTP beside the WebSocket: a GET of one of the gateway's other routes, at the same address and
-//! by the same TLS settings.
+//! Plain HTTP beside the WebSocket: the gateway's other routes, at the same address and by the same TLS
+//! settings.
 //!
 //! A connection for each request: they are few, and far between. `find` and `ice` ask.
 
 use std::{io, sync::Arc, time::Duration};
 
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
-    Request, StatusCode,
+    Method, Request, StatusCode,
     body::Bytes,
     client::conn::http1,
-    header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue, USER_AGENT},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT},
 };
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -67,6 +67,8 @@ pub enum HttpError {
     Timeout(Duration),
 }
 
+type Asked = Request<Full<Bytes>>;
+
 impl Dialer {
     /// The URL of a route that lies beside the WebSocket's.
     pub(crate) fn beside(&self, route: &str) -> Url {
@@ -80,16 +82,33 @@ impl Dialer {
         token: Option<&str>,
         patience: Duration,
     ) -> Result<T, HttpError> {
-        let answer = timeout(patience, self.ask(url, token)).await;
-        let (status, body) = answer.unwrap_or(Err(HttpError::Timeout(patience)))?;
-        if status != StatusCode::OK {
-            return Err(HttpError::Refused { status: status.as_u16(), said: said(&body) });
-        }
+        let body = self.told(request(url, token, None)?, patience).await?;
         serde_json::from_slice(&body).map_err(HttpError::Answer)
     }
 
-    async fn ask(&self, url: &Url, token: Option<&str>) -> Result<(StatusCode, Bytes), HttpError> {
-        let request = request(url, token)?;
+    /// Tells something, as JSON, within a time; the answer has nothing to say.
+    #[cfg(feature = "ice")]
+    pub(crate) async fn post(
+        &self,
+        url: &Url,
+        token: &str,
+        body: String,
+        patience: Duration,
+    ) -> Result<(), HttpError> {
+        self.told(request(url, Some(token), Some(body))?, patience).await.map(drop)
+    }
+
+    /// What a request is answered that is granted.
+    async fn told(&self, request: Asked, patience: Duration) -> Result<Bytes, HttpError> {
+        let answer = timeout(patience, self.ask(request)).await;
+        let (status, body) = answer.unwrap_or(Err(HttpError::Timeout(patience)))?;
+        if !status.is_success() {
+            return Err(HttpError::Refused { status: status.as_u16(), said: said(&body) });
+        }
+        Ok(body)
+    }
+
+    async fn ask(&self, request: Asked) -> Result<(StatusCode, Bytes), HttpError> {
         let tcp = self.tcp().await.map_err(HttpError::Tcp)?;
         if !self.endpoint.is_tls() {
             return exchange(tcp, request).await;
@@ -119,10 +138,14 @@ fn beside(websocket: &Url, route: &str) -> Url {
     url
 }
 
-fn request(url: &Url, token: Option<&str>) -> Result<Request<Empty<Bytes>>, HttpError> {
+/// A GET, or a POST where there is a body, which is JSON.
+fn request(url: &Url, token: Option<&str>, body: Option<String>) -> Result<Asked, HttpError> {
     let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
     let host = &url[url::Position::BeforeHost..url::Position::AfterPort];
-    let mut builder = Request::get(target)
+    let method = if body.is_some() { Method::POST } else { Method::GET };
+    let mut builder = Request::builder()
+        .method(method)
+        .uri(target)
         .header(HOST, host)
         .header(ACCEPT, "application/json")
         .header(USER_AGENT, concat!("conexus-client/", env!("CARGO_PKG_VERSION")));
@@ -132,14 +155,15 @@ fn request(url: &Url, token: Option<&str>) -> Result<Request<Empty<Bytes>>, Http
         value.set_sensitive(true);
         builder = builder.header(AUTHORIZATION, value);
     }
+    if body.is_some() {
+        builder = builder.header(CONTENT_TYPE, "application/json");
+    }
+    let body = body.map(Full::from).unwrap_or_default();
     // What a URL has in it can stand in a request.
-    Ok(builder.body(Empty::new()).expect("a request of a url's parts"))
+    Ok(builder.body(body).expect("a request of a url's parts"))
 }
 
-async fn exchange<S>(
-    stream: S,
-    request: Request<Empty<Bytes>>,
-) -> Result<(StatusCode, Bytes), HttpError>
+async fn exchange<S>(stream: S, request: Asked) -> Result<(StatusCode, Bytes), HttpError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -182,12 +206,17 @@ mod tests {
 
     #[test]
     fn a_request_names_its_host_and_hides_its_token() {
-        let request = request(&"ws://a.example:81/agents?x=1".parse().unwrap(), Some("t")).unwrap();
+        let url = "ws://a.example:81/agents?x=1".parse().unwrap();
+        let request = request(&url, Some("t"), None).unwrap();
+        assert_eq!(request.method(), Method::GET);
         assert_eq!(request.uri(), "/agents?x=1");
         assert_eq!(request.headers()[HOST], "a.example:81");
         assert!(!format!("{request:?}").contains("Bearer t"));
-        let wrong = super::request(&"ws://a/agents".parse().unwrap(), Some("a\nb"));
+        let wrong = super::request(&url, Some("a\nb"), None);
         assert!(matches!(wrong, Err(HttpError::Token)));
+        let post = super::request(&url, Some("t"), Some("{}".to_owned())).unwrap();
+        assert_eq!(post.method(), Method::POST);
+        assert_eq!(post.headers()[CONTENT_TYPE], "application/json");
     }
 
     #[test]

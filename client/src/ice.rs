@@ -1,7 +1,11 @@
 //! STUN and TURN servers: the newest that the gateway told, and how long they are good for.
 //!
 //! REGISTERED has them, at the start and at each renewal; `GET /ice` has newer ones. TURN credentials
-//! of the gateway's own making expire, and name the second at which they do.
+//! of the gateway's own making expire, and name the second at which they do. [`outcome`] tells the gateway what
+//! came of them.
+
+#[cfg(feature = "ice")]
+pub(crate) mod outcome;
 
 use std::{fmt, time::Duration};
 
@@ -92,10 +96,7 @@ impl Handle {
         }
         let config = &self.shared.config;
         let dialer = &config.dialer;
-        let audience = dialer.endpoint.audience();
-        let now = Timestamp::now();
-        let token =
-            conexus_protocol::AgentToken::sign(self.identity(), audience, now, TOKEN_LIFETIME);
+        let token = self.agent_token();
         // What it takes to arrive is no part of how long it is good.
         let asked = Instant::now();
         let answer: Answer =
@@ -107,6 +108,13 @@ impl Handle {
             session.note_ice(known);
         }
         Ok(servers)
+    }
+
+    /// What proves to the gateway over HTTP who asks.
+    #[cfg(feature = "ice")]
+    fn agent_token(&self) -> String {
+        let (audience, now) = (self.shared.config.dialer.endpoint.audience(), Timestamp::now());
+        conexus_protocol::AgentToken::sign(self.identity(), audience, now, TOKEN_LIFETIME)
     }
 }
 

@@ -4,7 +4,9 @@
 //! The scheme is coturn's `use-auth-secret` (draft-uberti-behave-turn-rest-00): the user name is the
 //! second of expiry and the agent, the password an HMAC of it, so that the server knows a credential
 //! without ever having seen it. `session` asks for REGISTERED, `http` for `GET /ice`; a reload brings
-//! other servers and secrets.
+//! other servers and secrets. [`outcomes`] has what agents tell of what came of it.
+
+pub(crate) mod outcomes;
 
 use std::{
     fmt,
@@ -20,6 +22,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use conexus_protocol::{AgentKey, IceServer, Timestamp};
 use ring::hmac;
 
+use self::outcomes::Outcomes;
 use crate::{
     clock::Moment,
     config::{IceServerSettings, IceSettings, Secret},
@@ -28,6 +31,10 @@ use crate::{
 
 /// What `GET /ice` may be answered.
 const ANSWERS: [&str; 5] = ["ok", "unauthenticated", "not_registered", "banned", "rate_limited"];
+
+/// What `POST /ice/outcome` may be answered.
+const REPORTS: [&str; 6] =
+    ["ok", "unauthenticated", "not_registered", "banned", "rate_limited", "malformed"];
 
 /// What one agent presents to a TURN server. `Debug` leaves the password out.
 #[derive(Clone, PartialEq, Eq)]
@@ -64,6 +71,10 @@ pub(crate) struct Ice {
     minted: AtomicU64,
     /// Answers to `GET /ice`, by outcome.
     pub(crate) answers: Named<{ ANSWERS.len() }>,
+    /// Answers to `POST /ice/outcome`, by outcome.
+    pub(crate) reports: Named<{ REPORTS.len() }>,
+    /// What those said that were taken.
+    pub(crate) outcomes: Outcomes,
 }
 
 /// What one agent is told.
@@ -87,6 +98,8 @@ impl Ice {
             settings: ArcSwap::from_pointee(settings.clone()),
             minted: AtomicU64::new(0),
             answers: Named::new(&ANSWERS),
+            reports: Named::new(&REPORTS),
+            outcomes: Outcomes::default(),
         }
     }
 

@@ -1,7 +1,8 @@
 //! STUN and TURN servers for agents: credentials minted for each, at REGISTERED and at `GET /ice`, that
 //! a real TURN server takes.
 
-mod coturn;
+pub(crate) mod coturn;
+mod outcomes;
 
 use std::{
     sync::{

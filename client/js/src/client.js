@@ -10,6 +10,7 @@ import { RULES, faultOfPayload } from './protocol/schema.js';
 import { Dispatcher } from './signaling/dispatcher.js';
 import { Driver } from './signaling/driver.js';
 import { Endpoint } from './signaling/endpoint.js';
+import { reportOutcome } from './signaling/outcomes.js';
 import { registerPayload } from './signaling/register.js';
 import { Watches, recipientKey } from './signaling/watching.js';
 import { Peers } from './peer/peers.js';
@@ -31,6 +32,7 @@ const DEFAULTS = Object.freeze({
   inboundQueue: 1024,
   inboundBytes: 16 * 1024 * 1024,
   maxPeers: 64,
+  reportOutcomes: false,
 });
 
 export class Client {
@@ -59,6 +61,7 @@ export class Client {
       iceServers: () => this.iceServers(),
       now: () => Date.now() + this.#clockAhead,
       report: (error) => this.#report(error),
+      cameOut: (pair, millis) => this.#cameOut(pair, millis),
     });
     /** disconnected, connecting, connected, disconnecting or error. */
     this.state = 'disconnected';
@@ -234,6 +237,12 @@ export class Client {
     const patience = { timeout: this.#config.requestTimeout };
     const answer = await link.ask({ to: this.did, type: 'REGISTER', payload }, null, patience);
     if (answer.type === 'REGISTERED') link.session.noteIce(answer.payload);
+  }
+
+  /** Where no connection to the gateway stands, it would not know who tells. */
+  #cameOut(pair, millis) {
+    if (!this.#config.reportOutcomes || !this.#link) return;
+    reportOutcome({ ...this.#config, now: () => Date.now() + this.#clockAhead }, pair, millis);
   }
 
   #report(error) {

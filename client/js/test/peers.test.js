@@ -359,3 +359,29 @@ async function sdp(t) {
   pc.createDataChannel('x');
   return (await pc.createOffer()).sdp;
 }
+
+test('how two got connected is told to the gateway by those who want that', async (t) => {
+  const { url } = await startGateway(t, ['ice.outcomes=true']);
+  const told = [];
+  const real = globalThis.fetch;
+  t.after(() => {
+    globalThis.fetch = real;
+  });
+  const both = new Promise((resolve) => {
+    globalThis.fetch = async (to, init) => {
+      const answer = await real(to, init);
+      told.push([answer.status, JSON.parse(init.body)]);
+      if (told.length === 2) resolve();
+      return answer;
+    };
+  });
+  const [a, b] = await pair(t, url, { reportOutcomes: true });
+  b.onPeer(() => {});
+  await within(a.connectPeer(b.did), 'the connection');
+  await within(both, 'the reports');
+  for (const [status, { outcome, local, transport, duration_ms: duration }] of told) {
+    assert.deepEqual([status, outcome, transport], [204, 'connected', 'udp']);
+    assert.match(local, /^(host|prflx)$/);
+    assert.ok(duration < 20_000);
+  }
+});

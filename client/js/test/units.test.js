@@ -13,6 +13,7 @@ import { canonical, parse, stringify } from '../src/protocol/json.js';
 import { parseTimestamp } from '../src/protocol/timestamp.js';
 import { Backoff } from '../src/signaling/backoff.js';
 import { Endpoint } from '../src/signaling/endpoint.js';
+import { outcomeOf, routeBeside } from '../src/signaling/outcomes.js';
 import { Pace } from '../src/signaling/pace.js';
 
 const bytes = (hex) => Uint8Array.from(hex.match(/../g), (pair) => parseInt(pair, 16));
@@ -250,4 +251,21 @@ test('ice servers are renewed when half the time of their credentials is over', 
   assert.deepEqual([session.heartbeat, session.maxMessageBytes], [1000, 16 * 1024 * 1024]);
   assert.equal(Object.keys(session).includes('nonce'), false);
   assert.ok(Math.abs(session.clockAhead - (Date.UTC(2026, 0, 1) - Date.now())) < 1000);
+});
+
+test('an outcome is told in the words that a gateway counts, or not at all', () => {
+  const pair = { local: 'host', remote: 'prflx', protocol: 'udp', relayProtocol: null, rttMs: 1, bytesSent: 0 };
+  const told = { outcome: 'connected', local: 'host', remote: 'prflx', transport: 'udp', duration_ms: 70 };
+  assert.deepEqual(outcomeOf(pair, 70.9), told);
+  assert.deepEqual(outcomeOf(null, 1e9), { outcome: 'failed', duration_ms: 600_000 });
+  for (const odd of [{ local: 'unknown' }, { remote: undefined }, { protocol: 'unknown' }]) {
+    assert.equal(outcomeOf({ ...pair, ...odd }, 1), null);
+  }
+  for (const [websocket, route] of [
+    ['ws://a:8000/ws', 'http://a:8000/ice/outcome'],
+    ['wss://a', 'https://a/ice/outcome'],
+    ['WSS://a/gateway/ws?x=1', 'https://a/gateway/ice/outcome'],
+  ]) {
+    assert.equal(routeBeside(websocket), route);
+  }
 });

@@ -54,6 +54,11 @@ export interface ClientOptions {
   inboundBytes?: number;
   /** How many peers there may be. Default: 64. */
   maxPeers?: number;
+  /**
+   * Whether the gateway is told by which kinds of candidates this agent's peers are connected, and how long that took,
+   * for its operators' counts; not to whom. Default: false.
+   */
+  reportOutcomes?: boolean;
   /** Another WebSocket than the engine's. Node has one from 22 on, and 20 with --experimental-websocket. */
   WebSocket?: PlatformWebSocket;
   /** Another RTCPeerConnection than the engine's, or null for none. */

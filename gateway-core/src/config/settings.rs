@@ -105,7 +105,8 @@ sections! {
         agents_labels: Vec<String> = Vec::new(), Kind::Labels;
         /// Web pages that may connect: `"https://app.example.com"`, `"https://*.example.com"`. A browser
         /// names its page's origin; a WebSocket with one that is not listed is refused, one with
-        /// none (a program's) is not. Listed pages may also read GET /agents, /health, /ice and /ready.
+        /// none (a program's) is not. Listed pages may also read GET /agents, /health, /ice and /ready,
+        /// and POST to /ice/outcome.
         /// While empty, no page is refused a WebSocket, and none may read the others.
         allowed_origins: Vec<AllowedOrigin> = Vec::new(), Kind::Origins;
         /// Addresses and networks of proxies in front of the gateway, ["10.0.0.0/8"]. What they say
@@ -272,6 +273,10 @@ sections! {
         /// Answers to one session of an agent at GET /ice per minute; 0 means no limit. A new session
         /// is told the servers anyway (REGISTERED, on ioap.v1.1), and begins anew.
         requests_per_minute: u32 = 12, Kind::count(0, 60_000);
+        /// Whether agents may tell, at POST /ice/outcome, how they connected to each other: by which kinds
+        /// of candidates, and how long it took. It is counted, for metrics; who told it of whom is not
+        /// kept. requests_per_minute is the limit of these, too, counted apart.
+        outcomes: bool = false, Kind::Flag;
     }
 
     /// How hooks are asked, and what becomes of the ones that fail. The hooks themselves are at

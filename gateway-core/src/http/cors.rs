@@ -30,9 +30,9 @@ pub(super) fn layer(allowed: &[AllowedOrigin]) -> Option<CorsLayer> {
     let is_allowed = move |origin: &HeaderValue, _: &request::Parts| allows(&allowed, origin);
     let layer = CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(is_allowed))
-        .allow_methods([Method::GET])
-        // `http.agents = "token"`, and a credential for whoever asks for one.
-        .allow_headers([header::AUTHORIZATION])
+        .allow_methods([Method::GET, Method::POST])
+        // `http.agents = "token"`, and a credential for whoever asks for one; the kind of a report.
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
         // When it is worth asking again, of a request that was refused for its rate.
         .expose_headers([header::RETRY_AFTER])
         .max_age(MAX_AGE);

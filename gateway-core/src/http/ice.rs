@@ -5,6 +5,8 @@
 //! verified last, and for keys that are known here alone: strangers cannot make the gateway work for
 //! them, nor learn from its answers who is here.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::State,
@@ -15,7 +17,7 @@ use conexus_protocol::{AgentKey, IceServer, Timestamp, UnverifiedToken};
 use serde::Serialize;
 
 use super::{App, fault};
-use crate::{core::Core, ice::Told};
+use crate::{core::Core, ice::Told, session::handle::SessionHandle};
 
 #[derive(Serialize)]
 struct Answer {
@@ -31,7 +33,7 @@ const NOT_OF_ANYBODY_HERE: &str =
 
 /// Why there is no answer, and how that is counted.
 #[derive(Debug)]
-enum Refusal {
+pub(super) enum Refusal {
     /// Nobody knows who asks.
     Unauthenticated(String),
     /// It says to be of an agent that is not here; whether it is was not looked at.
@@ -43,12 +45,21 @@ enum Refusal {
 
 pub(super) async fn servers(State(app): State<App>, headers: HeaderMap) -> Response {
     let core = &app.core;
-    let (word, mut response) = match admit(core, &headers) {
+    let asked = admit(core, &headers).and_then(|session| {
+        let turn = session.ice.take(core.clock.now(), core.ice.settings().requests_per_minute);
+        turn.map_err(|wait| Refusal::TooOften(wait.as_secs() + 1))?;
+        Ok(session.agent.key())
+    });
+    let (word, response) = match asked {
         Ok(agent) => ("ok", answer(core, agent)),
         Err(refusal) => (refusal.word(), refusal.into_response()),
     };
     core.ice.answers.count(word);
-    // Whatever it says is for this agent, now.
+    no_store(response)
+}
+
+/// Whatever it says is for this agent, now.
+pub(super) fn no_store(mut response: Response) -> Response {
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -64,8 +75,8 @@ fn answer(core: &Core, agent: AgentKey) -> Response {
     .into_response()
 }
 
-/// The agent that asks, if it may.
-fn admit(core: &Core, headers: &HeaderMap) -> Result<AgentKey, Refusal> {
+/// The session of the agent that asks, if it may; how often is for whoever answers.
+pub(super) fn admit(core: &Core, headers: &HeaderMap) -> Result<Arc<SessionHandle>, Refusal> {
     let refused = |why: String| Refusal::Unauthenticated(why);
     let token = bearer(headers)
         .ok_or_else(|| refused("a bearer token is needed that the agent's key signs".into()))?;
@@ -86,10 +97,7 @@ fn admit(core: &Core, headers: &HeaderMap) -> Result<AgentKey, Refusal> {
     if is_banned {
         return Err(Refusal::Banned);
     }
-    let session = session.ok_or(Refusal::NotRegistered)?;
-    let per_minute = core.ice.settings().requests_per_minute;
-    session.ice.take(now, per_minute).map_err(|wait| Refusal::TooOften(wait.as_secs() + 1))?;
-    Ok(key)
+    session.ok_or(Refusal::NotRegistered)
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -99,7 +107,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 impl Refusal {
     /// How it is counted.
-    const fn word(&self) -> &'static str {
+    pub(super) const fn word(&self) -> &'static str {
         match self {
             Self::Unauthenticated(_) => "unauthenticated",
             Self::NotRegistered => "not_registered",

@@ -1,4 +1,5 @@
-//! The public routes: `/ws`, `/health`, `/ready`, `/agents`, `/ice`, and `/demo/` where it is asked for.
+//! The public routes: `/ws`, `/health`, `/ready`, `/agents`, `/ice`; `/ice/outcome` and `/demo/` where they
+//! are asked for.
 //!
 //! [`serve`] accepts connections, each a [`socket`]; [`ws`] makes the ones that ask for it sessions, the
 //! others are answered from what the core knows.
@@ -10,6 +11,7 @@ mod demo;
 mod handshake;
 mod health;
 mod ice;
+mod ice_outcome;
 pub(crate) mod patience;
 pub(crate) mod proxies;
 mod proxy_header;
@@ -24,11 +26,11 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Extension, Json, Router,
-    extract::{Request, State},
+    extract::{DefaultBodyLimit, Request, State},
     http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use conexus_plugin_api::host::Tls;
 use serde_json::json;
@@ -110,6 +112,8 @@ pub(crate) fn routes(app: App) -> Router {
     let readable = Router::new()
         .route("/agents", get(agents::list))
         .route("/ice", get(ice::servers))
+        .route("/ice/outcome", post(ice_outcome::report))
+        .layer(DefaultBodyLimit::max(ice_outcome::BODY_BYTES))
         .route_layer(certified.clone())
         .route("/health", get(health::health))
         .route("/ready", get(health::ready));

@@ -68,6 +68,8 @@ pub(crate) struct SessionHandle {
     pub(crate) held: AtomicUsize,
     /// How often it may ask for ICE servers.
     pub(crate) ice: Pace,
+    /// How often it may tell what came of them.
+    pub(crate) ice_outcomes: Pace,
     facts: ArcSwap<Agent>,
     rates: Mutex<Option<RateClass>>,
     lease_until: AtomicU64,
@@ -109,6 +111,7 @@ impl SessionHandle {
             trace: TraceSeed::generate(),
             held: AtomicUsize::new(0),
             ice: Pace::default(),
+            ice_outcomes: Pace::default(),
             facts: ArcSwap::new(facts),
             rates: Mutex::new(None),
             lease_until: AtomicU64::new(lease_until.as_millis()),

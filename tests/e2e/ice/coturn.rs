@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A TURN server that shares a secret. Dropping it kills it.
-pub(super) struct Coturn {
+pub(crate) struct Coturn {
     addr: SocketAddr,
     _child: Child,
     _folder: TempDir,
@@ -30,7 +30,7 @@ fn turnserver() -> Command {
 }
 
 impl Coturn {
-    pub(super) async fn start(secret: &str) -> Self {
+    pub(crate) async fn start(secret: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // It takes no port 0.
         let free = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
@@ -52,12 +52,12 @@ impl Coturn {
         Self { addr: free, _child: child, _folder: folder }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("turn:{}?transport=udp", self.addr)
     }
 
     /// Two peers with a user name and a password each: what `ice_relay.py` says came of it.
-    pub(super) async fn relay(&self, credentials: [(String, String); 2]) -> Value {
+    pub(crate) async fn relay(&self, credentials: [(String, String); 2]) -> Value {
         let mut child = Command::new(python())
             .arg(repository("tests/foreign/ice_relay.py"))
             .stdin(Stdio::piped())

@@ -1,5 +1,7 @@
 //! Which web pages may connect, and which may read.
 
+use std::net::SocketAddr;
+
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -56,15 +58,7 @@ async fn allowed_pages_may_read_the_other_routes_and_others_may_not() {
             assert!(head.contains("vary: ") && head.contains("origin"), "{head}");
         }
     }
-    let preflight = "OPTIONS /agents HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
-        Origin: https://app.example.com\r\nAccess-Control-Request-Method: GET\r\n\
-        Access-Control-Request-Headers: authorization\r\n\r\n";
-    let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
-    stream.write_all(preflight.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    soon("the answer", stream.read_to_string(&mut answer)).await.unwrap();
-    let answer = answer.to_lowercase();
-    assert!(answer.starts_with("http/1.1 200"), "{answer}");
+    let answer = preflight(gateway.addr, "/agents", "GET", "authorization").await;
     for header in [
         "access-control-allow-origin: https://app.example.com",
         "access-control-allow-methods: get",
@@ -72,6 +66,29 @@ async fn allowed_pages_may_read_the_other_routes_and_others_may_not() {
     ] {
         assert!(answer.contains(header), "{answer}");
     }
+    let answer =
+        preflight(gateway.addr, "/ice/outcome", "POST", "authorization,content-type").await;
+    for header in
+        ["access-control-allow-methods: get,post", "allow-headers: authorization,content-type"]
+    {
+        assert!(answer.contains(header), "{answer}");
+    }
+}
+
+/// What a browser asks before it lets a page ask, and is answered.
+async fn preflight(addr: SocketAddr, path: &str, method: &str, headers: &str) -> String {
+    let preflight = format!(
+        "OPTIONS {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+        Origin: https://app.example.com\r\nAccess-Control-Request-Method: {method}\r\n\
+        Access-Control-Request-Headers: {headers}\r\n\r\n"
+    );
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream.write_all(preflight.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    soon("the answer", stream.read_to_string(&mut answer)).await.unwrap();
+    let answer = answer.to_lowercase();
+    assert!(answer.starts_with("http/1.1 200"), "{answer}");
+    answer
 }
 
 #[tokio::test]

@@ -38,12 +38,36 @@ pub(crate) async fn refused_upgrade(addr: SocketAddr, path: &str) -> (u16, Value
     (status, serde_json::from_str(&body).unwrap_or(Value::Null))
 }
 
+/// Status, head and JSON body of a POST.
+pub(crate) async fn post(
+    addr: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> (u16, String, Value) {
+    let length = body.len().to_string();
+    let own = [("Connection", "close"), ("Content-Length", length.as_str())];
+    let (status, head, said) = request(addr, "POST", path, &[&own, headers].concat(), body).await;
+    (status, head, serde_json::from_str(&said).unwrap_or(Value::Null))
+}
+
 async fn ask(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> (u16, String, String) {
-    let mut request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n");
+    request(addr, "GET", path, headers, "").await
+}
+
+async fn request(
+    addr: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> (u16, String, String) {
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {addr}\r\n");
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }
     request.push_str("\r\n");
+    request.push_str(body);
     let answer = soon("an answer over HTTP", async {
         let mut stream = TcpStream::connect(addr).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();

@@ -48,6 +48,7 @@ export class Peer {
   #restarting = null;
   #since = performance.now();
   #connectMs = null;
+  #hasSought = false;
   #end;
 
   /** `port` is what a peer needs of its client; see `peers`. */
@@ -69,7 +70,7 @@ export class Peer {
         transport: (transport) => this.#begun(transport),
         changed: () => this.#changed(),
         channel: (native, limit) => this.#offeredChannel(native, limit),
-        answered: () => this.#opening.within(options.openTimeout, () => this.#unopened()),
+        answered: () => this.#sought(),
         refused: (error) => this.#refused(error),
       },
     });
@@ -182,6 +183,7 @@ export class Peer {
       await this.#opening.promise;
       return this;
     } catch (error) {
+      this.#foundNone(error);
       this.finish(peerError(error));
       throw error;
     }
@@ -294,6 +296,7 @@ export class Peer {
 
   /** The gateway carries what the peers ask of each other, where it does that at all. */
   #fallBack(error) {
+    this.#foundNone(error);
     const isAbsent = isPointless(error.cause ?? error) && error.kind !== 'no_webrtc';
     const carries = ['EXEC_REQUEST', 'EXEC_RESPONSE'].every((type) => this.#port.relays(type));
     if (this.#isOver || !this.#options.fallback || isAbsent || !carries) {
@@ -334,10 +337,26 @@ export class Peer {
 
   #opened() {
     this.path = 'direct';
-    this.#connectMs ??= performance.now() - this.#since;
+    if (this.#connectMs === null) this.#foundOne(performance.now() - this.#since);
     this.#opening.done();
     this.#ready.done(this);
     this.#enter('connected');
+  }
+
+  #foundOne(millis) {
+    this.#connectMs = millis;
+    this.stats().then(({ pair }) => pair && this.#port.cameOut(pair, millis), () => {});
+  }
+
+  /** Descriptions were exchanged, and all the same there is no way; other failures say nothing of networks. */
+  #foundNone(error) {
+    const isNoWay = this.#hasSought && (error.kind === 'no_path' || error.kind === 'timeout');
+    if (isNoWay && !this.#isOver) this.#port.cameOut(null, performance.now() - this.#since);
+  }
+
+  #sought() {
+    this.#hasSought = true;
+    this.#opening.within(this.#options.openTimeout, () => this.#unopened());
   }
 
   /** One after the other: to verify takes its time, and the order is part of what is said. */

@@ -133,7 +133,7 @@ pub(super) fn tls(core: &Core, page: &mut Page<'_>) -> fmt::Result {
     )
 }
 
-/// ICE servers that agents were told of.
+/// ICE servers that agents were told of, and what came of them.
 pub(super) fn ice(core: &Core, page: &mut Page<'_>) -> fmt::Result {
     page.counter(
         "conexus_ice_credentials_minted",
@@ -144,6 +144,31 @@ pub(super) fn ice(core: &Core, page: &mut Page<'_>) -> fmt::Result {
         "conexus_ice_requests",
         "Requests for GET /ice, by outcome",
         labelled("outcome", core.ice.answers.all()),
+    )?;
+    page.counters(
+        "conexus_ice_reports",
+        "Reports at POST /ice/outcome, by what became of them",
+        labelled("outcome", core.ice.reports.all()),
+    )?;
+    page.counters(
+        "conexus_ice_outcomes",
+        "How agents say that they connected to each other, by the kinds of the two candidates",
+        core.ice.outcomes.all().map(|(words, count)| {
+            let [outcome, local, remote, transport] = words;
+            let labels = vec![
+                ("outcome", outcome),
+                ("local", local),
+                ("remote", remote),
+                ("transport", transport),
+            ];
+            (labels, count)
+        }),
+    )?;
+    let (sum_seconds, buckets) = core.ice.outcomes.times();
+    page.histograms(
+        "conexus_ice_connect_seconds",
+        "How long agents say that it took to connect to each other",
+        [HistogramRow { labels: Labels::new(), sum_seconds, buckets }],
     )
 }
 
