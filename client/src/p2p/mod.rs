@@ -7,4 +7,13 @@ mod framing;
 pub mod transport;
 pub mod webrtc;
 
+/// A channel over a stack's own, without a peer: for what measures channels.
+#[doc(hidden)]
+pub fn channel_over(
+    raw: std::sync::Arc<dyn transport::RawChannel>,
+    connection: &std::sync::Arc<dyn transport::Connection>,
+) -> Channel {
+    Channel::theirs(raw, 16 * 1024 * 1024, connection)
+}
+
 pub use self::channel::{Channel, ChannelError, ChannelMessage, ChannelOptions};
