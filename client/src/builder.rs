@@ -36,6 +36,8 @@ pub struct Builder {
     heartbeat: Option<Duration>,
     tls: tls::Settings,
     max_message_bytes: usize,
+    #[cfg(feature = "p2p")]
+    p2p: crate::shared::P2p,
 }
 
 impl Builder {
@@ -57,6 +59,8 @@ impl Builder {
             heartbeat: None,
             tls: tls::Settings::default(),
             max_message_bytes: 1024 * 1024,
+            #[cfg(feature = "p2p")]
+            p2p: crate::shared::P2p::default(),
         }
     }
 
@@ -182,6 +186,28 @@ impl Builder {
         self
     }
 
+    /// How many peers there may be; OFFERs of others are refused as `busy`. Default: 64.
+    #[cfg(feature = "p2p")]
+    pub fn max_peers(mut self, peers: usize) -> Self {
+        self.p2p.max_peers = peers.max(1);
+        self
+    }
+
+    /// Whether the gateway is told by which kinds of addresses peers got connected, or that they did not, and how
+    /// long it took, though not to whom: for its operators' counts. Default: false.
+    #[cfg(feature = "p2p")]
+    pub fn report_outcomes(mut self, report: bool) -> Self {
+        self.p2p.report_outcomes = report;
+        self
+    }
+
+    /// Another WebRTC stack than the crate `webrtc`.
+    #[cfg(feature = "p2p")]
+    pub fn transport(mut self, transport: Arc<dyn crate::p2p::transport::Transport>) -> Self {
+        self.p2p.transport = Some(transport);
+        self
+    }
+
     /// A client that is not connected yet, to add handlers to.
     ///
     /// # Errors
@@ -213,6 +239,8 @@ impl Builder {
             tolerate_quirks: self.tolerate_quirks,
             inbound_queue: self.inbound_queue,
             heartbeat: self.heartbeat,
+            #[cfg(feature = "p2p")]
+            p2p: self.p2p,
         };
         Ok(Client::new(Shared::new(config, self.metadata)))
     }

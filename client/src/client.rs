@@ -31,8 +31,8 @@ impl Client {
         Builder::new(url.into(), identity)
     }
 
-    pub(crate) fn new(shared: Shared) -> Self {
-        Self { handle: Handle { shared: Arc::new(shared) }, tasks: JoinSet::new() }
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { handle: Handle { shared }, tasks: JoinSet::new() }
     }
 
     /// Connects and registers; from then on the client reconnects by itself. Also the way back
@@ -53,6 +53,8 @@ impl Client {
         }
         let stop = shared.begin_run().ok_or(ConnectError::AlreadyRunning)?;
         let (queue, events) = EventQueue::new(shared.config.inbound_queue);
+        #[cfg(feature = "p2p")]
+        shared.listen_at(queue.side_door());
         let mut driver = Driver::new(Arc::clone(shared), queue, stop);
         let registry = Arc::clone(&shared.registry);
         // An earlier run's last events come first.
@@ -98,5 +100,7 @@ impl Drop for Client {
         // Handlers that hold a handle would hold themselves. The tasks are aborted with their set.
         self.handle.shared.registry.clear();
         self.handle.shared.watches.end_all();
+        #[cfg(feature = "p2p")]
+        self.handle.shared.peers.abort();
     }
 }

@@ -52,6 +52,12 @@ impl EventQueue {
         }
     }
 
+    /// Another way in, for what happens beside the socket; it does not keep the queue.
+    #[cfg(feature = "p2p")]
+    pub(crate) fn side_door(&self) -> mpsc::WeakSender<Event> {
+        self.queue.downgrade()
+    }
+
     /// Whether the handlers keep up. Otherwise do nothing that makes more events.
     pub(crate) fn keeps_up(&self) -> bool {
         self.backlog.is_empty()
@@ -113,7 +119,7 @@ async fn tell_error_handlers(registry: &Registry, error: &Arc<ClientError>) {
 }
 
 /// A panic's payload as an error.
-fn text(panic: &(dyn std::any::Any + Send)) -> HandlerFailure {
+pub(crate) fn text(panic: &(dyn std::any::Any + Send)) -> HandlerFailure {
     let text = panic
         .downcast_ref::<&str>()
         .copied()

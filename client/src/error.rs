@@ -259,6 +259,17 @@ pub enum ClientError {
     /// No attempts are left: the state is [`ConnectionState::Error`].
     #[error("gave up after {0} attempts to connect")]
     AttemptsExhausted(u32),
+    /// A message of another agent about a connection to it, or over one, was refused, or a connection that it
+    /// began did not come about.
+    #[cfg(feature = "p2p")]
+    #[error("a message of {did} between peers came to nothing")]
+    Peer {
+        /// Who sent it.
+        did: String,
+        /// What is wrong.
+        #[source]
+        fault: crate::PeerFault,
+    },
     /// A handler failed or panicked; the others ran.
     #[error("handler {handler} failed")]
     Handler {

@@ -130,7 +130,7 @@ impl Handle {
         let draft = Draft::new(to, payload);
         check_sendable(&draft)?;
         let peer = AgentKey::parse_did(&draft.to).ok();
-        self.request(&self.online()?, draft, peer, timeout.into()).await
+        self.ask(&self.online()?, draft, peer, timeout.into()).await
     }
 
     /// PINGs the gateway and returns how long the PONG took.
@@ -144,7 +144,7 @@ impl Handle {
         let to = gateway.map_or(REFERENCE_GATEWAY_DID, |gateway| gateway.as_str());
         let draft = Draft::new(to, Payload::Ping(Ping { sequence: None }));
         let start = Instant::now();
-        self.request(&online, draft, None, None).await?;
+        self.ask(&online, draft, None, None).await?;
         Ok(start.elapsed())
     }
 
@@ -163,7 +163,7 @@ impl Handle {
         let mut register = bare_register(&self.shared);
         register.metadata = Some(metadata.clone());
         let draft = register_draft(&self.shared, nonce, register);
-        let answer = self.request(&online, draft, None, None).await?;
+        let answer = self.ask(&online, draft, None, None).await?;
         if let Payload::Registered(renewed) = answer.payload {
             online.session.note_ice(Known::registered(renewed.ice_servers, &renewed.server_time));
         }
@@ -175,6 +175,8 @@ impl Handle {
     /// builder's close timeout. Handlers may be busy still when this returns;
     /// [`Client::close`](crate::Client::close) waits for them.
     pub async fn close(&self) {
+        #[cfg(feature = "p2p")]
+        self.shared.peers.close().await;
         let stop = self.shared.stop();
         stop.requested.cancel();
         stop.done.cancelled().await;
@@ -195,7 +197,7 @@ impl Handle {
         Ok(text)
     }
 
-    async fn request(
+    async fn ask(
         &self,
         online: &Online,
         draft: Draft,
@@ -333,6 +335,10 @@ impl Handle {
 
     /// Removes a handler; whether it was there. It may be running still.
     pub fn remove_handler(&self, handler: HandlerId) -> bool {
+        #[cfg(feature = "p2p")]
+        if self.shared.peers.remove_handler(handler) {
+            return true;
+        }
         self.shared.registry.remove(handler)
     }
 

@@ -150,7 +150,7 @@ impl Registry {
         drop(forgotten);
     }
 
-    fn next_id(&self) -> HandlerId {
+    pub(crate) fn next_id(&self) -> HandlerId {
         HandlerId(self.next.fetch_add(1, Ordering::Relaxed))
     }
 

@@ -79,6 +79,20 @@ impl Trust {
         Ok(Origin::Agent(sender.key()))
     }
 
+    /// Checks an agent's signature where `judge` was told not to.
+    #[cfg(feature = "p2p")]
+    pub(crate) fn prove(&self, message: &Message) -> Result<(), ClientError> {
+        if self.verify_agents {
+            return Ok(());
+        }
+        let envelope = self.parse(&message.text).map_err(ClientError::MalformedMessage)?;
+        let sender = AgentId::parse(&envelope.from).map_err(UnverifiedReason::Sender);
+        sender.and_then(|sender| self.verify_agent(&envelope, &sender)).map_err(|reason| {
+            let (from, id) = (message.from.clone(), message.id.clone());
+            ClientError::UnverifiedMessage { from, id, reason }
+        })
+    }
+
     fn is_keyless_gateway(&self, envelope: &Envelope<'_>) -> bool {
         self.rules.subprotocol == Subprotocol::V1
             && matches!(envelope.kind, MessageType::Error | MessageType::Pong)

@@ -63,6 +63,11 @@
 //! [`Handle::find`] (feature `find`, on by default) looks for agents in the gateway's list, by
 //! capability, name or label.
 //!
+//! # Peers
+//!
+//! With the feature `p2p`, [`Handle::connect_peer`] and [`Handle::on_peer`] connect agents directly, by
+//! WebRTC data channels: see the module `p2p`.
+//!
 //! # Protocol
 //!
 //! `ioap.v1.1` where the gateway has it, else `ioap.v1` ([`Builder::min_protocol`] forbids
@@ -126,6 +131,12 @@ pub use http::HttpError;
 #[cfg(feature = "ice")]
 pub use ice::outcome::{CandidateKind, CandidateProtocol, IceOutcome};
 pub use messages::Messages;
+#[cfg(feature = "p2p")]
+pub use p2p::{
+    AcceptOptions, Channel, ChannelError, ChannelMessage, ChannelOptions, IncomingChannels,
+    IncomingPeers, IncomingRequest, PathStats, Peer, PeerError, PeerFault, PeerOptions, PeerPath,
+    PeerStats, Reply, RequestError, RequestFailure, RequestOptions, Responses, WebRtc,
+};
 pub use refusal::{Close, Refusal};
 pub use session::Session;
 pub use state::ConnectionState;

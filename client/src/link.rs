@@ -19,6 +19,8 @@ use tokio_tungstenite::tungstenite::{
 };
 use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "p2p")]
+use crate::incoming::Incoming;
 use crate::{
     ClientError, Close, Loss, Refusal, Session,
     dial::Socket,
@@ -28,7 +30,7 @@ use crate::{
     pace::Pace,
     pending::{Answer, Pending},
     shared::Shared,
-    watching::{Watches, link::LinkWatches},
+    watching::link::LinkWatches,
 };
 
 /// Sends that wait for the driver; more of them wait in their callers.
@@ -81,6 +83,8 @@ pub(crate) struct Link {
     sender: Option<mpsc::Sender<Outgoing>>,
     pending: Pending,
     watches: LinkWatches,
+    #[cfg(feature = "p2p")]
+    peers: Arc<crate::p2p::peers::Peers>,
     pace: Pace,
     unwritten: Vec<oneshot::Sender<()>>,
     unwritten_bytes: usize,
@@ -92,7 +96,7 @@ impl Link {
         session: Session,
         trust: Trust,
         early: Vec<String>,
-        watches: Arc<Watches>,
+        shared: &Shared,
     ) -> Self {
         let (sender, commands) = mpsc::channel(COMMANDS);
         Self {
@@ -102,7 +106,9 @@ impl Link {
             commands,
             sender: Some(sender),
             pending: Pending::new(session.subprotocol),
-            watches: LinkWatches::new(watches, &session),
+            watches: LinkWatches::new(Arc::clone(&shared.watches), &session),
+            #[cfg(feature = "p2p")]
+            peers: Arc::clone(&shared.peers),
             pace: Pace::new(session.heartbeat),
             unwritten: Vec::new(),
             unwritten_bytes: 0,
@@ -233,6 +239,8 @@ impl Link {
             Err(error) => return events.push(error),
         };
         let Some(unclaimed) = self.pending.claim(incoming) else { return };
+        #[cfg(feature = "p2p")]
+        let Some(unclaimed) = self.offer_to_peers(unclaimed) else { return };
         let message = unclaimed.message;
         if let Some(refusal) = Refusal::read(&message) {
             if unclaimed.origin == Origin::Gateway && self.watches.refused(&refusal) {
@@ -247,6 +255,26 @@ impl Link {
             MessageType::Presence if self.is_watched(&message) => {}
             _ => events.push(Event::Message(Arc::new(message))),
         }
+    }
+
+    /// Peers' messages go to them, ahead of the handlers and without waiting; others are told back.
+    #[cfg(feature = "p2p")]
+    fn offer_to_peers(&self, incoming: Incoming) -> Option<Incoming> {
+        let Incoming { message, origin } = incoming;
+        let key = match origin {
+            Origin::Agent(key) if !self.may_be_gateways(&message) => Some(key),
+            Origin::Agent(_) | Origin::Gateway => None,
+        };
+        let left = self.peers.claim(message, key, |message| self.trust.prove(message));
+        left.map(|message| Incoming { message, origin })
+    }
+
+    /// The gateway's key is not known on `ioap.v1`. An id is known to its recipient alone, so nobody else
+    /// can pose as the gateway by it.
+    #[cfg(feature = "p2p")]
+    fn may_be_gateways(&self, message: &Message) -> bool {
+        self.session.subprotocol == conexus_protocol::Subprotocol::V1
+            && message.kind() == MessageType::Error
     }
 
     fn is_watched(&mut self, message: &Message) -> bool {

@@ -3,7 +3,7 @@
 //! Each step consumes the last, so nobody registers at a gateway that has not proven its
 //! identity. Called for the first connection and for each one after it.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use conexus_protocol::{
     AgentId, Challenge, Draft, Envelope, MessageType, Payload, Register, Registered, Rules,
@@ -72,7 +72,7 @@ async fn register_v1(mut socket: Socket, shared: &Shared) -> Result<Link, Connec
     socket.send(Frame::text(draft.sign(shared.identity()))).await?;
     let session = Session::v1(shared.config.heartbeat);
     let trust = shared.trust(Rules::V1_COMPAT, None);
-    Ok(Link::new(socket, session, trust, Vec::new(), Arc::clone(&shared.watches)))
+    Ok(Link::new(socket, session, trust, Vec::new(), shared))
 }
 
 /// A gateway that has proven its identity and waits for ours.
@@ -154,7 +154,7 @@ fn registered_link(
     shared: &Shared,
 ) -> Link {
     let session = Session::v1_1(gateway, nonce, registered, shared.config.heartbeat);
-    Link::new(socket, session, trust, early, Arc::clone(&shared.watches))
+    Link::new(socket, session, trust, early, shared)
 }
 
 fn out_of_turn(got: MessageType, expected: MessageType) -> ConnectError {

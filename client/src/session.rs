@@ -47,6 +47,9 @@ pub struct Session {
     pub ice_servers: Vec<IceServer>,
     /// The newest.
     ice: Arc<Mutex<Known>>,
+    /// By how many milliseconds the gateway's clock is ahead of ours; unknown on `ioap.v1`.
+    #[cfg(feature = "p2p")]
+    pub(crate) clock_ahead: Option<i64>,
     /// The nonce that a later REGISTER repeats.
     pub(crate) nonce: Option<String>,
 }
@@ -64,6 +67,8 @@ impl Session {
             relay: Vec::new(),
             ice_servers: Vec::new(),
             ice: Arc::default(),
+            #[cfg(feature = "p2p")]
+            clock_ahead: None,
             nonce: None,
         }
     }
@@ -86,6 +91,8 @@ impl Session {
             presence_timeout: Some(Duration::from_millis(registered.presence_timeout_ms)),
             max_message_bytes: limit.min(LARGEST_OUTGOING),
             relay: registered.relay,
+            #[cfg(feature = "p2p")]
+            clock_ahead: clock_ahead(&registered.server_time),
             ice: Arc::new(Mutex::new(Known::registered(
                 registered.ice_servers.clone(),
                 &registered.server_time,
@@ -111,4 +118,12 @@ impl Session {
             Subprotocol::V1_1 => Rules::V1_1,
         }
     }
+}
+
+/// By how many milliseconds a gateway's clock is ahead that has just told the time.
+#[cfg(feature = "p2p")]
+fn clock_ahead(server_time: &str) -> Option<i64> {
+    use conexus_protocol::Timestamp;
+    let theirs = Timestamp::parse(server_time)?.as_unix_millis();
+    Some(theirs.saturating_sub(Timestamp::now().as_unix_millis()))
 }
