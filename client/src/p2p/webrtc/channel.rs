@@ -55,11 +55,12 @@ pub(super) struct Common {
 struct Signs {
     /// Less is unsent than was.
     drained: Notify,
+    opened: CancellationToken,
     closed: CancellationToken,
 }
 
 impl StackChannel {
-    pub(super) async fn opened(
+    pub(super) async fn ours(
         native: Arc<dyn DataChannel>,
         label: String,
         options: RawChannelOptions,
@@ -71,7 +72,7 @@ impl StackChannel {
     }
 
     /// One of the other side's; `permit` is its place among those.
-    pub(super) async fn accepted(
+    pub(super) async fn theirs(
         native: Arc<dyn DataChannel>,
         common: &Arc<Common>,
         permit: OwnedSemaphorePermit,
@@ -96,7 +97,8 @@ impl StackChannel {
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
         let closed = common.ended.child_token();
-        let signs = Arc::new(Signs { drained: Notify::new(), closed });
+        let signs =
+            Arc::new(Signs { drained: Notify::new(), opened: CancellationToken::new(), closed });
         let (queue, events) = mpsc::channel(MAX_EVENTS);
         let pump = Pump { native: native.clone(), signs: signs.clone(), queue, is_open: false };
         tokio::spawn(async move {
@@ -109,6 +111,15 @@ impl StackChannel {
 
     pub(super) fn native(&self) -> &Arc<dyn DataChannel> {
         &self.native
+    }
+
+    /// Waits until messages can be sent; whether they can.
+    pub(super) async fn opened(&self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.signs.closed.cancelled() => false,
+            () = self.signs.opened.cancelled() => true,
+        }
     }
 
     async fn unsent(&self) -> usize {
@@ -149,6 +160,7 @@ impl Pump {
 
     async fn open(&mut self) {
         if !std::mem::replace(&mut self.is_open, true) {
+            self.signs.opened.cancel();
             self.tell(RawChannelEvent::Open).await;
         }
     }

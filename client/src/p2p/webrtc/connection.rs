@@ -125,7 +125,7 @@ async fn open(
     };
     let native = stack.create_data_channel(&label, Some(init)).await;
     let native = native.map_err(|error| failed("open a channel", error))?;
-    Ok(StackChannel::opened(native, label, options, common).await)
+    Ok(StackChannel::ours(native, label, options, common).await)
 }
 
 /// The largest message that a description's side takes.
@@ -203,6 +203,10 @@ impl Connection for StackConnection {
         options: RawChannelOptions,
     ) -> BoxFuture<'_, Result<Arc<dyn RawChannel>, TransportError>> {
         Box::pin(async move {
+            // The stack loses what it is to open while SCTP begins.
+            if !self.control.opened().await {
+                return Err(failed("open a channel", "the connection has ended"));
+            }
             let common = &self.listener.common;
             if options.negotiated.is_none() && common.settling.is_recent() {
                 let path = path::of(&*self.stack).await;

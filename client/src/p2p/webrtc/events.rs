@@ -70,7 +70,7 @@ impl Listener {
     }
 
     async fn take(&self, native: Arc<dyn DataChannel>, permit: OwnedSemaphorePermit) {
-        match StackChannel::accepted(native, &self.common, permit).await {
+        match StackChannel::theirs(native, &self.common, permit).await {
             Ok(channel) => self.tell(ConnectionEvent::Channel(Arc::new(channel))),
             Err(error) => tracing::debug!(%error, "a peer's channel was gone at once"),
         }
