@@ -98,3 +98,12 @@ pub(crate) fn of_client(
     let transport = config.p2p.transport.clone().unwrap_or_else(|| Arc::new(webrtc::WebRtc::new()));
     peers::Peers::new(config.identity.clone(), gateway, transport, config.p2p.max_peers)
 }
+
+/// A channel over a stack's own, without a peer: for what measures channels.
+#[doc(hidden)]
+pub fn channel_over(
+    raw: Arc<dyn transport::RawChannel>,
+    connection: &Arc<dyn transport::Connection>,
+) -> Channel {
+    Channel::theirs(raw, 16 * 1024 * 1024, connection)
+}
