@@ -16,7 +16,7 @@
 //! // Whoever connects may ask for something.
 //! client.on_peer(AcceptOptions::new(), |peer| println!("{} has connected", peer.did()));
 //! client.on_request(|request| async move {
-//!     let Some(text) = request.args().and_then(|args| args["text"].as_str()) else {
+//!     let Some(text) = request.args().and_then(|args| args.get("text")?.as_str()) else {
 //!         return Err(RequestFailure::told("there is nothing to count"));
 //!     };
 //!     request.progress(json!({ "done": 0.5 })).await?;
