@@ -134,3 +134,35 @@ pub(crate) fn verify(envelope: &Envelope<'_>, sender: &AgentId) -> Result<(), Un
 fn is_the_gateways(kind: MessageType) -> bool {
     matches!(kind, MessageType::Challenge | MessageType::Registered | MessageType::Presence)
 }
+
+#[cfg(all(test, feature = "p2p"))]
+mod tests {
+    use conexus_protocol::{Draft, Identity, Offer};
+
+    use super::*;
+
+    #[test]
+    fn what_peers_say_is_verified_whatever_the_client_was_told() {
+        let trust = |verify_agents| Trust {
+            rules: Rules::V1_1,
+            gateway: None,
+            verify_agents,
+            tolerate_quirks: true,
+        };
+        let (sender, other) = (Identity::generate(), Identity::generate());
+        let signed = Draft::new("did:key:any", Offer { sdp: "mine".into() }).sign(&sender);
+        let altered = signed.replace("mine", "hers");
+        let renamed = signed.replace(sender.did(), other.did());
+        let start = signed.find("\"signature\":\"").unwrap() + 13;
+        let end = start + signed[start..].find('"').unwrap();
+        let unsigned = format!("{}{}", &signed[..start], &signed[end..]);
+        for (text, is_proven) in
+            [(&signed, true), (&altered, false), (&renamed, false), (&unsigned, false)]
+        {
+            // The client takes them all, since it was told not to verify.
+            let incoming = trust(false).judge(text).unwrap();
+            assert_eq!(trust(false).prove(&incoming.message).is_ok(), is_proven, "{text}");
+            assert_eq!(trust(true).judge(text).is_ok(), is_proven, "{text}");
+        }
+    }
+}

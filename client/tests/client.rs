@@ -16,6 +16,9 @@ mod gateway;
 mod handling;
 #[path = "client/lifecycle.rs"]
 mod lifecycle;
+#[cfg(feature = "p2p")]
+#[path = "client/peers.rs"]
+mod peers;
 #[path = "client/reconnecting.rs"]
 mod reconnecting;
 #[path = "client/sending.rs"]

@@ -16,7 +16,7 @@
 //! // Whoever connects may ask for something.
 //! client.on_peer(AcceptOptions::new(), |peer| println!("{} has connected", peer.did()));
 //! client.on_request(|request| async move {
-//!     let Some(text) = request.args().and_then(|args| args["text"].as_str()) else {
+//!     let Some(text) = request.args().and_then(|args| args.get("text")?.as_str()) else {
 //!         return Err(RequestFailure::told("there is nothing to count"));
 //!     };
 //!     request.progress(json!({ "done": 0.5 })).await?;
@@ -97,4 +97,13 @@ pub(crate) fn of_client(
     let gateway = Arc::new(gateway::OwnGateway::new(client, states));
     let transport = config.p2p.transport.clone().unwrap_or_else(|| Arc::new(webrtc::WebRtc::new()));
     peers::Peers::new(config.identity.clone(), gateway, transport, config.p2p.max_peers)
+}
+
+/// A channel over a stack's own, without a peer: for what measures channels.
+#[doc(hidden)]
+pub fn channel_over(
+    raw: Arc<dyn transport::RawChannel>,
+    connection: &Arc<dyn transport::Connection>,
+) -> Channel {
+    Channel::theirs(raw, 16 * 1024 * 1024, connection)
 }

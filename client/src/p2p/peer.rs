@@ -265,7 +265,7 @@ impl Peer {
 pub struct IncomingPeers(pub(super) mpsc::Receiver<Peer>);
 
 impl IncomingPeers {
-    /// The next peer; none when the client has ended, or somebody else listens. Cancel-safe.
+    /// The next peer; none when the client was dropped, or somebody else listens. Cancel-safe.
     pub async fn recv(&mut self) -> Option<Peer> {
         self.0.recv().await
     }

@@ -538,6 +538,11 @@ impl Peers {
 
     /// A task that ends with the client.
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        // Something may be dropped, and want to say so, after its runtime has ended.
+        if tokio::runtime::Handle::try_current().is_err() {
+            tracing::debug!("there is no runtime for a task");
+            return;
+        }
         let mut tasks = self.tasks();
         while tasks.try_join_next().is_some() {}
         tasks.spawn(work);

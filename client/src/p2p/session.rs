@@ -457,6 +457,11 @@ impl Session {
         use std::ops::ControlFlow::{Break, Continue};
         match event {
             LiveEvent::Stack(ConnectionEvent::Candidate(candidate)) => self.gathered(candidate),
+            LiveEvent::Stack(ConnectionEvent::State(PathState::Closed))
+                if self.phase == Phase::Open && self.has_said_farewell().await =>
+            {
+                return Ok(Break(()));
+            }
             LiveEvent::Stack(ConnectionEvent::State(path)) => self.stands(path).await?,
             LiveEvent::Stack(ConnectionEvent::Channel(raw)) => {
                 let connection = self.connection();
@@ -487,6 +492,13 @@ impl Session {
             }
         }
         Ok(Continue(()))
+    }
+
+    /// Whether the other side has closed the control channel before its connection, which may be seen later.
+    async fn has_said_farewell(&mut self) -> bool {
+        let Some(live) = &mut self.live else { return false };
+        let last = timeout(LAST_WORD, live.control.recv()).await;
+        matches!(last, Ok(Some(ControlEvent::Ended(None | Some(ChannelError::Closed)))))
     }
 
     async fn stands(&mut self, path: PathState) -> End {
@@ -796,6 +808,9 @@ impl Drop for Session {
         self.finish(Some(PeerError::ClientClosed));
     }
 }
+
+/// How much later than the end of its connection that of the control channel may be seen.
+const LAST_WORD: Duration = Duration::from_millis(250);
 
 /// Messages that may have to be sent again.
 const MAX_SAID: usize = 256;

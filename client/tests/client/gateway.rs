@@ -30,6 +30,7 @@ pub(crate) struct Gateway {
     pub(crate) identity: Identity,
     pub(crate) heartbeat_ms: u64,
     pub(crate) max_message_bytes: u64,
+    pub(crate) relay: Vec<MessageType>,
     listener: TcpListener,
 }
 
@@ -46,11 +47,16 @@ pub(crate) struct Peer {
 
 impl Gateway {
     pub(crate) async fn start() -> Self {
+        Self::start_at(([127, 0, 0, 1], 0).into()).await
+    }
+
+    pub(crate) async fn start_at(address: SocketAddr) -> Self {
         Self {
             identity: Identity::generate(),
             heartbeat_ms: 30_000,
             max_message_bytes: 65_536,
-            listener: TcpListener::bind(("127.0.0.1", 0)).await.unwrap(),
+            relay: vec![MessageType::Offer, MessageType::Answer],
+            listener: TcpListener::bind(address).await.unwrap(),
         }
     }
 
@@ -118,7 +124,7 @@ impl Gateway {
             presence_timeout_ms: 300_000,
             heartbeat_ms: self.heartbeat_ms,
             max_message_bytes: self.max_message_bytes,
-            relay: vec![MessageType::Offer, MessageType::Answer],
+            relay: self.relay.clone(),
             ice_servers: Vec::new(),
             server_time: "2026-01-01T00:00:00.000000Z".into(),
         };

@@ -309,6 +309,36 @@ async fn a_lost_connection_is_the_reason_that_is_told() {
 }
 
 #[tokio::test]
+async fn a_connection_that_ends_frees_whoever_waits_to_send() {
+    let (from, mut to) = connected().await;
+    let (ours, theirs) = opened(&from, &mut to, ChannelOptions::default()).await;
+    // Both ways are full, since nobody receives.
+    let fill = |channel: Channel| {
+        tokio::spawn(async move {
+            loop {
+                if let Err(error) = channel.send(vec![0; MIB]).await {
+                    return error;
+                }
+            }
+        })
+    };
+    let (here, there) = (fill(ours.clone()), fill(theirs.clone()));
+    while ours.bytes_sent() < 8 * MIB as u64 || theirs.bytes_sent() < 8 * MIB as u64 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    from.connection.close().await;
+    to.connection.close().await;
+    for waiting in [here, there] {
+        timeout(PATIENCE, waiting).await.unwrap().unwrap();
+    }
+    timeout(PATIENCE, async { tokio::join!(ours.closed(), theirs.closed(), ours.close()) })
+        .await
+        .unwrap()
+        .0
+        .unwrap();
+}
+
+#[tokio::test]
 async fn many_channels_are_used_at_once() {
     let (from, mut to) = connected().await;
     let mut pairs = Vec::new();

@@ -2,6 +2,7 @@
 //! clock that stands still unless all wait.
 
 mod connecting;
+mod real;
 mod requests;
 mod stack;
 mod staying;

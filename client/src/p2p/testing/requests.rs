@@ -110,7 +110,7 @@ async fn failures_are_told_as_far_as_they_are_meant_to_be_and_a_panic_harms_no_o
     let refused = soon(ours.request(json!({}), options())).await.unwrap_err();
     assert_eq!(refused.reason(), Some("not_served"));
     b.serve(|request| async move {
-        match request.args().and_then(|args| args["do"].as_str()) {
+        match request.args().and_then(|args| args.get("do")?.as_str()) {
             Some("told") => Err(RequestFailure::told("not today")),
             Some("fail") => Err(std::io::Error::other("the disk is full").into()),
             Some("panic") => panic!("on purpose"),

@@ -24,6 +24,7 @@ use crate::{
         gateway::Gateway,
         peer::connected,
         peers::{Listener, Peers, refusal},
+        transport::Transport,
     },
 };
 
@@ -81,6 +82,16 @@ impl Town {
     }
 
     pub(crate) fn agent_with(self: &Arc<Self>, identity: Identity, max: usize) -> Agent {
+        self.agent_over(self.net.transport(), identity, max)
+    }
+
+    /// One that speaks WebRTC by this stack.
+    pub(crate) fn agent_over(
+        self: &Arc<Self>,
+        transport: Arc<dyn Transport>,
+        identity: Identity,
+        max: usize,
+    ) -> Agent {
         let member = Arc::new(Member {
             town: Arc::downgrade(self),
             identity: identity.clone(),
@@ -93,7 +104,7 @@ impl Town {
             ahead: AtomicI64::new(0),
         });
         let gateway = Arc::new(Port(Arc::clone(&member)));
-        let peers = Peers::new(identity.clone(), gateway, self.net.transport(), max);
+        let peers = Peers::new(identity.clone(), gateway, transport, max);
         *member.peers.lock().unwrap() = Arc::downgrade(&peers);
         self.agents.lock().unwrap().insert(identity.key(), Arc::clone(&member));
         Agent { identity, member, peers }

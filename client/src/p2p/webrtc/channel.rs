@@ -43,30 +43,38 @@ pub(super) struct StackChannel {
     threshold: AtomicU32,
 }
 
+/// What the channels of a connection have in common.
+#[derive(Debug, Default)]
+pub(super) struct Common {
+    pub(super) settling: Settling,
+    /// The connection has.
+    pub(super) ended: CancellationToken,
+}
+
 /// What those who do not read the events want to know.
-#[derive(Default)]
 struct Signs {
     /// Less is unsent than was.
     drained: Notify,
+    opened: CancellationToken,
     closed: CancellationToken,
 }
 
 impl StackChannel {
-    pub(super) async fn opened(
+    pub(super) async fn ours(
         native: Arc<dyn DataChannel>,
         label: String,
         options: RawChannelOptions,
-        settling: &Arc<Settling>,
+        common: &Arc<Common>,
     ) -> Self {
         // A negotiated one on a connection that stands is open at once, and the stack does not say so.
         let is_open = matches!(native.ready_state().await, Ok(RTCDataChannelState::Open));
-        Self::new(native, label, options, is_open, settling.clone(), None)
+        Self::new(native, label, options, is_open, common.clone(), None)
     }
 
     /// One of the other side's; `permit` is its place among those.
-    pub(super) async fn accepted(
+    pub(super) async fn theirs(
         native: Arc<dyn DataChannel>,
-        settling: &Arc<Settling>,
+        common: &Arc<Common>,
         permit: OwnedSemaphorePermit,
     ) -> ::webrtc::error::Result<Self> {
         let label = native.label().await?;
@@ -77,7 +85,7 @@ impl StackChannel {
             protocol: native.protocol().await?,
             negotiated: None,
         };
-        Ok(Self::new(native, label, options, false, settling.clone(), Some(permit)))
+        Ok(Self::new(native, label, options, false, common.clone(), Some(permit)))
     }
 
     fn new(
@@ -85,14 +93,16 @@ impl StackChannel {
         label: String,
         options: RawChannelOptions,
         is_open: bool,
-        settling: Arc<Settling>,
+        common: Arc<Common>,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        let signs = Arc::<Signs>::default();
+        let closed = common.ended.child_token();
+        let signs =
+            Arc::new(Signs { drained: Notify::new(), opened: CancellationToken::new(), closed });
         let (queue, events) = mpsc::channel(MAX_EVENTS);
         let pump = Pump { native: native.clone(), signs: signs.clone(), queue, is_open: false };
         tokio::spawn(async move {
-            pump.run(is_open, &settling).await;
+            pump.run(is_open, &common.settling).await;
             drop(permit);
         });
         let (events, threshold) = (Mutex::new(Some(events)), AtomicU32::new(0));
@@ -101,6 +111,15 @@ impl StackChannel {
 
     pub(super) fn native(&self) -> &Arc<dyn DataChannel> {
         &self.native
+    }
+
+    /// Waits until messages can be sent; whether they can.
+    pub(super) async fn opened(&self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.signs.closed.cancelled() => false,
+            () = self.signs.opened.cancelled() => true,
+        }
     }
 
     async fn unsent(&self) -> usize {
@@ -141,6 +160,7 @@ impl Pump {
 
     async fn open(&mut self) {
         if !std::mem::replace(&mut self.is_open, true) {
+            self.signs.opened.cancel();
             self.tell(RawChannelEvent::Open).await;
         }
     }

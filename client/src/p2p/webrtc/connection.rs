@@ -17,7 +17,11 @@ use rtc::{
 };
 use tokio::runtime::Handle;
 
-use super::{channel::StackChannel, events::Listener, failed, path, settling::Settling};
+use super::{
+    channel::{Common, StackChannel},
+    events::Listener,
+    failed, path,
+};
 use crate::p2p::transport::{
     Connection, PathStats, RawChannel, RawChannelOptions, Reliability, TransportError,
 };
@@ -53,7 +57,7 @@ impl StackConnection {
             protocol: "ioap.v1.1".to_owned(),
             negotiated: Some(0),
         };
-        let control = match open(&*stack, "conexus".to_owned(), options, &listener.settling).await {
+        let control = match open(&*stack, "conexus".to_owned(), options, &listener.common).await {
             Ok(control) => Arc::new(control),
             Err(error) => {
                 let _ = stack.close().await;
@@ -103,7 +107,7 @@ async fn open(
     stack: &dyn PeerConnection,
     label: String,
     options: RawChannelOptions,
-    settling: &Arc<Settling>,
+    common: &Arc<Common>,
 ) -> Result<StackChannel, TransportError> {
     let (max_retransmits, max_packet_life_time) = match options.reliability {
         None => (None, None),
@@ -121,7 +125,7 @@ async fn open(
     };
     let native = stack.create_data_channel(&label, Some(init)).await;
     let native = native.map_err(|error| failed("open a channel", error))?;
-    Ok(StackChannel::opened(native, label, options, settling).await)
+    Ok(StackChannel::ours(native, label, options, common).await)
 }
 
 /// The largest message that a description's side takes.
@@ -199,12 +203,16 @@ impl Connection for StackConnection {
         options: RawChannelOptions,
     ) -> BoxFuture<'_, Result<Arc<dyn RawChannel>, TransportError>> {
         Box::pin(async move {
-            let settling = &self.listener.settling;
-            if options.negotiated.is_none() && settling.is_recent() {
-                let path = path::of(&*self.stack).await;
-                settling.done(path.and_then(|path| path.round_trip)).await;
+            // The stack loses what it is to open while SCTP begins.
+            if !self.control.opened().await {
+                return Err(failed("open a channel", "the connection has ended"));
             }
-            let channel = open(&*self.stack, label, options, settling).await?;
+            let common = &self.listener.common;
+            if options.negotiated.is_none() && common.settling.is_recent() {
+                let path = path::of(&*self.stack).await;
+                common.settling.done(path.and_then(|path| path.round_trip)).await;
+            }
+            let channel = open(&*self.stack, label, options, common).await?;
             Ok(Arc::new(channel) as Arc<dyn RawChannel>)
         })
     }
@@ -219,6 +227,7 @@ impl Connection for StackConnection {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
+            self.listener.common.ended.cancel();
             if let Err(error) = self.stack.close().await {
                 tracing::debug!(%error, "a connection to a peer did not close in order");
             }
@@ -228,6 +237,7 @@ impl Connection for StackConnection {
 
 impl Drop for StackConnection {
     fn drop(&mut self) {
+        self.listener.common.ended.cancel();
         let stack = self.stack.clone();
         self.runtime.spawn(async move {
             let _ = stack.close().await;

@@ -14,7 +14,7 @@ use ::webrtc::{
 use conexus_protocol::IceCandidate;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::{channel::StackChannel, settling::Settling};
+use super::channel::{Common, StackChannel};
 use crate::p2p::transport::{ConnectionEvent, PathState};
 
 /// Channels that the other side may have open at a time.
@@ -26,7 +26,7 @@ pub(super) struct Listener {
     /// The section of the description that candidates are for.
     mid: Mutex<Option<String>>,
     room: Arc<Semaphore>,
-    pub(super) settling: Arc<Settling>,
+    pub(super) common: Arc<Common>,
     /// Not kept: the channel has the connection, and the connection this.
     control: OnceLock<Weak<dyn DataChannel>>,
 }
@@ -34,8 +34,8 @@ pub(super) struct Listener {
 impl Listener {
     pub(super) fn new(events: mpsc::UnboundedSender<ConnectionEvent>) -> Arc<Self> {
         let room = Arc::new(Semaphore::new(MAX_CHANNELS));
-        let (mid, settling, control) = Default::default();
-        Arc::new(Self { events, mid, room, settling, control })
+        let (mid, common, control) = Default::default();
+        Arc::new(Self { events, mid, room, common, control })
     }
 
     pub(super) fn controlled_by(&self, control: &Arc<dyn DataChannel>) {
@@ -70,7 +70,7 @@ impl Listener {
     }
 
     async fn take(&self, native: Arc<dyn DataChannel>, permit: OwnedSemaphorePermit) {
-        match StackChannel::accepted(native, &self.settling, permit).await {
+        match StackChannel::theirs(native, &self.common, permit).await {
             Ok(channel) => self.tell(ConnectionEvent::Channel(Arc::new(channel))),
             Err(error) => tracing::debug!(%error, "a peer's channel was gone at once"),
         }

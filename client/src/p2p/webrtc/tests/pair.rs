@@ -20,6 +20,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct End {
     pub(crate) connection: Arc<dyn Connection>,
     events: mpsc::UnboundedReceiver<ConnectionEvent>,
+    /// For whoever wants to know why a test failed.
+    seen: Vec<String>,
     /// Came while something else was waited for.
     candidates: Vec<IceCandidate>,
     states: VecDeque<PathState>,
@@ -30,8 +32,8 @@ impl End {
     pub(crate) async fn new(transport: &WebRtc, config: ConnectionConfig) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         let connection = transport.connect(config, sender).await.unwrap();
-        let (candidates, states, channels) = Default::default();
-        Self { connection, events, candidates, states, channels }
+        let (seen, candidates, states, channels) = Default::default();
+        Self { connection, events, seen, candidates, states, channels }
     }
 
     pub(crate) async fn on_loopback() -> Self {
@@ -40,8 +42,12 @@ impl End {
 
     /// Takes one event.
     async fn step(&mut self) {
-        let event = timeout(PATIENCE, self.events.recv()).await.expect("an event in time");
-        match event.expect("events of a live connection") {
+        let Ok(event) = timeout(PATIENCE, self.events.recv()).await else {
+            panic!("nothing happens any more, after {:?}", self.seen);
+        };
+        let event = event.expect("events of a live connection");
+        self.seen.push(format!("{event:?}"));
+        match event {
             ConnectionEvent::Candidate(candidate) => self.candidates.push(candidate),
             ConnectionEvent::State(state) => self.states.push_back(state),
             ConnectionEvent::Channel(channel) => self.channels.push_back(channel),
