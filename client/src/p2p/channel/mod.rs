@@ -168,6 +168,9 @@ impl Channel {
 
     /// Waits until messages can be sent.
     pub(crate) async fn opened(&self) -> Result<(), ChannelError> {
+        if matches!(*self.inner.stage.borrow(), Stage::Open) {
+            return Ok(());
+        }
         let mut stage = self.inner.stage.subscribe();
         let moved = stage.wait_for(|stage| !matches!(stage, Stage::Opening));
         // Whoever receives sees the channel open, and if nobody does it is us.

@@ -105,3 +105,75 @@ impl<'a> Url<'a> {
         v4.into_iter().chain(v6).map(with_ip).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(urls: &[&str]) -> IceServer {
+        IceServer {
+            urls: urls.iter().map(|&url| url.to_owned()).collect(),
+            username: Some("someone".to_owned()),
+            credential: Some("sesame".to_owned()),
+        }
+    }
+
+    async fn used(urls: &[&str]) -> Vec<String> {
+        usable(&[server(urls)]).await.into_iter().flat_map(|server| server.urls).collect()
+    }
+
+    #[tokio::test]
+    async fn servers_are_told_by_their_addresses() {
+        for (url, told) in [
+            ("stun:192.0.2.1", "stun:192.0.2.1:3478"),
+            ("STUN:192.0.2.1:99", "stun:192.0.2.1:99"),
+            ("stun:192.0.2.1?transport=udp", "stun:192.0.2.1:3478"),
+            ("stun:[2001:db8::1]", "stun:[2001:db8::1]:3478"),
+            ("turn:192.0.2.1:99?transport=udp", "turn:192.0.2.1:99"),
+            ("turn:192.0.2.1", "turn:192.0.2.1:3478"),
+        ] {
+            assert_eq!(used(&[url]).await, [told], "{url}");
+        }
+        let named = used(&["turn:localhost:99"]).await;
+        assert_eq!(named, ["turn:127.0.0.1:99"]);
+    }
+
+    #[tokio::test]
+    async fn what_the_stack_cannot_use_is_left_out() {
+        for url in [
+            "turns:192.0.2.1",
+            "stuns:192.0.2.1",
+            "turn:192.0.2.1?transport=tcp",
+            "turn:[2001:db8::1]",
+            "turn:192.0.2.1:many",
+            "turn:192.0.2.1:65536",
+            "stun:",
+            "stun:[]",
+            "https://192.0.2.1",
+            "",
+            "stun:name.invalid",
+        ] {
+            assert!(used(&[url]).await.is_empty(), "{url}");
+        }
+        let without =
+            IceServer { credential: None, ..server(&["turn:192.0.2.1", "stun:192.0.2.1"]) };
+        let told: Vec<_> = usable(&[without]).await.into_iter().flat_map(|s| s.urls).collect();
+        assert_eq!(told, ["stun:192.0.2.1:3478"]);
+    }
+
+    #[tokio::test]
+    async fn their_number_is_bounded() {
+        let many: Vec<_> = (1..=40).map(|last| format!("stun:192.0.2.{last}")).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        assert_eq!(used(&many).await.len(), MAX_URLS);
+    }
+
+    #[test]
+    fn no_credential_is_written_down() {
+        let config = crate::p2p::transport::ConnectionConfig {
+            ice_servers: vec![server(&["turn:192.0.2.1"])],
+            relay_only: true,
+        };
+        assert!(!format!("{config:?}").contains("sesame"));
+    }
+}
