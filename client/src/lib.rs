@@ -142,3 +142,8 @@ pub use session::Session;
 pub use state::ConnectionState;
 pub use tls::CertificateFault;
 pub use watching::{Watch, WatchError, WatchFault};
+
+/// The snippets of the guide, which are to compile.
+#[cfg(all(doctest, feature = "find", feature = "p2p"))]
+#[doc = include_str!("../../docs/client.md")]
+mod guide {}

@@ -25,6 +25,7 @@ mod load;
 mod mailbox;
 mod metrics;
 mod observers;
+mod p2p;
 mod packages;
 mod policy_cli;
 mod presence;

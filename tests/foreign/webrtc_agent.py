@@ -29,7 +29,13 @@ from datetime import datetime, timezone
 
 import nacl.signing
 import websockets
-from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
+from aiortc import (
+    RTCConfiguration,
+    RTCIceServer,
+    RTCPeerConnection,
+    RTCSctpTransport,
+    RTCSessionDescription,
+)
 from aiortc.sdp import candidate_from_sdp
 
 from v1_agent import base58, key_of, signed_bytes, standard_input, tell
@@ -101,6 +107,24 @@ class Framed:
             data = b"".join(piece[1:] for piece in self.pieces)
             self.pieces = []
             self.receive(data.decode() if piece[0] & TEXT else data)
+
+
+# --- who begins the SCTP association ------------------------------------------------------------
+
+
+def let_the_dtls_client_begin():
+    """aiortc has the controlling side of ICE send INIT, the crate webrtc the client of DTLS, and neither answers the
+    other's in its place, as RFC 9260 (5.2) has it. So between the two nobody would begin, or both in vain."""
+    start = RTCSctpTransport.start
+
+    async def begin(self, *arguments):
+        await start(self, *arguments)
+        # RFC 8832, section 6: the client's streams are the even ones.
+        if self._data_channel_id in (0, 1):
+            self._data_channel_id = 1 if self.is_server else 0
+
+    RTCSctpTransport.is_server = property(lambda self: self.transport._role == "server")
+    RTCSctpTransport.start = begin
 
 
 # --- the agent --------------------------------------------------------------------------------
@@ -262,6 +286,7 @@ async def run(options):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--url", required=True)
+    let_the_dtls_client_begin()
     parser.add_argument("--trickle", action="store_true", help="candidates in messages of their own")
     asyncio.run(run(parser.parse_args()))
 
