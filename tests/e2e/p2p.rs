@@ -1,13 +1,15 @@
 //! Peer to peer between agents that share no process: with a browser, with a stack of others, through a real TURN
 //! server, without the gateway that introduced them.
 //!
-//! What two agents of `conexus-client` say to each other in all its detail is tested with that crate.
+//! And between programs with the client crate, by the real gateway (`programs`). What two of them say to each other in all
+//! its detail is tested with that crate.
 
 mod browser;
 mod bulk;
 mod examples;
 mod foreign;
 mod outcomes;
+mod programs;
 mod relay;
 mod restart;
 

@@ -38,7 +38,7 @@ const EVENTS: usize = 1024;
 
 /// How long the engine is left alone after it could not be reached: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// How often it is said that the engine is still away.
 const REMINDER: Duration = Duration::from_secs(60);

@@ -39,7 +39,7 @@ async fn agents_that_hide_their_addresses_talk_through_a_relay_alone() {
     echo(&back);
     asks(&there, 3).await;
     let channel = open(&there, "big").await;
-    comes_back(&channel, vec![7; 30_000]).await;
+    comes_back(&channel, vec![7; 500_000]).await;
     there.close().await;
     soon("an orderly end", back.closed()).await.unwrap();
 }

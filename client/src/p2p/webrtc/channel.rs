@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{failed, settling::Settling};
+use super::{failed, relaying::Said, settling::Settling};
 use crate::p2p::transport::{
     RawChannel, RawChannelEvent, RawChannelOptions, RawMessage, TransportError,
 };
@@ -38,6 +38,7 @@ pub(super) struct StackChannel {
     options: RawChannelOptions,
     native: Arc<dyn DataChannel>,
     signs: Arc<Signs>,
+    common: Arc<Common>,
     events: Mutex<Option<mpsc::Receiver<RawChannelEvent>>>,
     /// The amount of unsent bytes at which the stack says so.
     threshold: AtomicU32,
@@ -47,6 +48,7 @@ pub(super) struct StackChannel {
 #[derive(Debug, Default)]
 pub(super) struct Common {
     pub(super) settling: Settling,
+    pub(super) said: Said,
     /// The connection has.
     pub(super) ended: CancellationToken,
 }
@@ -101,12 +103,13 @@ impl StackChannel {
             Arc::new(Signs { drained: Notify::new(), opened: CancellationToken::new(), closed });
         let (queue, events) = mpsc::channel(MAX_EVENTS);
         let pump = Pump { native: native.clone(), signs: signs.clone(), queue, is_open: false };
+        let pumped = Arc::clone(&common);
         tokio::spawn(async move {
-            pump.run(is_open, &common.settling).await;
+            pump.run(is_open, &pumped).await;
             drop(permit);
         });
         let (events, threshold) = (Mutex::new(Some(events)), AtomicU32::new(0));
-        Self { label, options, native, signs, events, threshold }
+        Self { label, options, native, signs, common, events, threshold }
     }
 
     pub(super) fn native(&self) -> &Arc<dyn DataChannel> {
@@ -138,7 +141,7 @@ struct Pump {
 }
 
 impl Pump {
-    async fn run(mut self, is_open: bool, settling: &Settling) {
+    async fn run(mut self, is_open: bool, common: &Common) {
         if is_open {
             self.open().await;
         }
@@ -146,6 +149,7 @@ impl Pump {
             match event {
                 DataChannelEvent::OnOpen => self.open().await,
                 DataChannelEvent::OnMessage(message) => {
+                    common.said.now();
                     self.tell(RawChannelEvent::Message(received(message))).await;
                 }
                 DataChannelEvent::OnBufferedAmountLow => self.signs.drained.notify_waiters(),
@@ -153,7 +157,7 @@ impl Pump {
                 _ => {}
             }
         }
-        settling.ended();
+        common.settling.ended();
         self.signs.closed.cancel();
         self.tell(RawChannelEvent::Closed).await;
     }
@@ -197,6 +201,7 @@ impl RawChannel for StackChannel {
 
     fn send(&self, data: RawMessage) -> BoxFuture<'_, Result<(), TransportError>> {
         Box::pin(async move {
+            self.common.said.now();
             let sent = match data {
                 RawMessage::Text(text) => self.native.send_text(&text).await,
                 RawMessage::Binary(bytes) => self.native.send(BytesMut::from(bytes)).await,

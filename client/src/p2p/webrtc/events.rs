@@ -45,7 +45,7 @@ impl Listener {
 
     /// Has the stack send what the next step of a handshake is. It does so only the next time that
     /// something wakes it, which may be a timer's 200 ms away.
-    async fn nudge(&self) {
+    pub(super) async fn nudge(&self) {
         if let Some(control) = self.control.get().and_then(Weak::upgrade) {
             // What the threshold is anyway. Fails with the channel alone.
             let _ = control.set_buffered_amount_high_threshold(u32::MAX).await;

@@ -7,6 +7,7 @@ mod channel;
 mod connection;
 mod events;
 mod path;
+mod relaying;
 mod servers;
 mod settling;
 #[cfg(test)]
@@ -115,6 +116,11 @@ impl Transport for WebRtc {
                         Arc::new(stack.map_err(|error| failed("begin a connection", error))?)
                     }
                 };
+            let has_relays =
+                servers.iter().flat_map(|server| &server.urls).any(|url| url.starts_with("turn:"));
+            if has_relays {
+                tokio::spawn(relaying::keep_going(Arc::downgrade(&stack), listener.clone()));
+            }
             let connection = StackConnection::new(stack, listener).await?;
             Ok(Arc::new(connection) as Arc<dyn Connection>)
         })

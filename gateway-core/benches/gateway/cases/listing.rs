@@ -80,21 +80,16 @@ pub(super) fn crowd(server: &Server, agents: usize) -> Killed {
 
 /// The same, of agents that do what that load says.
 pub(super) fn staying(server: &Server, load: Load, agents: usize) -> Killed {
-    staying_on(&[server], load, agents)
-}
-
-/// The same on the nodes of a cluster: so many agents in all.
-pub(super) fn staying_on(nodes: &[&Server], load: Load, agents: usize) -> Killed {
     let load = load.with("agents", agents).with("settle", LONG).with("seconds", LONG);
     // Nobody reads what it finds.
-    let crowd = load.start(nodes, "/dev/null".as_ref());
-    let mut clients: Vec<_> = nodes.iter().map(|node| Client::connect(node.address)).collect();
+    let crowd = load.start(&[server], "/dev/null".as_ref());
+    let mut client = Client::connect(server.address);
     let deadline = Instant::now() + PATIENCE;
-    let present = |client: &mut Client| {
+    let mut present = || {
         let health: Value = serde_json::from_str(&client.get("/health")).unwrap();
         health["connected_agents"].as_u64().unwrap()
     };
-    while clients.iter_mut().map(present).sum::<u64>() < agents as u64 {
+    while present() < agents as u64 {
         assert!(Instant::now() < deadline, "the crowd does not come");
         thread::sleep(Duration::from_millis(50));
     }
