@@ -4,7 +4,7 @@
 //! The scheme is coturn's `use-auth-secret` (draft-uberti-behave-turn-rest-00): the user name is the
 //! second of expiry and the agent, the password an HMAC of it, so that the server knows a credential
 //! without ever having seen it. `session` asks for REGISTERED, `http` for `GET /ice`; a reload brings
-//! other servers and secrets. [`outcomes`] has what agents tell of what came of it.
+//! other servers and secrets. `outcomes` has what agents tell of what came of it.
 
 pub(crate) mod outcomes;
 
