@@ -25,7 +25,7 @@ async fn is(client: &Client, state: ConnectionState) {
 #[tokio::test]
 async fn a_channel_outlives_the_gateway_and_the_next_one_introduces_others() {
     let folder = folder_with(&[]);
-    let first = Process::start(folder.path(), &[]).await;
+    let mut first = Process::start(folder.path(), &[]).await;
     let (addr, url) = (first.addr, format!("ws://{}/ws", first.addr));
     let (a, b) = (lasting(&url).await, lasting(&url).await);
     b.on_request(twice);
@@ -34,7 +34,8 @@ async fn a_channel_outlives_the_gateway_and_the_next_one_introduces_others() {
     let channel = open(&there, "lasting").await;
     comes_back(&channel, "with a gateway").await;
 
-    drop(first);
+    first.signal("KILL").await;
+    soon("it to end, and its address to be free", first.wait()).await;
     for client in [&a, &b] {
         let mut states = client.states();
         let gone = states.wait_for(|now| *now != ConnectionState::Connected);
