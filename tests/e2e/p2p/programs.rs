@@ -174,7 +174,9 @@ async fn a_gateway_that_is_restarted_meanwhile_only_delays() {
         .await;
         TestGateway::start_with(|s| s.server.listen = address).await
     };
-    let connecting = a.connect_peer(b.did(), PeerOptions::default());
+    // The other one comes back when the gateway asked it to, which may be seconds later.
+    let options = PeerOptions { attempts: 6, ..PeerOptions::default() };
+    let connecting = a.connect_peer(b.did(), options);
     let both = async { tokio::join!(connecting, restarting) };
     let (peer, _gateway) = soon("the connection", both).await;
     let peer = peer.unwrap();

@@ -112,6 +112,7 @@ impl Session {
         let options = &core.options;
         let mut gateway = peers.gateway().states();
         gateway.mark_unchanged();
+        let gateway_was_lost = *gateway.borrow() != ConnectionState::Connected;
         Self {
             negotiation: Negotiation::new(gives_way),
             upkeep: Upkeep::new(options.restarts, options.open_timeout),
@@ -126,7 +127,7 @@ impl Session {
             said: Vec::new(),
             again: None,
             gateway,
-            gateway_was_lost: false,
+            gateway_was_lost,
             found_none: false,
             peers,
             core,
