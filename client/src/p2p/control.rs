@@ -4,14 +4,21 @@
 //! behind. What is heard is verified and taken one after the other, and while it is not taken the other
 //! side waits.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
 
 use super::{Channel, ChannelError, ChannelMessage};
 
 /// Messages that wait to be sent.
 const MAX_UNSAID: usize = 1024;
+
+/// What arrives for a negotiated channel in the moment in which the other side's stack opens it is lost
+/// there, so nothing is said until that is over.
+const SETTLES: Duration = Duration::from_millis(20);
 
 /// A signed text to send.
 #[derive(Debug)]
@@ -71,7 +78,9 @@ async fn hear(channel: &Channel, ear: &Ear) -> Option<ChannelError> {
 }
 
 async fn speak(channel: &Channel, mut queue: mpsc::Receiver<Saying>) {
+    let settled = Instant::now() + SETTLES;
     while let Some(Saying { text, said }) = queue.recv().await {
+        sleep_until(settled).await;
         let outcome = channel.send(text).await;
         match said {
             // Fails when the caller does not wait any more.
