@@ -16,8 +16,8 @@ use super::{Channel, ChannelError, ChannelMessage};
 /// Messages that wait to be sent.
 const MAX_UNSAID: usize = 1024;
 
-/// What arrives for a negotiated channel in the moment in which the other side's stack opens it is lost
-/// there, so nothing is said until that is over.
+/// What arrives for a negotiated channel in the moment in which the other side's stack opens it may be lost
+/// there, so nothing is said until that is over (docs/webrtc.md, "Channels").
 const SETTLES: Duration = Duration::from_millis(20);
 
 /// A signed text to send.

@@ -30,7 +30,6 @@ pub(crate) struct Gateway {
     pub(crate) identity: Identity,
     pub(crate) heartbeat_ms: u64,
     pub(crate) max_message_bytes: u64,
-    pub(crate) relay: Vec<MessageType>,
     listener: TcpListener,
 }
 
@@ -47,16 +46,11 @@ pub(crate) struct Peer {
 
 impl Gateway {
     pub(crate) async fn start() -> Self {
-        Self::start_at(([127, 0, 0, 1], 0).into()).await
-    }
-
-    pub(crate) async fn start_at(address: SocketAddr) -> Self {
         Self {
             identity: Identity::generate(),
             heartbeat_ms: 30_000,
             max_message_bytes: 65_536,
-            relay: vec![MessageType::Offer, MessageType::Answer],
-            listener: TcpListener::bind(address).await.unwrap(),
+            listener: TcpListener::bind(("127.0.0.1", 0)).await.unwrap(),
         }
     }
 
@@ -124,7 +118,7 @@ impl Gateway {
             presence_timeout_ms: 300_000,
             heartbeat_ms: self.heartbeat_ms,
             max_message_bytes: self.max_message_bytes,
-            relay: self.relay.clone(),
+            relay: vec![MessageType::Offer, MessageType::Answer],
             ice_servers: Vec::new(),
             server_time: "2026-01-01T00:00:00.000000Z".into(),
         };

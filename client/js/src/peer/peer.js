@@ -13,6 +13,8 @@ import { pairOf } from './stats.js';
 
 /** The largest application message over the control channel, as the gateway's limit on what clients take. */
 const MAX_CONTROL_BYTES = 1024 * 1024;
+/** Nothing is said in the moment in which the other side's stack may still be opening the channel: docs/webrtc.md. */
+const SETTLES = 20;
 /** Application messages that wait to be sent, and to be verified. */
 const MAX_UNSAID = 1024;
 const MAX_UNHEARD = 4096;
@@ -40,6 +42,7 @@ export class Peer {
   #channels = new Set();
   #earlyChannels = [];
   #control = null;
+  #settled = null;
   #saying = new Serial(MAX_UNSAID);
   #hearing = new Serial(MAX_UNHEARD);
   #unheard = 0;
@@ -229,6 +232,9 @@ export class Peer {
     return this.#saying.run(async () => {
       const { text } = await signed;
       if (this.path !== 'direct') throw new PeerError('not_connected', 'there is no direct way');
+      await this.#settled;
+      // It may have ended meanwhile.
+      if (this.path !== 'direct') throw new ChannelError('closed', 'the channel is closed');
       await this.#control.send(text);
     });
   }
@@ -331,6 +337,8 @@ export class Peer {
     this.#control = control;
     control.attach(transport.control, () => transport.maxPiece);
     control.onMessage((text) => this.#heard(text));
+    this.#settled = control.opened.then(() => new Promise((resolve) => setTimeout(resolve, SETTLES)));
+    this.#settled.catch(() => {});
     control.opened.then(() => control === this.#control && this.#opened(), () => {});
     control.onClose((error) => control === this.#control && this.#controlEnded(error));
   }
