@@ -150,6 +150,11 @@ async fn a_channel_lives_on_without_its_gateway() {
     drop(gateway);
     soon("a pong", ours.ping()).await.unwrap();
     soon("a pong", theirs.ping()).await.unwrap();
+    until("both to notice", || {
+        [&a, &b].iter().all(|client| client.state() != ConnectionState::Connected)
+    })
+    .await;
+    soon("a pong", ours.ping()).await.unwrap();
     let gateway = TestGateway::start_with(|s| s.server.listen = port).await;
     gateway.has_agents(2).await;
     soon("a pong", ours.ping()).await.unwrap();
