@@ -7,28 +7,29 @@ use std::{fs, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use conexus_client::p2p::{
     transport::{
-        Connection, ConnectionConfig, ConnectionEvent, PathState, RawChannelOptions, Transport,
+        Connection, ConnectionConfig, ConnectionEvent, MAX_EVENTS, PathState, RawChannelOptions,
+        Transport,
     },
     webrtc::WebRtc,
 };
 use tokio::{
     runtime::Handle,
-    sync::mpsc::{self, UnboundedReceiver},
+    sync::mpsc::{self, Receiver},
     time::timeout,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-type End = (Arc<dyn Connection>, UnboundedReceiver<ConnectionEvent>);
+type End = (Arc<dyn Connection>, Receiver<ConnectionEvent>);
 
 async fn end() -> End {
-    let (sender, events) = mpsc::unbounded_channel();
+    let (sender, events) = mpsc::channel(MAX_EVENTS);
     let transport = WebRtc::on([Ipv4Addr::LOCALHOST.into()]);
     (transport.connect(ConnectionConfig::default(), sender).await.unwrap(), events)
 }
 
 /// Passes candidates on until the connection stands.
-async fn trickle(events: &mut UnboundedReceiver<ConnectionEvent>, to: &dyn Connection) {
+async fn trickle(events: &mut Receiver<ConnectionEvent>, to: &dyn Connection) {
     let (mut is_connected, mut is_told) = (false, false);
     while !(is_connected && is_told) {
         match timeout(PATIENCE, events.recv()).await.unwrap().unwrap() {

@@ -5,8 +5,8 @@ use std::{net::Ipv4Addr, sync::Arc};
 use conexus_client::p2p::{
     Channel, channel_over,
     transport::{
-        Connection, ConnectionConfig, ConnectionEvent, RawChannelEvent, RawChannelOptions,
-        Transport,
+        Connection, ConnectionConfig, ConnectionEvent, MAX_EVENTS, RawChannelEvent,
+        RawChannelOptions, Transport,
     },
     webrtc::WebRtc,
 };
@@ -19,10 +19,10 @@ pub(crate) struct Pair {
     connections: [Arc<dyn Connection>; 2],
 }
 
-type Events = mpsc::UnboundedReceiver<ConnectionEvent>;
+type Events = mpsc::Receiver<ConnectionEvent>;
 
 async fn end() -> (Arc<dyn Connection>, Events) {
-    let (sender, events) = mpsc::unbounded_channel();
+    let (sender, events) = mpsc::channel(MAX_EVENTS);
     let transport = WebRtc::on([Ipv4Addr::LOCALHOST.into()]);
     (transport.connect(ConnectionConfig::default(), sender).await.unwrap(), events)
 }
@@ -46,17 +46,30 @@ fn trickle(mut events: Events, to: Arc<dyn Connection>) -> mpsc::UnboundedReceiv
     channels
 }
 
+/// Two connections, signaled in this process, once the control channel is open; and the channels of the second's
+/// other side.
+pub(crate) async fn open() -> ([Arc<dyn Connection>; 2], mpsc::UnboundedReceiver<Channel>) {
+    let ((from, from_events), (to, to_events)) = (end().await, end().await);
+    let offer = from.offer(false).await.unwrap();
+    let answer = to.answer(offer).await.unwrap();
+    from.answered(answer).await.unwrap();
+    let _channels = trickle(from_events, to.clone());
+    let channels = trickle(to_events, from.clone());
+    let mut control = from.control().events().unwrap();
+    assert_eq!(control.recv().await, Some(RawChannelEvent::Open));
+    ([from, to], channels)
+}
+
+pub(crate) async fn close(connections: [Arc<dyn Connection>; 2]) {
+    for connection in connections {
+        connection.close().await;
+    }
+}
+
 impl Pair {
     /// Until an application's channel is open at both ends, as the baseline's.
     pub(crate) async fn connect() -> Self {
-        let ((from, from_events), (to, to_events)) = (end().await, end().await);
-        let offer = from.offer(false).await.unwrap();
-        let answer = to.answer(offer).await.unwrap();
-        from.answered(answer).await.unwrap();
-        let _channels = trickle(from_events, to.clone());
-        let mut channels = trickle(to_events, from.clone());
-        let mut control = from.control().events().unwrap();
-        assert_eq!(control.recv().await, Some(RawChannelEvent::Open));
+        let ([from, to], mut channels) = open().await;
         let options = RawChannelOptions {
             ordered: true,
             reliability: None,
@@ -69,9 +82,7 @@ impl Pair {
     }
 
     pub(crate) async fn close(self) {
-        for connection in self.connections {
-            connection.close().await;
-        }
+        close(self.connections).await;
     }
 }
 

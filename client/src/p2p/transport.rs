@@ -12,17 +12,22 @@ use tokio::sync::mpsc;
 
 pub use crate::ice::outcome::{CandidateKind, CandidateProtocol};
 
+/// Events of one connection that wait to be taken. An honest one has some dozens, and they are taken at once but
+/// while a step of the stack's is waited for.
+pub const MAX_EVENTS: usize = 1024;
+
 /// Makes connections: a WebRTC stack.
 pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Begins a connection. It makes its control channel at once: negotiated, id 0, ordered and
     /// reliable, label `conexus`, protocol `ioap.v1.1`, told by [`Connection::control`].
     ///
-    /// Events are sent until the connection is closed; their number is bounded by what the stack bounds: states,
-    /// its own candidates, and at most 256 channels of the other side at a time.
+    /// Events are sent until the connection is closed: states, its own candidates, and channels of the other
+    /// side, of which there are 256 at most at a time. A stack does not wait for room, of which there is for [`MAX_EVENTS`]: one
+    /// that finds none drops `events`, which ends the connection.
     fn connect(
         &self,
         config: ConnectionConfig,
-        events: mpsc::UnboundedSender<ConnectionEvent>,
+        events: mpsc::Sender<ConnectionEvent>,
     ) -> BoxFuture<'_, Result<Arc<dyn Connection>, TransportError>>;
 }
 

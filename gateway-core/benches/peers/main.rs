@@ -4,7 +4,8 @@
 //! of `client/benches/p2p`. Whatever else the machine does meanwhile is in the figures.
 //!
 //! - **open**: from `connect_peer` until the peer is connected, its control channel open, two agents being registered;
-//!   against the endpoints' making, describing and opening a channel.
+//!   against the endpoints' making, describing and opening a channel: with the client's own settings of the crate, and
+//!   with the crate's (`defaults`).
 //! - **request**: an EXEC_REQUEST and its result, both signed and verified; against 100 bytes and back.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot be set up has nothing to say")]
@@ -12,6 +13,9 @@
 #[expect(dead_code, reason = "throughput is measured there alone")]
 #[path = "../../../client/benches/p2p/raw.rs"]
 mod raw;
+#[expect(dead_code, reason = "channels are measured there alone")]
+#[path = "../../../client/benches/p2p/ours.rs"]
+mod transport;
 
 use std::{
     net::Ipv4Addr,
@@ -41,15 +45,18 @@ async fn main() {
     let (a, b) = (agent(&gateway).await, agent(&gateway).await);
     let mut incoming = b.accept_peers(AcceptOptions::new());
 
-    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    let (mut ours, mut bare, mut defaults) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..WARM_UP + CONNECTS {
-        let took = (connect(&a, &b, &mut incoming).await, connect_bare().await);
+        let took = connect(&a, &b, &mut incoming).await;
+        let (took_bare, took_defaults) = (connect_bare().await, connect_by_defaults().await);
         if round >= WARM_UP {
-            ours.push(took.0);
-            bare.push(took.1);
+            ours.push(took);
+            bare.push(took_bare);
+            defaults.push(took_defaults);
         }
     }
     report("open", &mut ours, &mut bare);
+    report("defaults", &mut ours, &mut defaults);
 
     b.on_request(|request| async move { Ok(json!(request.args().map_or(0, |args| args.len()))) });
     let peer = a.connect_peer(b.did(), PeerOptions::default()).await.unwrap();
@@ -103,6 +110,14 @@ async fn connect(a: &Client, b: &Client, incoming: &mut IncomingPeers) -> Durati
 }
 
 async fn connect_bare() -> Duration {
+    let began = Instant::now();
+    let (connections, _channels) = transport::open().await;
+    let took = began.elapsed();
+    transport::close(connections).await;
+    took
+}
+
+async fn connect_by_defaults() -> Duration {
     let began = Instant::now();
     let pair = raw::Pair::connect().await;
     let took = began.elapsed();

@@ -56,7 +56,7 @@ impl Session {
         self.discard();
         let peers = Arc::clone(&self.peers);
         let relay_only = self.core.options.relay_only;
-        let (sender, events) = mpsc::unbounded_channel();
+        let (sender, events) = mpsc::channel(MAX_EVENTS);
         let connection = self
             .step(async move {
                 let ice_servers = peers.gateway().ice_servers().await;

@@ -27,7 +27,8 @@ use super::{
     peers::{Listener, Peers},
     signal::{Signal, Word},
     transport::{
-        Connection, ConnectionConfig, ConnectionEvent, PathState, PathStats, TransportError,
+        Connection, ConnectionConfig, ConnectionEvent, MAX_EVENTS, PathState, PathStats,
+        TransportError,
     },
     upkeep::{Due, Upkeep, pause_after},
 };
@@ -64,7 +65,7 @@ struct Outgoing {
 /// A connection of the stack's.
 struct Live {
     connection: Arc<dyn Connection>,
-    events: mpsc::UnboundedReceiver<ConnectionEvent>,
+    events: mpsc::Receiver<ConnectionEvent>,
     control: mpsc::Receiver<ControlEvent>,
     /// The task of the control channel.
     task: JoinSet<()>,

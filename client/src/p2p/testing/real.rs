@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug)]
 struct Tapped {
     stack: WebRtc,
-    events: Mutex<Vec<mpsc::UnboundedSender<ConnectionEvent>>>,
+    events: Mutex<Vec<mpsc::Sender<ConnectionEvent>>>,
 }
 
 impl Tapped {
@@ -33,7 +33,7 @@ impl Tapped {
 
     fn pretend(&self, state: PathState) {
         for events in &*self.events.lock().unwrap() {
-            let _ = events.send(ConnectionEvent::State(state));
+            let _ = events.try_send(ConnectionEvent::State(state));
         }
     }
 }
@@ -42,7 +42,7 @@ impl Transport for Tapped {
     fn connect(
         &self,
         config: ConnectionConfig,
-        events: mpsc::UnboundedSender<ConnectionEvent>,
+        events: mpsc::Sender<ConnectionEvent>,
     ) -> BoxFuture<'_, Result<Arc<dyn Connection>, TransportError>> {
         self.events.lock().unwrap().push(events.clone());
         self.stack.connect(config, events)

@@ -68,7 +68,7 @@ impl Transport for FakeTransport {
     fn connect(
         &self,
         _: ConnectionConfig,
-        events: mpsc::UnboundedSender<ConnectionEvent>,
+        events: mpsc::Sender<ConnectionEvent>,
     ) -> BoxFuture<'_, Result<Arc<dyn Connection>, TransportError>> {
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new_cyclic(|own| FakeConnection {
@@ -114,7 +114,7 @@ struct FakeConnection {
     own: Weak<Self>,
     id: u64,
     net: Arc<Net>,
-    events: mpsc::UnboundedSender<ConnectionEvent>,
+    events: mpsc::Sender<ConnectionEvent>,
     state: Mutex<State>,
     control: Arc<FakeChannel>,
     others: Mutex<Vec<Arc<FakeChannel>>>,
@@ -130,7 +130,7 @@ impl FakeConnection {
     }
 
     fn tell(&self, event: ConnectionEvent) {
-        let _ = self.events.send(event);
+        let _ = self.events.try_send(event);
     }
 
     fn enter(&self, path: PathState) {

@@ -22,7 +22,8 @@ const MAX_CHANNELS: usize = 256;
 
 /// One connection's.
 pub(super) struct Listener {
-    events: mpsc::UnboundedSender<ConnectionEvent>,
+    /// None once there was no room for one.
+    events: Mutex<Option<mpsc::Sender<ConnectionEvent>>>,
     /// The section of the description that candidates are for.
     mid: Mutex<Option<String>>,
     room: Arc<Semaphore>,
@@ -32,9 +33,10 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    pub(super) fn new(events: mpsc::UnboundedSender<ConnectionEvent>) -> Arc<Self> {
+    pub(super) fn new(events: mpsc::Sender<ConnectionEvent>) -> Arc<Self> {
         let room = Arc::new(Semaphore::new(MAX_CHANNELS));
         let (mid, common, control) = Default::default();
+        let events = Mutex::new(Some(events));
         Arc::new(Self { events, mid, room, common, control })
     }
 
@@ -59,8 +61,13 @@ impl Listener {
     }
 
     pub(super) fn tell(&self, event: ConnectionEvent) {
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever made the connection may have lost interest in it.
-        let _ = self.events.send(event);
+        let told = events.as_ref().map(|events| events.try_send(event));
+        if let Some(Err(mpsc::error::TrySendError::Full(_))) = told {
+            tracing::debug!("a connection to a peer ends, since more happens on it than is taken");
+            *events = None;
+        }
     }
 
     fn candidate(&self, candidate: String) {

@@ -85,7 +85,7 @@ impl Transport for WebRtc {
     fn connect(
         &self,
         config: ConnectionConfig,
-        events: mpsc::UnboundedSender<ConnectionEvent>,
+        events: mpsc::Sender<ConnectionEvent>,
     ) -> BoxFuture<'_, Result<Arc<dyn Connection>, TransportError>> {
         Box::pin(async move {
             let listener = Listener::new(events);

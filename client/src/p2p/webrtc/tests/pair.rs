@@ -7,8 +7,8 @@ use tokio::{sync::mpsc, time::timeout};
 
 use crate::p2p::{
     transport::{
-        Connection, ConnectionConfig, ConnectionEvent, PathState, RawChannel, RawChannelEvent,
-        Transport,
+        Connection, ConnectionConfig, ConnectionEvent, MAX_EVENTS, PathState, RawChannel,
+        RawChannelEvent, Transport,
     },
     webrtc::WebRtc,
 };
@@ -19,7 +19,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// One of the two.
 pub(crate) struct End {
     pub(crate) connection: Arc<dyn Connection>,
-    events: mpsc::UnboundedReceiver<ConnectionEvent>,
+    events: mpsc::Receiver<ConnectionEvent>,
     /// For whoever wants to know why a test failed.
     seen: Vec<String>,
     /// Came while something else was waited for.
@@ -30,7 +30,7 @@ pub(crate) struct End {
 
 impl End {
     pub(crate) async fn new(transport: &WebRtc, config: ConnectionConfig) -> Self {
-        let (sender, events) = mpsc::unbounded_channel();
+        let (sender, events) = mpsc::channel(MAX_EVENTS);
         let connection = transport.connect(config, sender).await.unwrap();
         let (seen, candidates, states, channels) = Default::default();
         Self { connection, events, seen, candidates, states, channels }
