@@ -12,6 +12,7 @@ mod outcomes;
 mod programs;
 mod relay;
 mod restart;
+mod vanished;
 
 use conexus_client::{
     AcceptOptions, Channel, ChannelMessage, ChannelOptions, Client, Handle, Identity,

@@ -101,7 +101,8 @@ impl Pair {
     }
 }
 
-async fn message(channel: &dyn DataChannel) -> Option<BytesMut> {
+/// The next one; none at the end.
+pub(crate) async fn message(channel: &dyn DataChannel) -> Option<BytesMut> {
     loop {
         match channel.poll().await? {
             DataChannelEvent::OnMessage(message) => return Some(message.data),

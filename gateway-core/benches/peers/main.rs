@@ -6,13 +6,15 @@
 //! - **open**: from `connect_peer` until the peer is connected, its control channel open, two agents being registered;
 //!   against the endpoints' making, describing and opening a channel: with the client's own settings of the crate, and
 //!   with the crate's (`defaults`).
-//! - **request**: an EXEC_REQUEST and its result, both signed and verified; against 100 bytes and back.
+//! - **request**: an EXEC_REQUEST and its result; against the same two texts on a bare channel, written, signed, verified
+//!   and read by its two ends (`signed`), and against 100 bytes and back (`echo`).
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot be set up has nothing to say")]
 
 #[expect(dead_code, reason = "throughput is measured there alone")]
 #[path = "../../../client/benches/p2p/raw.rs"]
 mod raw;
+mod signed;
 #[expect(dead_code, reason = "channels are measured there alone")]
 #[path = "../../../client/benches/p2p/ours.rs"]
 mod transport;
@@ -60,9 +62,11 @@ async fn main() {
 
     b.on_request(|request| async move { Ok(json!(request.args().map_or(0, |args| args.len()))) });
     let peer = a.connect_peer(b.did(), PeerOptions::default()).await.unwrap();
-    let pair = raw::Pair::connect().await;
+    let (pair, words) = (raw::Pair::connect().await, raw::Pair::connect().await);
+    let (asker, answerer) = signed::ends(&words);
     let echoing = tokio::spawn(raw::echo(pair.to.clone()));
-    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    let answering = tokio::spawn(answerer.answer());
+    let (mut ours, mut signed, mut bare) = (Vec::new(), Vec::new(), Vec::new());
     for turn in 0..WARM_UP + REQUESTS / TURN {
         let is_counted = turn >= WARM_UP;
         for _ in 0..TURN {
@@ -72,13 +76,21 @@ async fn main() {
         }
         for _ in 0..TURN {
             let began = Instant::now();
+            asker.ask(1).await;
+            signed.extend(is_counted.then(|| began.elapsed()));
+        }
+        for _ in 0..TURN {
+            let began = Instant::now();
             raw::ask(&pair.from, 100).await;
             bare.extend(is_counted.then(|| began.elapsed()));
         }
     }
-    report("request", &mut ours, &mut bare);
+    report("signed", &mut ours, &mut signed);
+    report("echo", &mut ours, &mut bare);
     echoing.abort();
+    answering.abort();
     pair.close().await;
+    words.close().await;
     peer.close().await;
 }
 

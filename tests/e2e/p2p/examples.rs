@@ -23,7 +23,7 @@ fn example(name: &str) -> PathBuf {
     made
 }
 
-fn command(gateway: &Process, name: &str, folder: &Path, arguments: &[&str]) -> Command {
+pub(super) fn command(gateway: &Process, name: &str, folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(example(name));
     command
         .args(arguments)
@@ -34,15 +34,15 @@ fn command(gateway: &Process, name: &str, folder: &Path, arguments: &[&str]) -> 
 }
 
 /// An example that runs until it is told to stop, or by itself. Dropping it kills it.
-struct Running {
-    did: String,
-    child: Child,
+pub(super) struct Running {
+    pub(super) did: String,
+    pub(super) child: Child,
     input: ChildStdin,
     said: Lines<BufReader<ChildStdout>>,
 }
 
 impl Running {
-    async fn start(mut command: Command) -> Self {
+    pub(super) async fn start(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let input = child.stdin.take().unwrap();

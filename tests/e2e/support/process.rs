@@ -37,6 +37,12 @@ pub(crate) fn conexus(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// Sends a process a signal of this name, as `kill` knows it.
+pub(crate) async fn signal(process: u32, name: &str) {
+    let kill = Command::new("sh").arg("-c").arg(format!("kill -{name} {process}")).status();
+    assert!(soon("the signal to be sent", kill).await.unwrap().success());
+}
+
 /// What a command that ended by itself left.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -145,8 +151,7 @@ impl Process {
 
     /// Sends a signal, such as `TERM`.
     pub(crate) async fn signal(&self, name: &str) {
-        let kill = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.id())).status();
-        assert!(soon("the signal to be sent", kill).await.unwrap().success());
+        signal(self.id(), name).await;
     }
 
     pub(crate) fn log(&self) -> Vec<String> {

@@ -128,13 +128,15 @@ async fn a_peer_that_does_not_know_the_connection_any_more_says_so() {
     let town = Town::new();
     let (a, b) = town.two();
     let (ours, _) = connected(&a, &b).await;
-    let key = b.identity.clone();
-    drop(b);
-    let _b = town.agent_with(key, 64);
-    let _incoming = _b.accept();
+    // Begun anew: what is signaled goes there, and nothing has told this side.
+    let anew = town.agent_with(b.identity.clone(), 64);
+    let _incoming = anew.accept();
     town.net.interrupt(PathState::Failed);
     let lost = soon(ours.closed()).await;
-    assert!(matches!(lost, Ok(()) | Err(PeerError::BegunAnew)), "{lost:?}");
+    assert!(matches!(lost, Err(PeerError::BegunAnew)), "{lost:?}");
+    let offers = town.sent(MessageType::Offer);
+    assert_eq!((offers.len(), town.sent(MessageType::Error).len()), (2, 1));
+    assert!(a.peers.all().is_empty() && anew.peers.all().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
