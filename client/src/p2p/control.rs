@@ -1,17 +1,24 @@
 //! The control channel of one connection: signed texts both ways.
 //!
-//! What is to be said goes through one queue, so that a caller who gives up cannot leave half a message
-//! behind. What is heard is verified and taken one after the other, and while it is not taken the other
-//! side waits.
+//! What is to be said is handed to the channel by whoever says it, where nobody else does; else it waits in a queue,
+//! whose task says one thing after the other. What is heard is verified and taken one after the other, and while
+//! it is not taken the other side waits.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, sleep_until},
+    task::consume_budget,
+    time::sleep,
 };
 
-use super::{Channel, ChannelError, ChannelMessage};
+use super::{Channel, ChannelError, ChannelMessage, channel::WeakChannel};
 
 /// Messages that wait to be sent.
 const MAX_UNSAID: usize = 1024;
@@ -22,9 +29,65 @@ const SETTLES: Duration = Duration::from_millis(20);
 
 /// A signed text to send.
 #[derive(Debug)]
-pub(crate) struct Saying {
-    pub(crate) text: String,
-    pub(crate) said: Option<oneshot::Sender<Result<(), ChannelError>>>,
+struct Saying {
+    text: String,
+    said: Option<oneshot::Sender<Result<(), ChannelError>>>,
+}
+
+/// Why something was not said.
+#[derive(Debug)]
+pub(crate) enum Unsaid {
+    /// The channel has ended, or nothing waits any more where nobody waits for it.
+    Closed,
+    /// It ended while this waited.
+    Lost,
+    /// The channel did not take it.
+    Refused(ChannelError),
+}
+
+/// Where to put what is to be said. With the last of them the channel ends, once all is said.
+#[derive(Clone)]
+pub(crate) struct Control {
+    queue: mpsc::Sender<Saying>,
+    channel: WeakChannel,
+    has_settled: Arc<AtomicBool>,
+}
+
+impl Control {
+    /// Sends a signed text; returns when it is handed over, which waits while too much is unsent.
+    ///
+    /// A caller that gives up cannot leave half a message behind.
+    pub(crate) async fn say(&self, text: String) -> Result<(), Unsaid> {
+        let text = match self.channel.upgrade().filter(|_| self.is_free()) {
+            None => text,
+            Some(channel) => match channel.send_at_once(text).await {
+                Ok(sent) => {
+                    // Whoever says much has others' turn come, too.
+                    consume_budget().await;
+                    return sent.map_err(Unsaid::Refused);
+                }
+                Err(text) => text,
+            },
+        };
+        let (said, handed_over) = oneshot::channel();
+        let saying = Saying { text, said: Some(said) };
+        self.queue.send(saying).await.map_err(|_| Unsaid::Closed)?;
+        match handed_over.await {
+            Ok(sent) => sent.map_err(Unsaid::Refused),
+            Err(_) => Err(Unsaid::Lost),
+        }
+    }
+
+    /// Sends what nobody waits for; not where there is no room for it.
+    pub(crate) fn say_later(&self, text: String) -> Result<(), Unsaid> {
+        self.queue.try_send(Saying { text, said: None }).map_err(|_| Unsaid::Closed)
+    }
+
+    /// Whether nothing waits.
+    fn is_free(&self) -> bool {
+        let is_empty = self.queue.capacity() == self.queue.max_capacity();
+        is_empty && self.has_settled.load(Ordering::Relaxed)
+    }
 }
 
 /// What happens to a control channel.
@@ -42,10 +105,12 @@ pub(crate) type Ear = Arc<dyn Fn(ChannelMessage) + Send + Sync>;
 pub(crate) fn serve(
     channel: Channel,
     ear: Ear,
-) -> (mpsc::Sender<Saying>, mpsc::Receiver<ControlEvent>, impl Future<Output = ()> + Send + 'static)
-{
-    let (sayings, queue) = mpsc::channel(MAX_UNSAID);
+) -> (Control, mpsc::Receiver<ControlEvent>, impl Future<Output = ()> + Send + 'static) {
+    let (queue, sayings) = mpsc::channel(MAX_UNSAID);
     let (events, happens) = mpsc::channel(2);
+    let has_settled = Arc::new(AtomicBool::new(false));
+    let control =
+        Control { queue, channel: channel.downgrade(), has_settled: Arc::clone(&has_settled) };
     let run = async move {
         if let Err(error) = channel.opened().await {
             tracing::debug!(%error, "a control channel did not open");
@@ -53,7 +118,11 @@ pub(crate) fn serve(
         }
         let _ = events.send(ControlEvent::Opened).await;
         let heard = hear(&channel, &ear);
-        let spoken = speak(&channel, queue);
+        let spoken = async {
+            sleep(SETTLES).await;
+            has_settled.store(true, Ordering::Relaxed);
+            speak(&channel, sayings).await;
+        };
         let end = tokio::select! {
             end = heard => end,
             // All that was to be said is, and its sender closes.
@@ -64,7 +133,7 @@ pub(crate) fn serve(
         };
         let _ = events.send(ControlEvent::Ended(end)).await;
     };
-    (sayings, happens, run)
+    (control, happens, run)
 }
 
 async fn hear(channel: &Channel, ear: &Ear) -> Option<ChannelError> {
@@ -77,10 +146,8 @@ async fn hear(channel: &Channel, ear: &Ear) -> Option<ChannelError> {
     }
 }
 
-async fn speak(channel: &Channel, mut queue: mpsc::Receiver<Saying>) {
-    let settled = Instant::now() + SETTLES;
-    while let Some(Saying { text, said }) = queue.recv().await {
-        sleep_until(settled).await;
+async fn speak(channel: &Channel, mut sayings: mpsc::Receiver<Saying>) {
+    while let Some(Saying { text, said }) = sayings.recv().await {
         let outcome = channel.send(text).await;
         match said {
             // Fails when the caller does not wait any more.

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    PeerOptions, PeerPath, channels::Channels, control::Saying, error::PeerError, signal::Signal,
+    PeerOptions, PeerPath, channels::Channels, control::Control, error::PeerError, signal::Signal,
     transport::Connection,
 };
 use crate::{ChannelError, ConnectionState, Refusal};
@@ -66,7 +66,7 @@ pub(crate) struct Core {
 struct Now {
     path: PeerPath,
     connection: Option<Arc<dyn Connection>>,
-    control: Option<mpsc::Sender<Saying>>,
+    control: Option<Control>,
     connect_time: Option<Duration>,
     /// What an ERROR may name that is about this connection.
     names: [Option<String>; 3],
@@ -140,11 +140,11 @@ impl Core {
     }
 
     /// Where to put what is to be said over the control channel, while there is one.
-    pub(crate) fn control(&self) -> Option<mpsc::Sender<Saying>> {
+    pub(crate) fn control(&self) -> Option<Control> {
         self.now().control.clone()
     }
 
-    pub(crate) fn set_control(&self, control: Option<mpsc::Sender<Saying>>) {
+    pub(crate) fn set_control(&self, control: Option<Control>) {
         self.now().control = control;
     }
 

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use conexus_protocol::{Draft, ErrorCode, Payload};
-use tokio::sync::oneshot;
 
 use crate::p2p::{
     PeerPath,
     channel::MAX_CONTROL_BYTES,
-    control::Saying,
+    control::{Control, Unsaid},
     core::Core,
     error::RequestError,
     peers::{Peers, refusal},
@@ -40,15 +39,11 @@ impl Way {
             }
         };
         let text = signed(peers, &draft)?;
-        let control = control_of(core)?;
-        let (said, handed_over) = oneshot::channel();
-        let saying = Saying { text, said: Some(said) };
-        control.send(saying).await.map_err(|_| RequestError::NotConnected)?;
-        match handed_over.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(RequestError::Channel(Arc::new(error))),
-            Err(_) => Err(RequestError::Lost(None)),
-        }
+        control_of(core)?.say(text).await.map_err(|unsaid| match unsaid {
+            Unsaid::Closed => RequestError::NotConnected,
+            Unsaid::Lost => RequestError::Lost(None),
+            Unsaid::Refused(error) => RequestError::Channel(Arc::new(error)),
+        })
     }
 
     /// Sends what nobody waits for; where there is no room for it, it is not sent.
@@ -58,8 +53,7 @@ impl Way {
             Self::Gateway => return peers.say_by_gateway(draft),
         };
         let queued = signed(peers, &draft).and_then(|text| {
-            let saying = Saying { text, said: None };
-            control_of(core)?.try_send(saying).map_err(|_| RequestError::NotConnected)
+            control_of(core)?.say_later(text).map_err(|_| RequestError::NotConnected)
         });
         if let Err(error) = queued {
             tracing::debug!(peer = core.did(), %error, "an answer was not sent");
@@ -88,7 +82,7 @@ impl Way {
     }
 }
 
-fn control_of(core: &Core) -> Result<tokio::sync::mpsc::Sender<Saying>, RequestError> {
+fn control_of(core: &Core) -> Result<Control, RequestError> {
     let is_direct = core.path() == PeerPath::Direct;
     core.control().filter(|_| is_direct).ok_or(RequestError::NotConnected)
 }

@@ -20,9 +20,9 @@ use std::{
 };
 
 use futures_util::{FutureExt, Stream, stream};
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, watch};
 
-use self::sending::Sending;
+use self::sending::{Sending, Turn};
 pub use self::{error::ChannelError, message::ChannelMessage, options::ChannelOptions};
 use super::{
     framing::Joiner,
@@ -210,7 +210,35 @@ impl Channel {
         if self.inner.is_closing.load(Ordering::Relaxed) {
             return Err(ChannelError::Closed);
         }
-        let sent = sending.send(message).await;
+        let turn = sending.turn().await;
+        self.send_in(turn, message).await
+    }
+
+    /// Sends a text as [`send`](Self::send) does, where the channel is open and nobody else is sending; else it is
+    /// given back.
+    pub(crate) async fn send_at_once(
+        &self,
+        text: String,
+    ) -> Result<Result<(), ChannelError>, String> {
+        let is_closing = self.inner.is_closing.load(Ordering::Relaxed);
+        let is_open = matches!(*self.inner.stage.borrow(), Stage::Open) && !is_closing;
+        let Some(turn) = self.inner.sending.free_turn().filter(|_| is_open) else {
+            return Err(text);
+        };
+        let message = ChannelMessage::Text(text);
+        let _place = match self.inner.sending.place(&message) {
+            Ok(place) => place,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(self.send_in(turn, message).await)
+    }
+
+    async fn send_in(
+        &self,
+        turn: OwnedMutexGuard<Turn>,
+        message: ChannelMessage,
+    ) -> Result<(), ChannelError> {
+        let sent = self.inner.sending.send(turn, message).await;
         sent.map_err(|error| self.inner.reason().unwrap_or(error))
     }
 

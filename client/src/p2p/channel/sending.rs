@@ -35,8 +35,9 @@ pub(super) struct Sending {
     stopped: CancellationToken,
 }
 
+/// The right to send.
 #[derive(Default)]
-struct Turn {
+pub(super) struct Turn {
     /// Bytes that may be handed over before one looks how much is unsent. That only shrinks meanwhile.
     room: usize,
 }
@@ -84,12 +85,22 @@ impl Sending {
         self.places.try_acquire().map_err(|_| ChannelError::Busy { waiting: MAX_WAITING })
     }
 
-    /// Hands a message over when it is its turn.
+    /// Waits for one's turn.
+    pub(super) async fn turn(&self) -> OwnedMutexGuard<Turn> {
+        self.turn.clone().lock_owned().await
+    }
+
+    /// One's turn, where nobody else's it is.
+    pub(super) fn free_turn(&self) -> Option<OwnedMutexGuard<Turn>> {
+        self.turn.clone().try_lock_owned().ok()
+    }
+
+    /// Hands a message over.
     pub(super) async fn send(
         self: &Arc<Self>,
+        mut turn: OwnedMutexGuard<Turn>,
         message: ChannelMessage,
     ) -> Result<(), ChannelError> {
-        let mut turn = self.turn.clone().lock_owned().await;
         if !self.is_framed {
             let bytes = message.len();
             return self.put(&mut turn, message.into(), bytes).await;

@@ -65,12 +65,13 @@ impl Session {
             })
             .await?;
         let ear = self.peers.ear(&self.core);
-        let (sayings, control, work) = control::serve(Channel::control(&connection), ear);
+        let (control, happens, work) = control::serve(Channel::control(&connection), ear);
         let mut task = JoinSet::new();
         task.spawn(work);
         self.core.set_connection(Some(Arc::clone(&connection)));
-        self.core.set_control(Some(sayings));
-        self.live = Some(Live { connection: Arc::clone(&connection), events, control, task });
+        self.core.set_control(Some(control));
+        self.live =
+            Some(Live { connection: Arc::clone(&connection), events, control: happens, task });
         Ok(connection)
     }
 
