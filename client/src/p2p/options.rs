@@ -25,6 +25,9 @@ pub struct PeerOptions {
     pub fallback: bool,
     /// The largest message that a channel joins, in bytes. Default: 16 MiB.
     pub max_message_bytes: usize,
+    /// Channels that the other side may have open at a time; one beyond is closed. Each may hold 17 MiB that nobody
+    /// reads, so fewer are for strangers. Default: 32.
+    pub max_channels: usize,
     /// Whether everything goes by a TURN server, so that the other side does not learn this agent's
     /// address. Default: false.
     pub relay_only: bool,
@@ -41,6 +44,7 @@ impl Default for PeerOptions {
             restarts: 5,
             fallback: false,
             max_message_bytes: 16 * 1024 * 1024,
+            max_channels: 32,
             relay_only: false,
         }
     }

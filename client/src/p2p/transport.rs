@@ -22,7 +22,7 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// reliable, label `conexus`, protocol `ioap.v1.1`, told by [`Connection::control`].
     ///
     /// Events are sent until the connection is closed: states, its own candidates, and channels of the other
-    /// side, of which there are 256 at most at a time. A stack does not wait for room, of which there is for [`MAX_EVENTS`]: one
+    /// side, of which there are [`ConnectionConfig::max_channels`] at most at a time. A stack does not wait for room, of which there is for [`MAX_EVENTS`]: one
     /// that finds none drops `events`, which ends the connection.
     fn connect(
         &self,
@@ -32,12 +32,21 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
 }
 
 /// What a connection is made with.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ConnectionConfig {
     /// STUN and TURN servers, as the gateway told them.
     pub ice_servers: Vec<IceServer>,
     /// Whether everything goes by a relay, so that the other side does not learn this agent's address.
     pub relay_only: bool,
+    /// Channels that the other side may have open at a time; one beyond is closed.
+    pub max_channels: usize,
+}
+
+/// No servers, any way, 32 channels.
+impl Default for ConnectionConfig {
+    fn default() -> Self {
+        Self { ice_servers: Vec::new(), relay_only: false, max_channels: 32 }
+    }
 }
 
 /// One connection to another agent. Dropping the last reference closes it.

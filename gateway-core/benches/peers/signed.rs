@@ -5,9 +5,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use conexus_client::{
     Identity,
-    protocol::{
-        AgentId, Draft, Envelope, ExecRequest, ExecResponse, Message, Payload, PublicKey, Rules,
-    },
+    protocol::{AgentId, Draft, Envelope, ExecRequest, ExecResponse, Message, Payload, Rules},
 };
 use serde_json::json;
 use webrtc::data_channel::DataChannel;

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use conexus_client::{
-    AcceptOptions, ChannelMessage, ChannelOptions, Client, ClientError, ConnectionState, Identity,
-    IncomingPeers, Peer, PeerError, PeerOptions, PeerPath, ReconnectPolicy, Reply, RequestError,
-    RequestFailure, RequestOptions,
+    AcceptOptions, ChannelError, ChannelMessage, ChannelOptions, Client, ClientError,
+    ConnectionState, Identity, IncomingPeers, Peer, PeerError, PeerOptions, PeerPath,
+    ReconnectPolicy, Reply, RequestError, RequestFailure, RequestOptions,
     protocol::{Draft, Message, MessageType, Offer, Payload},
 };
 use conexus_gateway::config::Settings;
@@ -272,6 +272,33 @@ async fn one_client_has_fifty_peers() {
     for peer in peers {
         soon("an orderly end", peer.closed()).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_peer_opens_as_many_channels_as_it_may() {
+    let gateway = TestGateway::start().await;
+    let (a, b) = two(&gateway).await;
+    let few = PeerOptions { max_channels: 1, ..PeerOptions::default() };
+    let mut incoming = b.accept_peers(AcceptOptions::new().options(few));
+    let ours = soon("a connection", a.connect_peer(b.did(), PeerOptions::default())).await;
+    let (ours, theirs) = (ours.unwrap(), accepted(&mut incoming).await);
+    let mut channels = theirs.channels();
+    let open = || ours.open_channel("talk", ChannelOptions::default());
+    let first = soon("a channel", open()).await.unwrap();
+    let other = soon("its other end", channels.recv()).await.unwrap();
+    match soon("a channel", open()).await {
+        Ok(beyond) => soon("it to end", beyond.closed()).await.unwrap(),
+        Err(error) => assert!(matches!(error, ChannelError::Closed), "{error:?}"),
+    }
+    // Nothing else is harmed, the place is free again, and the limit is that of this side alone.
+    first.send("hello").await.unwrap();
+    assert_eq!(soon("it", other.recv()).await.unwrap().unwrap(), ChannelMessage::from("hello"));
+    soon("an end", first.close()).await;
+    soon("it to be seen", other.closed()).await.unwrap();
+    let _next = soon("a channel", open()).await.unwrap();
+    assert!(soon("its other end", channels.recv()).await.is_some());
+    let back = || theirs.open_channel("back", ChannelOptions::default());
+    let _two = (soon("one", back()).await.unwrap(), soon("another", back()).await.unwrap());
 }
 
 #[tokio::test]

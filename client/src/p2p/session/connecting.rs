@@ -55,12 +55,13 @@ impl Session {
     pub(super) async fn begin_connection(&mut self) -> Result<Arc<dyn Connection>, PeerError> {
         self.discard();
         let peers = Arc::clone(&self.peers);
-        let relay_only = self.core.options.relay_only;
+        let (relay_only, max_channels) =
+            (self.core.options.relay_only, self.core.options.max_channels);
         let (sender, events) = mpsc::channel(MAX_EVENTS);
         let connection = self
             .step(async move {
                 let ice_servers = peers.gateway().ice_servers().await;
-                let config = ConnectionConfig { ice_servers, relay_only };
+                let config = ConnectionConfig { ice_servers, relay_only, max_channels };
                 peers.transport().connect(config, sender).await
             })
             .await?;

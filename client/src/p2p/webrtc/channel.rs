@@ -104,10 +104,7 @@ impl StackChannel {
         let (queue, events) = mpsc::channel(MAX_EVENTS);
         let pump = Pump { native: native.clone(), signs: signs.clone(), queue, is_open: false };
         let pumped = Arc::clone(&common);
-        tokio::spawn(async move {
-            pump.run(is_open, &pumped).await;
-            drop(permit);
-        });
+        tokio::spawn(async move { pump.run(is_open, &pumped, permit).await });
         let (events, threshold) = (Mutex::new(Some(events)), AtomicU32::new(0));
         Self { label, options, native, signs, common, events, threshold }
     }
@@ -141,7 +138,7 @@ struct Pump {
 }
 
 impl Pump {
-    async fn run(mut self, is_open: bool, common: &Common) {
+    async fn run(mut self, is_open: bool, common: &Common, permit: Option<OwnedSemaphorePermit>) {
         if is_open {
             self.open().await;
         }
@@ -158,6 +155,8 @@ impl Pump {
             }
         }
         common.settling.ended();
+        // Before anybody knows: there is room for another.
+        drop(permit);
         self.signs.closed.cancel();
         self.tell(RawChannelEvent::Closed).await;
     }

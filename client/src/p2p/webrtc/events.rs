@@ -17,15 +17,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::channel::{Common, StackChannel};
 use crate::p2p::transport::{ConnectionEvent, PathState};
 
-/// Channels that the other side may have open at a time.
-const MAX_CHANNELS: usize = 256;
-
 /// One connection's.
 pub(super) struct Listener {
     /// None once there was no room for one.
     events: Mutex<Option<mpsc::Sender<ConnectionEvent>>>,
     /// The section of the description that candidates are for.
     mid: Mutex<Option<String>>,
+    /// For channels of the other side.
     room: Arc<Semaphore>,
     pub(super) common: Arc<Common>,
     /// Not kept: the channel has the connection, and the connection this.
@@ -33,8 +31,8 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    pub(super) fn new(events: mpsc::Sender<ConnectionEvent>) -> Arc<Self> {
-        let room = Arc::new(Semaphore::new(MAX_CHANNELS));
+    pub(super) fn new(events: mpsc::Sender<ConnectionEvent>, max_channels: usize) -> Arc<Self> {
+        let room = Arc::new(Semaphore::new(max_channels.min(Semaphore::MAX_PERMITS)));
         let (mid, common, control) = Default::default();
         let events = Mutex::new(Some(events));
         Arc::new(Self { events, mid, room, common, control })
@@ -123,7 +121,7 @@ impl PeerConnectionEventHandler for Listener {
         match self.room.clone().try_acquire_owned() {
             Ok(permit) => self.take(native, permit).await,
             Err(_) => {
-                tracing::debug!(channels = MAX_CHANNELS, "a peer opened too many channels");
+                tracing::debug!("a peer opened too many channels");
                 let _ = native.close().await;
             }
         }

@@ -88,7 +88,7 @@ impl Transport for WebRtc {
         events: mpsc::Sender<ConnectionEvent>,
     ) -> BoxFuture<'_, Result<Arc<dyn Connection>, TransportError>> {
         Box::pin(async move {
-            let listener = Listener::new(events);
+            let listener = Listener::new(events, config.max_channels);
             let servers = servers::usable(&config.ice_servers).await;
             let policy = match config.relay_only {
                 true => RTCIceTransportPolicy::Relay,

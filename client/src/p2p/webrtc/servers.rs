@@ -28,6 +28,10 @@ pub(super) async fn usable(servers: &[IceServer]) -> Vec<RTCIceServer> {
     });
     let found =
         join_all(usable.map(|(server, url)| async move { (server, url.find().await) })).await;
+    let wants_turn = has_turn(servers.iter().flat_map(|server| &server.urls));
+    if wants_turn && !has_turn(found.iter().flat_map(|(_, urls)| urls)) {
+        tracing::warn!("no TURN server can be used: the stack needs one over UDP, by IPv4");
+    }
     let servers = found.into_iter().filter(|(_, urls)| !urls.is_empty());
     let servers = servers.map(|(server, urls)| RTCIceServer {
         urls,
@@ -35,6 +39,10 @@ pub(super) async fn usable(servers: &[IceServer]) -> Vec<RTCIceServer> {
         credential: server.credential.clone().unwrap_or_default(),
     });
     servers.collect()
+}
+
+fn has_turn<'a>(mut urls: impl Iterator<Item = &'a String>) -> bool {
+    urls.any(|url| url.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("turn")))
 }
 
 /// A server's URL (RFC 7064, RFC 7065) that the stack speaks to.
@@ -172,7 +180,7 @@ mod tests {
     fn no_credential_is_written_down() {
         let config = crate::p2p::transport::ConnectionConfig {
             ice_servers: vec![server(&["turn:192.0.2.1"])],
-            relay_only: true,
+            ..Default::default()
         };
         assert!(!format!("{config:?}").contains("sesame"));
     }
