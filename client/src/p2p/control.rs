@@ -160,3 +160,78 @@ async fn speak(channel: &Channel, mut sayings: mpsc::Receiver<Saying>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::p2p::webrtc::tests::pair::{End, PATIENCE, connected};
+
+    /// A control channel that is served, and the raw other end.
+    async fn served() -> (Control, mpsc::Receiver<ControlEvent>, Channel, [End; 2]) {
+        let (from, to) = connected().await;
+        let (control, mut happens, run) =
+            serve(Channel::control(&from.connection), Arc::new(|_| ()));
+        tokio::spawn(run);
+        let other = Channel::control(&to.connection);
+        other.opened().await.unwrap();
+        let opened = timeout(PATIENCE, happens.recv()).await.unwrap();
+        assert!(matches!(opened, Some(ControlEvent::Opened)));
+        (control, happens, other, [from, to])
+    }
+
+    async fn heard(channel: &Channel) -> Option<String> {
+        let message = timeout(PATIENCE, channel.recv()).await.expect("a message in time")?;
+        Some(message.unwrap().as_text().unwrap().to_owned())
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_said_before_what_need_not_wait() {
+        let (control, mut happens, other, _ends) = served().await;
+        // Nothing is said at once on a channel that has just opened.
+        control.say_later("1".into()).unwrap();
+        control.say("2".into()).await.unwrap();
+        assert!(control.is_free());
+        control.say("3".into()).await.unwrap();
+        control.say_later("4".into()).unwrap();
+        assert!(!control.is_free());
+        control.say("5".into()).await.unwrap();
+        for number in 1..=5 {
+            assert_eq!(heard(&other).await, Some(number.to_string()));
+        }
+        // All that was said arrives before the end.
+        control.say_later("6".into()).unwrap();
+        drop(control);
+        assert_eq!(heard(&other).await.as_deref(), Some("6"));
+        assert_eq!(heard(&other).await, None);
+        let ended = timeout(PATIENCE, happens.recv()).await.unwrap();
+        assert!(matches!(ended, Some(ControlEvent::Ended(None))), "{ended:?}");
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_leaves_no_half_a_message_behind() {
+        let (control, _happens, other, _ends) = served().await;
+        control.say("settled".into()).await.unwrap();
+        assert_eq!(heard(&other).await.as_deref(), Some("settled"));
+        let large = "x".repeat(500_000);
+        assert!(control.say(large.clone()).now_or_never().is_none(), "it takes many pieces");
+        control.say("next".into()).await.unwrap();
+        assert!(heard(&other).await == Some(large));
+        assert_eq!(heard(&other).await.as_deref(), Some("next"));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_said_after_the_end() {
+        let (control, mut happens, other, _ends) = served().await;
+        // A close, too, can be lost in the moment of the opening.
+        control.say("settled".into()).await.unwrap();
+        assert_eq!(heard(&other).await.as_deref(), Some("settled"));
+        other.close().await;
+        let ended = timeout(PATIENCE, happens.recv()).await.unwrap();
+        assert!(matches!(ended, Some(ControlEvent::Ended(None))), "{ended:?}");
+        let late = timeout(PATIENCE, control.say("late".into())).await.unwrap();
+        assert!(matches!(late, Err(Unsaid::Closed | Unsaid::Refused(_))), "{late:?}");
+    }
+}
