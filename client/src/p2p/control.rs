@@ -37,7 +37,7 @@ struct Saying {
 /// Why something was not said.
 #[derive(Debug)]
 pub(crate) enum Unsaid {
-    /// The channel has ended, or nothing waits any more where nobody waits for it.
+    /// The channel has ended; of what nobody waits for also that too much waits already.
     Closed,
     /// It ended while this waited.
     Lost,
