@@ -1,7 +1,7 @@
 //! Looks at the roster: who counts, and a look ahead of time where somebody is named that is not known.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::SeqCst},
@@ -33,8 +33,9 @@ pub(super) struct Looks {
     begun: AtomicU64,
     /// The number of the latest one that was answered.
     answered: watch::Sender<u64>,
-    /// Who was looked for since the last usual look, and need not be again.
-    unknown: Mutex<BTreeSet<MemberId>>,
+    /// Who was looked for since the last usual look, and need not be again: a look with a number above this one
+    /// tells.
+    unknown: Mutex<BTreeMap<MemberId, u64>>,
 }
 
 impl Cluster {
@@ -68,20 +69,33 @@ impl Cluster {
     /// looked at.
     pub(crate) async fn counts(&self, member: MemberId) -> bool {
         let is_known = self.members.load().get(member).is_some();
-        if !is_known && !self.is_own(member) && self.joined().is_ok() && self.is_new(member) {
-            // One that is under way may have been answered before that member came.
-            let begun = self.looks.begun.load(SeqCst);
+        if !is_known
+            && !self.is_own(member)
+            && self.joined().is_ok()
+            && let Some(begun) = self.look_for(member)
+        {
             let mut answered = self.looks.answered.subscribe();
-            self.looks.wanted.notify_one();
             let patience = self.settings.takeover_timeout;
             let _ = timeout(patience, answered.wait_for(|number| *number > begun)).await;
         }
         self.members.load().counts(member, Instant::now())
     }
 
-    fn is_new(&self, member: MemberId) -> bool {
+    /// Has the roster looked at for a member, once: whoever else asks for it waits for the same look, whose number
+    /// is above the one returned.
+    fn look_for(&self, member: MemberId) -> Option<u64> {
         let mut unknown = self.looks.unknown.lock();
-        unknown.len() < UNKNOWN && unknown.insert(member)
+        if let Some(begun) = unknown.get(&member) {
+            return Some(*begun);
+        }
+        if unknown.len() >= UNKNOWN {
+            return None;
+        }
+        // One that is under way may have been answered before that member came.
+        let begun = self.looks.begun.load(SeqCst);
+        unknown.insert(member, begun);
+        self.looks.wanted.notify_one();
+        Some(begun)
     }
 
     /// Remembers where the directory says that an agent is; where it is, as far as this node knows.

@@ -172,6 +172,11 @@ impl Cluster {
         self.own.load().contains(&member)
     }
 
+    /// Whether this process is that member still, and the others certainly count it as there.
+    fn is_still(&self, member: MemberId) -> bool {
+        self.own.load().last() == Some(&member) && self.is_trusted()
+    }
+
     /// Does something in a task of its own, until this node's part in the cluster ends.
     fn spawn<F>(&self, what: F) -> JoinHandle<Option<F::Output>>
     where

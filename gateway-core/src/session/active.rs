@@ -355,7 +355,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Active<S> {
     pub(super) fn fill(&mut self) {
         while self.wire.has_capacity() {
             match self.handle.outbox.take() {
-                Some(parcel) => self.wire.feed(parcel),
+                Some(parcel) if parcel.is_timely() => self.wire.feed(parcel),
+                // This node may have stood still since it came.
+                Some(late) => drop(late),
                 None => break,
             }
         }

@@ -230,6 +230,14 @@ impl Parcel {
         matches!(self, Self::Reply(_) | Self::Word(_))
     }
 
+    /// Whether it is to be written still. One that is not tells its sender so when it is dropped.
+    pub(crate) fn is_timely(&self) -> bool {
+        match self {
+            Self::Forwarded(forwarded) => forwarded.is_timely(),
+            Self::Reply(_) | Self::Word(_) | Self::Routed(_) | Self::Tap(_) => true,
+        }
+    }
+
     fn bytes(&self) -> usize {
         self.text().len()
     }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     cluster::{
         frame::{Aside, Frame, VERSION},
-        ids::Epoch,
+        ids::{Epoch, MemberId},
     },
     pace::OncePerSecond,
     router::Router,
@@ -57,7 +57,7 @@ pub(crate) async fn receive(router: &Arc<Router>, batch: Bytes) {
             tokio::task::yield_now().await;
         }
         match frame {
-            Ok(frame) => take(router, delivery, &peer, frame).await,
+            Ok(frame) => take(router, delivery, &peer, head.to, frame).await,
             Err(Malformed) => unreadable(delivery, Some(&peer)),
         }
     }
@@ -71,10 +71,16 @@ fn unreadable(delivery: &Delivery, from: Option<&Peer>) {
     }
 }
 
-async fn take(router: &Arc<Router>, delivery: &Arc<Delivery>, peer: &Arc<Peer>, frame: Frame<'_>) {
+async fn take(
+    router: &Arc<Router>,
+    delivery: &Arc<Delivery>,
+    peer: &Arc<Peer>,
+    own: MemberId,
+    frame: Frame<'_>,
+) {
     match frame {
         Frame::Message { number, to, epoch, text } => {
-            let forwarded = Forwarded::new(text, peer, number);
+            let forwarded = Forwarded::new(text, peer, number, own);
             let parcel = Parcel::Forwarded(forwarded);
             let to = AgentKey::from_bytes(to);
             // One that is dropped says of itself that its target is not here.

@@ -133,6 +133,11 @@ impl Peer {
         state.place.filter(|_| state.shut.is_none())
     }
 
+    /// Whether this node certainly counts as that member still.
+    pub(super) fn is_heard_as(&self, member: MemberId) -> bool {
+        self.cluster.is_still(member)
+    }
+
     /// The member that this node was to it.
     pub(super) fn knows_as(&self) -> Option<MemberId> {
         self.state.lock().place.map(|(member, _)| member)

@@ -95,6 +95,7 @@ impl Node {
         };
         let cluster =
             Arc::new(Cluster::new(settings.cluster.clone(), Arc::new(engine.clone()) as _));
+        let member = cluster.draw_member();
         let delivery = Delivery::new(Arc::clone(&cluster), &settings);
         let presence =
             Presence::new(limits, clock, Arc::clone(&telemetry)).in_cluster(Arc::clone(&delivery));
@@ -110,7 +111,7 @@ impl Node {
             phase,
             engine: engine.clone(),
             settings: Arc::new(settings),
-            member: Mutex::new(MemberId::generate()),
+            member: Mutex::new(member),
             links: AtomicU64::new(0),
             reading: Mutex::default(),
             deaf: Arc::default(),
@@ -150,7 +151,7 @@ impl Node {
 
     /// Becomes another member, to which the same agents belong.
     pub(crate) async fn rejoin(&self) {
-        let before = std::mem::replace(&mut *self.member.lock(), MemberId::generate());
+        let before = std::mem::replace(&mut *self.member.lock(), self.cluster.draw_member());
         self.cluster.take(Station::Apart(Away("it joins anew".into())));
         self.join().await;
         let Ok(joined) = self.cluster.joined() else { return };

@@ -3,7 +3,7 @@
 use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use conexus_protocol::{AgentKey, Identity, MessageType};
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::time::{Instant, advance};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -451,6 +451,53 @@ async fn a_node_whose_lease_is_not_certain_takes_nothing() {
     pair.b.cluster.trust_until(Some(Instant::now() + Duration::from_secs(60)));
     until(|| !target.outbox.is_empty()).await;
     assert_eq!(takes(&target), ["1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_before_a_node_stood_still_is_not_written_after_it() {
+    let pair = Pair::new().await;
+    let target = pair.b.comes(&pair.target).await;
+    pair.sends(&["1"]).await;
+    until(|| !target.outbox.is_empty()).await;
+    let came = target.outbox.take().unwrap();
+    assert!(came.is_timely());
+    pair.b.cluster.trust_until(None);
+    assert!(!came.is_timely(), "its lease may be over, and the target elsewhere");
+    drop(came);
+    quiet().await;
+    assert_eq!(pair.a.counts().held, 1, "its sender is told to see to it");
+    pair.b.cluster.trust_until(Some(Instant::now() + Duration::from_secs(60)));
+    until(|| !target.outbox.is_empty()).await;
+    let again = target.outbox.take().unwrap();
+    assert!(again.is_timely());
+    pair.b.rejoin().await;
+    assert!(pair.b.cluster.is_trusted());
+    assert!(!again.is_timely(), "it came to who this node was before");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_asks_for_a_stranger_waits_for_the_look_that_is_under_way() {
+    let pair = Pair::new().await;
+    let stranger = Node::start(&pair.engine).await;
+    let member = stranger.member();
+    let cluster = &pair.a.cluster;
+    assert!(cluster.members.load().get(member).is_none());
+    let look = async {
+        cluster.look_wanted().await;
+        pair.a.look(Duration::from_secs(60)).await;
+    };
+    let (first, second, ()) = tokio::join!(cluster.counts(member), cluster.counts(member), look);
+    assert_eq!((first, second), (true, true));
+    // One that is not there is looked for once.
+    let nobody = MemberId::generate();
+    let look = async {
+        cluster.look_wanted().await;
+        pair.a.look(Duration::from_secs(60)).await;
+    };
+    let (first, second, ()) = tokio::join!(cluster.counts(nobody), cluster.counts(nobody), look);
+    assert_eq!((first, second), (false, false));
+    assert!(!cluster.counts(nobody).await);
+    assert!(cluster.look_wanted().now_or_never().is_none());
 }
 
 #[tokio::test(start_paused = true)]
