@@ -1,4 +1,4 @@
-//! Looks at the roster: who counts, and a look ahead of time where somebody is named that is not known.
+//! Looks at the roster: who counts, and a look ahead of time where somebody is named that does not seem to.
 
 use std::{
     collections::BTreeMap,
@@ -22,8 +22,8 @@ use super::{
     places::Place,
 };
 
-/// Of so many unknown members each has the roster looked at, until it is looked at anyway.
-const UNKNOWN: usize = 256;
+/// Of so many members that do not count each has the roster looked at, until it is looked at anyway.
+const SOUGHT: usize = 256;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ pub(super) struct Looks {
     answered: watch::Sender<u64>,
     /// Who was looked for since the last usual look, and need not be again: a look with a number above this one
     /// tells.
-    unknown: Mutex<BTreeMap<MemberId, u64>>,
+    sought: Mutex<BTreeMap<MemberId, u64>>,
 }
 
 impl Cluster {
@@ -44,9 +44,9 @@ impl Cluster {
         self.looks.wanted.notified().await;
     }
 
-    /// A usual look is due: whoever is unknown may be looked for again.
+    /// A usual look is due: whoever was looked for may be so again.
     pub(super) fn usual_look(&self) {
-        self.looks.unknown.lock().clear();
+        self.looks.sought.lock().clear();
     }
 
     /// The number of a look that begins.
@@ -65,18 +65,21 @@ impl Cluster {
         self.looks.answered.subscribe()
     }
 
-    /// Whether what this member has counts. One that is not known may have come just now: the roster is
-    /// looked at.
+    /// Whether what this member has counts. One that does not by what is known may have come or renewed its lease just
+    /// now: the roster is looked at, and while that is not answered it may count.
     pub(crate) async fn counts(&self, member: MemberId) -> bool {
-        let is_known = self.members.load().get(member).is_some();
-        if !is_known
-            && !self.is_own(member)
+        if self.members.load().counts(member, Instant::now()) {
+            return true;
+        }
+        if !self.is_own(member)
             && self.joined().is_ok()
             && let Some(begun) = self.look_for(member)
         {
             let mut answered = self.looks.answered.subscribe();
             let patience = self.settings.takeover_timeout;
-            let _ = timeout(patience, answered.wait_for(|number| *number > begun)).await;
+            if timeout(patience, answered.wait_for(|number| *number > begun)).await.is_err() {
+                return true;
+            }
         }
         self.members.load().counts(member, Instant::now())
     }
@@ -84,16 +87,16 @@ impl Cluster {
     /// Has the roster looked at for a member, once: whoever else asks for it waits for the same look, whose number
     /// is above the one returned.
     fn look_for(&self, member: MemberId) -> Option<u64> {
-        let mut unknown = self.looks.unknown.lock();
-        if let Some(begun) = unknown.get(&member) {
+        let mut sought = self.looks.sought.lock();
+        if let Some(begun) = sought.get(&member) {
             return Some(*begun);
         }
-        if unknown.len() >= UNKNOWN {
+        if sought.len() >= SOUGHT {
             return None;
         }
         // One that is under way may have been answered before that member came.
         let begun = self.looks.begun.load(SeqCst);
-        unknown.insert(member, begun);
+        sought.insert(member, begun);
         self.looks.wanted.notify_one();
         Some(begun)
     }
