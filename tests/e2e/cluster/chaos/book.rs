@@ -5,7 +5,8 @@
 //! target dropped a connection that had it. What one session says to one agent comes in order, but for
 //! what comes after it was refused. And an agent has one owner: once a session of it has got something,
 //! an older one gets nothing more. What comes from those on a session's own node is not looked at
-//! while that is in trouble: it may be alone.
+//! while that is in trouble: it may be alone. And where the newer one's node is lost to the others, the older one is
+//! what they have of the agent.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -87,6 +88,8 @@ struct State {
     /// To older sessions once the newer one was told that it is replaced; how much older they were.
     inverted: u64,
     longest_inversion: Duration,
+    /// To older sessions while the newer one's node was lost to the others.
+    left: u64,
 }
 
 /// See the [module](self).
@@ -304,6 +307,7 @@ impl Book {
             longest_return: state.longest_return,
             inverted: state.inverted,
             longest_inversion: state.longest_inversion,
+            left: state.left,
             violations: std::mem::take(&mut state.violations),
             ..Figures::default()
         };
@@ -391,6 +395,10 @@ impl State {
             }
             return None;
         }
+        if self.may_be_lost(newer.node) {
+            self.left += 1;
+            return None;
+        }
         let owns_since = newer.first_received.map_or(Duration::ZERO, |first| first.elapsed());
         let is_local = sender == older.node;
         if is_local && self.was_troubled(older.node, since) {
@@ -405,6 +413,17 @@ impl State {
             return None;
         }
         Some(told)
+    }
+
+    /// Whether something was wrong with a node for so long that its lease may have been over, and it may not be
+    /// back yet with all that it has.
+    fn may_be_lost(&self, node: usize) -> bool {
+        let now = Instant::now();
+        // It is renewed each third of its time.
+        let is_over = |it: &Trouble| it.to.unwrap_or(now) >= it.from + LEASE * 2 / 3;
+        let is_away = |it: &Trouble| it.to.is_none_or(|to| to + LEASE >= now);
+        let mut here = self.troubles.iter().filter(|trouble| trouble.node == Some(node));
+        here.any(|trouble| is_over(trouble) && is_away(trouble))
     }
 
     /// Whether something was wrong with a node when this happened, or since.

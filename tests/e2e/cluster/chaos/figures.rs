@@ -30,6 +30,8 @@ pub(super) struct Figures {
     /// To older sessions once the newer one was replaced; how much older they were.
     pub(super) inverted: u64,
     pub(super) longest_inversion: Duration,
+    /// To older sessions while the newer one's node was lost to the others.
+    pub(super) left: u64,
     /// The longest way of a message that arrived, mail included.
     pub(super) slowest: Duration,
     pub(super) violations: Vec<String>,
@@ -39,7 +41,7 @@ impl Display for Figures {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self { sessions, codes, sent, delivered, refused, both, late, .. } = self;
         let Self { sender_gone, unread, local, returning, longest_return, .. } = self;
-        let Self { inverted, longest_inversion, slowest, violations, .. } = self;
+        let Self { inverted, longest_inversion, left, slowest, violations, .. } = self;
         writeln!(f, "sessions {sessions}, closed by code {codes:?}")?;
         writeln!(
             f,
@@ -51,7 +53,8 @@ impl Display for Figures {
             f,
             "to older sessions from their own node: in trouble {local}, while the newer one's node came \
              back {returning} (for at most {longest_return:?}); after the newer one was replaced \
-             {inverted} (older by at most {longest_inversion:?}); the longest way {slowest:?}"
+             {inverted} (older by at most {longest_inversion:?}); from any node while the newer one's was \
+             lost {left}; the longest way {slowest:?}"
         )?;
         writeln!(f, "violations {}", violations.len())
     }
