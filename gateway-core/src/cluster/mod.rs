@@ -34,7 +34,10 @@ pub(crate) mod trial;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::Duration,
 };
@@ -74,8 +77,10 @@ pub(crate) struct Cluster {
     pub(crate) settings: ClusterSettings,
     pub(crate) backplane: Arc<dyn Backplane>,
     pub(crate) station: watch::Sender<Station>,
-    /// Until when this node's lease lives, reckoned from before it was asked for.
-    trusted_until: Mutex<Option<Instant>>,
+    began: Instant,
+    /// Until when this node's lease lives, reckoned from before it was asked for: nanoseconds since this began, 0 for
+    /// no lease. Looked at for each message of another node's.
+    trusted_until: AtomicU64,
     pub(crate) members: ArcSwap<Members>,
     pub(crate) places: Places,
     pub(crate) follows: Arc<Follows>,
@@ -137,7 +142,8 @@ impl Cluster {
             settings,
             backplane,
             station: watch::Sender::new(station),
-            trusted_until: Mutex::default(),
+            began: Instant::now(),
+            trusted_until: AtomicU64::new(0),
             members: ArcSwap::default(),
             tally: Tally::default(),
             stationed_at: Mutex::new(Instant::now()),
@@ -213,18 +219,25 @@ impl Cluster {
 
     /// Notes that a lease of this node's lives until then.
     pub(crate) fn trust_until(&self, until: Option<Instant>) {
-        *self.trusted_until.lock() = until;
+        let nanos = until.map_or(0, |until| self.nanos(until));
+        self.trusted_until.store(nanos, SeqCst);
+    }
+
+    /// Nanoseconds from the beginning to a moment, of which there are enough for 584 years.
+    fn nanos(&self, moment: Instant) -> u64 {
+        let nanos = moment.saturating_duration_since(self.began).as_nanos();
+        u64::try_from(nanos).unwrap_or(u64::MAX)
     }
 
     /// For how long the others certainly count this node as there.
     pub(crate) fn lease_left(&self, now: Instant) -> Duration {
-        let until = *self.trusted_until.lock();
-        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+        let until = self.trusted_until.load(SeqCst);
+        Duration::from_nanos(until.saturating_sub(self.nanos(now)))
     }
 
     /// Whether the others cannot have given this node up: while that is not certain it takes nothing
     /// from them, since its agents may be elsewhere by now.
     pub(crate) fn is_trusted(&self) -> bool {
-        self.trusted_until.lock().is_some_and(|until| Instant::now() < until)
+        self.nanos(Instant::now()) < self.trusted_until.load(SeqCst)
     }
 }
