@@ -395,10 +395,6 @@ impl State {
             }
             return None;
         }
-        if self.may_be_lost(newer.node) {
-            self.left += 1;
-            return None;
-        }
         let owns_since = newer.first_received.map_or(Duration::ZERO, |first| first.elapsed());
         let is_local = sender == older.node;
         if is_local && self.was_troubled(older.node, since) {
@@ -410,6 +406,10 @@ impl State {
         if is_local && self.was_troubled(newer.node, since) && owns_since < LEASE {
             self.returning += 1;
             self.longest_return = self.longest_return.max(owns_since);
+            return None;
+        }
+        if self.may_be_lost(newer.node) {
+            self.left += 1;
             return None;
         }
         Some(told)
