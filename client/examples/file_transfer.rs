@@ -14,6 +14,7 @@
 use std::{
     io::{IsTerminal as _, Write as _},
     path::{Path, PathBuf},
+    pin::pin,
     time::{Duration, Instant},
 };
 
@@ -120,6 +121,7 @@ async fn receive(folder: &Path, once: bool) -> anyhow::Result<()> {
     let mut peers = client.accept_peers(AcceptOptions::new());
     println!("{}", client.did());
     let (done, mut first) = tokio::sync::mpsc::channel(1);
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
     loop {
         tokio::select! {
             peer = peers.recv() => {
@@ -128,7 +130,7 @@ async fn receive(folder: &Path, once: bool) -> anyhow::Result<()> {
                 tokio::spawn(async move { take_all(peer, &folder, done).await });
             }
             _ = first.recv(), if once => break,
-            interrupted = tokio::signal::ctrl_c() => {
+            interrupted = &mut interrupted => {
                 interrupted?;
                 break;
             }

@@ -21,7 +21,9 @@ use tokio::{
 
 use crate::support::{
     agent::{Agent, dial_with},
-    http, soon,
+    http,
+    process::signal,
+    soon,
 };
 
 const ANY_PORT: [&str; 4] =
@@ -424,6 +426,22 @@ async fn listen_answers_what_send_offers() {
     assert!(soon("listen to end", listening.wait()).await.unwrap().success());
 
     let output = failed(folder.path(), &arguments).await;
+    assert!(stderr(&output).contains("unknown_agent"), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn listen_ends_by_ctrl_c() {
+    let folder = folder_with(&[]);
+    let gateway = Running::start(folder.path(), &[]).await;
+    let url = format!("ws://{}/ws", gateway.addr);
+    let mut listening = conexus(folder.path(), &["listen", "--url", &url]).spawn().unwrap();
+    let mut printing = BufReader::new(listening.stdout.take().unwrap()).lines();
+    let did = soon("its DID", printing.next_line()).await.unwrap().unwrap();
+    // From its first line on.
+    signal(listening.id().unwrap(), "INT").await;
+    assert!(soon("listen to end", listening.wait()).await.unwrap().success());
+
+    let output = failed(folder.path(), &["send", "--url", &url, &did, "x"]).await;
     assert!(stderr(&output).contains("unknown_agent"), "{}", stderr(&output));
 }
 

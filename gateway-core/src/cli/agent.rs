@@ -85,6 +85,8 @@ pub enum AgentError {
     Http(#[source] HttpError),
     #[error("the connection is lost for good")]
     Lost,
+    #[error("signals cannot be caught")]
+    Signals(#[source] io::Error),
     #[error("cannot print")]
     Print(#[from] io::Error),
 }

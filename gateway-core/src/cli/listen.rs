@@ -7,7 +7,10 @@ use conexus_client::{
     protocol::{Answer, Payload},
 };
 
-use super::agent::{self, AgentError};
+use super::{
+    agent::{self, AgentError},
+    signals::Interrupt,
+};
 
 #[derive(clap::Args)]
 pub(super) struct Options {
@@ -28,6 +31,7 @@ pub(super) async fn listen(options: &Options) -> Result<ExitCode, AgentError> {
     let mut messages = client.messages();
     let mut states = client.states();
     options.agent.connect(&mut client).await?;
+    let mut interrupt = Interrupt::catch().map_err(AgentError::Signals)?;
     {
         let mut out = std::io::stdout().lock();
         writeln!(out, "{}", client.did())?;
@@ -49,7 +53,7 @@ pub(super) async fn listen(options: &Options) -> Result<ExitCode, AgentError> {
                 drop(given_up);
                 return Err(AgentError::Lost);
             }
-            _ = tokio::signal::ctrl_c() => break,
+            () = interrupt.came() => break,
         }
     }
     client.close().await;

@@ -9,6 +9,19 @@ use tokio_util::sync::CancellationToken;
 /// How long the log gets for its last line when the process is ended at once.
 const LAST_LINE: Duration = Duration::from_millis(50);
 
+/// Ctrl-C, caught from the moment this exists and not lost while nobody waits for it.
+pub(super) struct Interrupt(Signal);
+
+impl Interrupt {
+    pub(super) fn catch() -> io::Result<Self> {
+        Ok(Self(signal(SignalKind::interrupt())?))
+    }
+
+    pub(super) async fn came(&mut self) {
+        self.0.recv().await;
+    }
+}
+
 /// The signals that stop a process, caught from the moment this exists.
 pub(super) struct Signals {
     interrupt: Signal,

@@ -112,6 +112,9 @@ pub enum TraceError {
     /// What the stream sent was no event.
     #[error("the stream of events is none: {0}")]
     Stream(&'static str),
+    /// Ctrl-C could not be waited for.
+    #[error("signals cannot be caught")]
+    Signals(#[source] io::Error),
     /// Printing failed.
     #[error("cannot print")]
     Print(#[from] io::Error),

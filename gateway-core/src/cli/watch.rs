@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::{
     agent::{self, AgentError, with_causes},
+    signals::Interrupt,
     terminal::harmless,
 };
 
@@ -35,6 +36,7 @@ pub(super) async fn watch(options: &Options) -> Result<ExitCode, AgentError> {
     let mut client = options.agent.client()?;
     let mut states = client.states();
     options.agent.connect(&mut client).await?;
+    let mut interrupt = Interrupt::catch().map_err(AgentError::Signals)?;
     let mut watch = client.watch(&options.dids).map_err(AgentError::Watch)?;
     // One may be given twice, or in both spellings.
     let dids = options.dids.iter().filter_map(|did| AgentKey::parse_did(did).ok());
@@ -63,7 +65,7 @@ pub(super) async fn watch(options: &Options) -> Result<ExitCode, AgentError> {
                 drop(given_up);
                 return Err(AgentError::Lost);
             }
-            _ = tokio::signal::ctrl_c() => break,
+            () = interrupt.came() => break,
         }
     }
     client.close().await;

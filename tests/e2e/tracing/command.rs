@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::support::{
     agent::Agent,
-    process::{Process, conexus, folder_with, run},
+    process::{Process, conexus, folder_with, run, signal},
     soon,
 };
 
@@ -41,13 +41,15 @@ impl Follower {
         next(&mut self.err).await
     }
 
-    /// Ctrl-C, and what it ends with.
-    async fn interrupt(mut self) -> Option<i32> {
-        let id = self.child.id().unwrap();
-        let mut kill = tokio::process::Command::new("sh");
-        kill.arg("-c").arg(format!("kill -INT {id}"));
-        assert!(kill.status().await.unwrap().success());
-        soon("the command to end", self.child.wait()).await.unwrap().code()
+    /// Ctrl-C, which ends it in good order.
+    async fn interrupt(mut self) {
+        signal(self.child.id().unwrap(), "INT").await;
+        let status = soon("the command to end", self.child.wait()).await.unwrap();
+        let mut said = String::new();
+        while let Some(line) = soon("the end", self.err.next_line()).await.unwrap() {
+            said += &line;
+        }
+        assert!(status.success(), "{status}: {said}");
     }
 }
 
@@ -85,7 +87,7 @@ async fn an_exchange_is_followed_recorded_and_drawn() {
     a.socket.close(None).await.unwrap();
     let line = follower.line().await;
     assert!(line.ends_with("-- left (closed)"), "{line}");
-    assert_eq!(follower.interrupt().await, Some(0));
+    follower.interrupt().await;
 
     let recording = folder.path().join("exchange.jsonl");
     let mode = std::fs::metadata(&recording).unwrap().permissions().mode();
@@ -142,7 +144,7 @@ async fn a_recording_has_nothing_that_a_terminal_would_obey() {
     a.send_offer(hostile, "x").await;
     a.refusal().await;
     let line = follower.line().await;
-    assert_eq!(follower.interrupt().await, Some(0));
+    follower.interrupt().await;
     let recorded = std::fs::read_to_string(folder.path().join("exchange.jsonl")).unwrap();
     assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{line:?}");
     assert_eq!(recorded, line + "\n");
@@ -169,7 +171,7 @@ async fn a_stream_that_breaks_is_taken_up_again() {
     a.send_offer(identity.did(), "x").await;
     a.refusal().await;
     assert!(follower.line().await.contains("refused: unknown_agent"));
-    assert_eq!(follower.interrupt().await, Some(0));
+    follower.interrupt().await;
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ use super::{Agent, Options, TraceError, event::Event, stream::Pieces};
 use crate::{
     cli::{
         control::{self, ControlError},
+        signals::Interrupt,
         terminal::harmless,
         tls_options::Shown,
     },
@@ -48,9 +49,10 @@ pub(super) async fn follow(
     sources: &Sources,
 ) -> Result<ExitCode, TraceError> {
     let mut follower = Follower::new(agent, options, sources)?;
+    let mut interrupt = Interrupt::catch().map_err(TraceError::Signals)?;
     tokio::select! {
         followed = follower.run() => followed,
-        _ = tokio::signal::ctrl_c() => Ok(ExitCode::SUCCESS),
+        () = interrupt.came() => Ok(ExitCode::SUCCESS),
     }
 }
 
