@@ -134,9 +134,7 @@ impl Running {
 
     /// Sends a signal, such as `TERM`.
     async fn signal(&self, name: &str) {
-        let id = self.child.id().expect("it runs");
-        let kill = Command::new("sh").arg("-c").arg(format!("kill -{name} {id}")).status();
-        assert!(soon("the signal to be sent", kill).await.unwrap().success());
+        signal(self.child.id().expect("it runs"), name).await;
     }
 
     /// The next line of the log with this in it.
