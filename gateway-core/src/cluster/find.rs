@@ -1,13 +1,7 @@
 //! Where agents of other nodes are: what is remembered of them, else what the directory says.
 
+use super::{Cluster, backplane::Away, places::Place};
 use conexus_protocol::AgentKey;
-use tokio::time::Instant;
-
-use super::{
-    Cluster,
-    backplane::{Away, Entry},
-    places::Place,
-};
 
 /// Keys that the directory is asked for at once.
 const BATCH: usize = 256;
@@ -32,18 +26,19 @@ impl Cluster {
     pub(crate) async fn find_anew(&self, keys: &[AgentKey]) -> Result<Vec<Option<Place>>, Away> {
         let found = async { self.joined()?.link.find(keys).await };
         let entries = found.await.inspect_err(|_| self.tally.lookups.failed.one())?;
-        let members = self.members.load();
-        let now = Instant::now();
-        let is_elsewhere =
-            |entry: &Entry| members.counts(entry.member, now) && !self.is_own(entry.member);
-        let place = |entry: Option<_>| {
-            let place = entry.filter(is_elsewhere).map(|entry| self.remember(entry));
-            match place {
-                Some(_) => self.tally.lookups.found.one(),
-                None => self.tally.lookups.absent.one(),
-            }
-            place
-        };
-        Ok(entries.into_iter().map(place).collect())
+        let mut places = Vec::with_capacity(entries.len());
+        for entry in entries {
+            places.push(match entry {
+                Some(entry) if !self.is_own(entry.member) && self.counts(entry.member).await => {
+                    self.tally.lookups.found.one();
+                    Some(self.remember(entry))
+                }
+                _ => {
+                    self.tally.lookups.absent.one();
+                    None
+                }
+            });
+        }
+        Ok(places)
     }
 }

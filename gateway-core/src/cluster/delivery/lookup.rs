@@ -11,7 +11,13 @@ use tokio::{
 
 use super::Delivery;
 use crate::{
-    cluster::{backplane::Away, frame, ids::MemberId, members::Member, places::Place},
+    cluster::{
+        backplane::{Away, Entry},
+        frame,
+        ids::MemberId,
+        members::Member,
+        places::Place,
+    },
     router::Router,
 };
 
@@ -135,21 +141,42 @@ impl Delivery {
         }
     }
 
+    /// What it means that the directory has an agent there right now.
+    async fn judge_found(&self, entry: Entry) -> Whereabouts {
+        if self.cluster.is_own(entry.member) {
+            // Not remembered: an older registration elsewhere may be all that is left of it in a moment.
+            return Whereabouts::Absent;
+        }
+        let place = self.cluster.remember(entry);
+        let judged = self.judge(place.clone());
+        let has_lapsed = matches!(judged, Whereabouts::Absent) && !self.has_departed(place.member);
+        if !has_lapsed || !self.cluster.counts(place.member).await {
+            return judged;
+        }
+        match self.judge(place) {
+            // The roster was not answered.
+            Whereabouts::Absent => Whereabouts::Unreachable,
+            known => known,
+        }
+    }
+
     async fn look(&self, wanted: &[Wanted]) -> Result<Vec<Whereabouts>, Away> {
         let keys: Vec<_> = wanted.iter().map(Wanted::key).collect();
         let found = self.cluster.joined()?.link.find(&keys).await?;
         let counts = &self.cluster.tally.lookups;
-        let place = |entry: Option<_>| match entry {
-            Some(entry) => {
-                counts.found.one();
-                self.judge(self.cluster.remember(entry))
-            }
-            None => {
-                counts.absent.one();
-                Whereabouts::Absent
-            }
-        };
-        let mut whereabouts: Vec<_> = found.into_iter().map(place).collect();
+        let mut whereabouts = Vec::with_capacity(keys.len());
+        for entry in found {
+            whereabouts.push(match entry {
+                Some(entry) => {
+                    counts.found.one();
+                    self.judge_found(entry).await
+                }
+                None => {
+                    counts.absent.one();
+                    Whereabouts::Absent
+                }
+            });
+        }
         // An engine that answers less than it was asked says nothing of the rest.
         whereabouts.resize(keys.len(), Whereabouts::Unreachable);
         Ok(whereabouts)

@@ -245,16 +245,30 @@ impl Node {
 
     /// A session ends: what it has not written is handed on, and the directory is told.
     pub(crate) async fn leaves(&self, session: &SessionHandle) {
-        let presence = &self.router.presence;
-        if presence.begin_leaving(session, "closed") {
-            for departed in presence.departures.next().await {
-                if let (Some(epoch), Ok(joined)) = (departed.epoch, self.cluster.joined()) {
-                    let (key, reason) = (departed.key, departed.reason);
-                    let release = [Release { key, epoch, reason }];
-                    let _ = joined.link.release(joined.member, &release).await;
-                }
+        if self.router.presence.begin_leaving(session, "closed") {
+            self.tells_who_left().await;
+        }
+        self.hands_on(session).await;
+    }
+
+    /// The same, and the directory is not [told](Self::tells_who_left) yet.
+    pub(crate) async fn leaves_untold(&self, session: &SessionHandle) {
+        assert!(self.router.presence.begin_leaving(session, "closed"));
+        self.hands_on(session).await;
+    }
+
+    pub(crate) async fn tells_who_left(&self) {
+        for departed in self.router.presence.departures.next().await {
+            if let (Some(epoch), Ok(joined)) = (departed.epoch, self.cluster.joined()) {
+                let (key, reason) = (departed.key, departed.reason);
+                let release = [Release { key, epoch, reason }];
+                let _ = joined.link.release(joined.member, &release).await;
             }
         }
+    }
+
+    async fn hands_on(&self, session: &SessionHandle) {
+        let presence = &self.router.presence;
         while !presence.finish_leaving(session) {
             let left = std::iter::from_fn(|| session.outbox.take()).collect();
             self.router.hand_on(left, session.id).await;

@@ -200,6 +200,58 @@ async fn what_one_remembers_wrongly_costs_a_way_and_no_message() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_registration_that_ended_here_hides_no_older_one_that_is_left() {
+    let pair = Pair::new().await;
+    let older = pair.b.comes(&pair.target).await;
+    let newer = pair.a.comes(&pair.target).await;
+    pair.a.look(Duration::from_secs(60)).await;
+    pair.a.leaves_untold(&newer).await;
+    pair.sends(&["1"]).await;
+    quiet().await;
+    assert_eq!(pair.a.counts().held, 1, "the directory has it here, and it is not");
+    pair.a.tells_who_left().await;
+    pair.b.rejoin().await;
+    // Whoever has mail is looked for once a second.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    quiet().await;
+    assert_eq!(takes(&older), ["1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_nowhere_before_the_roster_says_that_their_node_is_gone() {
+    let pair = Pair::new().await;
+    let target = pair.b.comes(&pair.target).await;
+    let lease = Duration::from_secs(5);
+    pair.b.look(lease).await;
+    pair.a.look(lease * 100).await;
+    advance(lease - Duration::from_millis(1)).await;
+    // It is renewed at the last moment, which the sender's node has not heard of.
+    pair.b.look(lease).await;
+    advance(Duration::from_millis(1)).await;
+    let look = async {
+        pair.a.cluster.look_wanted().await;
+        pair.a.look(lease * 100).await;
+    };
+    tokio::join!(pair.sends(&["1"]), look);
+    quiet().await;
+    assert_eq!((takes(&target), pair.a.counts().held), (vec!["1".to_owned()], 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_nowhere_while_the_roster_is_not_answered() {
+    let pair = Pair::new().await;
+    let _target = pair.b.comes(&pair.target).await;
+    let lease = Duration::from_secs(5);
+    pair.b.look(lease).await;
+    pair.a.look(lease * 100).await;
+    advance(lease).await;
+    pair.sends(&["1"]).await;
+    tokio::time::sleep(pair.a.settings().cluster.takeover_timeout).await;
+    quiet().await;
+    pair.assert_refused("node_unreachable", 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_message_that_comes_while_a_claim_is_being_answered_is_taken() {
     let pair = Pair::new().await;
     let session = pair.b.session(&pair.target, 8);
@@ -273,8 +325,12 @@ async fn what_is_under_way_to_a_node_whose_lease_is_over_is_refused_once() {
     assert_eq!(takes(&target), ["1", "2"]);
     quiet().await;
     assert_eq!((pair.a.counts().refused, pair.delivered_so_far()), (2, 0));
-    // Meanwhile its agents are nowhere.
-    pair.sends(&["3"]).await;
+    // Meanwhile its agents are nowhere, once the roster says so.
+    let look = async {
+        pair.a.cluster.look_wanted().await;
+        pair.a.look(lease * 100).await;
+    };
+    tokio::join!(pair.sends(&["3"]), look);
     quiet().await;
     assert_eq!(pair.a.counts().held, 1);
 }

@@ -5,8 +5,8 @@
 //! target dropped a connection that had it. What one session says to one agent comes in order, but for
 //! what comes after it was refused. And an agent has one owner: once a session of it has got something,
 //! an older one gets nothing more. What comes from those on a session's own node is not looked at
-//! while that is in trouble: it may be alone. And where the newer one's node is lost to the others, the older one is
-//! what they have of the agent.
+//! while that is in trouble: it may be alone. And where the newer one's node is lost to the others, or forgotten by
+//! Redis, the older one is what they have of the agent.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -69,6 +69,8 @@ pub(super) struct Connected {
 #[derive(Debug)]
 struct Trouble {
     node: Option<usize>,
+    /// The others know nothing of a node any more before it has come back.
+    forgets: bool,
     from: Instant,
     to: Option<Instant>,
 }
@@ -76,6 +78,7 @@ struct Trouble {
 #[derive(Debug, Default)]
 struct State {
     agents: Vec<Agent>,
+    is_closed: bool,
     troubles: Vec<Trouble>,
     violations: Vec<String>,
     /// Deliveries of what had been refused as `node_unreachable`: they come whenever they do.
@@ -88,7 +91,7 @@ struct State {
     /// To older sessions once the newer one was told that it is replaced; how much older they were.
     inverted: u64,
     longest_inversion: Duration,
-    /// To older sessions while the newer one's node was lost to the others.
+    /// To older sessions while the newer one's node was lost to the others, or forgotten.
     left: u64,
 }
 
@@ -123,10 +126,11 @@ impl Book {
         self.state().violations.is_empty()
     }
 
-    /// Something is wrong with a node, or with all, until it is [over](Self::trouble_ends).
-    pub(super) fn trouble_begins(&self, node: Option<usize>) -> usize {
+    /// Something is wrong with a node, or with all, until it is [over](Self::trouble_ends). It may be such that the
+    /// others forget the node.
+    pub(super) fn trouble_begins(&self, node: Option<usize>, forgets: bool) -> usize {
         let mut state = self.state();
-        state.troubles.push(Trouble { node, from: Instant::now(), to: None });
+        state.troubles.push(Trouble { node, forgets, from: Instant::now(), to: None });
         state.troubles.len() - 1
     }
 
@@ -156,13 +160,27 @@ impl Book {
         state.agents[agent].dropped.push(Instant::now());
     }
 
-    /// A message is about to be sent: its id.
-    pub(super) fn sends(&self, from: usize, session: u32, to: usize, number: u32) -> String {
+    /// Nobody may send any more.
+    pub(super) fn closes(&self) {
+        self.state().is_closed = true;
+    }
+
+    /// A message is about to be sent: its id, if it still may be.
+    pub(super) fn sends(
+        &self,
+        from: usize,
+        session: u32,
+        to: usize,
+        number: u32,
+    ) -> Option<String> {
         let mut state = self.state();
+        if state.is_closed {
+            return None;
+        }
         state.session(from, session).open += 1;
         let (sent, delivered, refused) = (Instant::now(), None, None);
         state.agents[from].messages.push(Message { session, to, sent, delivered, refused });
-        format!("{from}-{session}-{number}")
+        Some(format!("{from}-{session}-{number}"))
     }
 
     pub(super) fn delivered(&self, me: usize, at: u32, id: &str) {
@@ -415,14 +433,15 @@ impl State {
         Some(told)
     }
 
-    /// Whether something was wrong with a node for so long that its lease may have been over, and it may not be
-    /// back yet with all that it has.
+    /// Whether the others may have forgotten a node, or something was wrong with it for so long that its lease may
+    /// have been over, and it may not be back yet with all that it has.
     fn may_be_lost(&self, node: usize) -> bool {
         let now = Instant::now();
         // It is renewed each third of its time.
-        let is_over = |it: &Trouble| it.to.unwrap_or(now) >= it.from + LEASE * 2 / 3;
+        let is_over = |it: &Trouble| it.forgets || it.to.unwrap_or(now) >= it.from + LEASE * 2 / 3;
         let is_away = |it: &Trouble| it.to.is_none_or(|to| to + LEASE >= now);
-        let mut here = self.troubles.iter().filter(|trouble| trouble.node == Some(node));
+        let is_here = |it: &Trouble| it.node.is_none_or(|of| of == node);
+        let mut here = self.troubles.iter().filter(|trouble| is_here(trouble));
         here.any(|trouble| is_over(trouble) && is_away(trouble))
     }
 

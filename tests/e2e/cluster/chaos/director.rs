@@ -135,6 +135,7 @@ impl Director {
     /// Everybody says no more, and hears what is left.
     pub(super) async fn end(&mut self) {
         self.mood(Mood::Silent);
+        self.stage.book.closes();
         let deadline = Instant::now() + PATIENCE;
         while self.stage.book.open() > 0 && Instant::now() < deadline {
             sleep(Duration::from_millis(10)).await;
@@ -201,7 +202,8 @@ impl Director {
 
     async fn strikes(&mut self, fault: Fault) -> usize {
         self.notes(&format!("{fault:?} begins"));
-        let trouble = self.stage.book.trouble_begins(fault.node());
+        let forgets = matches!(fault, Fault::RestartRedis);
+        let trouble = self.stage.book.trouble_begins(fault.node(), forgets);
         match fault {
             Fault::Kill(node) => {
                 self.stage.addresses.lock().unwrap()[node] = None;

@@ -158,9 +158,9 @@ impl Life {
         let to = (self.me + self.rng.random_range(1..others)) % others;
         let session = self.sessions.last_mut().expect("who talks is connected");
         let number = self.sent;
-        self.sent += 1;
         let [from, did] = [self.me, to].map(|agent| self.stage.agents[agent].did());
-        let id = self.stage.book.sends(self.me, session.number, to, number);
+        let Some(id) = self.stage.book.sends(self.me, session.number, to, number) else { return };
+        self.sent += 1;
         let text = format!(
             r#"{{"from":"{from}","id":"{id}","payload":{{"sdp":"v=0"}},"signature":"","to":"{did}","type":"OFFER"}}"#
         );
