@@ -41,7 +41,9 @@ fn redis_server() -> Command {
 pub(crate) struct RedisServer {
     child: Option<Child>,
     folder: TempDir,
-    port: u16,
+    port: Port,
+    /// Of the channel over which a cluster's servers talk.
+    bus: Option<Port>,
     config: String,
     is_sentinel: bool,
     has_tls: bool,
@@ -92,9 +94,10 @@ impl RedisServer {
         // Somebody else may take the port first.
         for _ in 0..10 {
             let folder = tempfile::tempdir().unwrap();
-            let port = free_port();
-            let config = config(port, folder.path());
-            let mut server = Self { child: None, folder, port, config, is_sentinel, has_tls };
+            let port = Port::of_our_own();
+            let config = config(port.number, folder.path());
+            let (child, bus) = (None, None);
+            let mut server = Self { child, folder, port, bus, config, is_sentinel, has_tls };
             if server.run().is_ok() {
                 return server;
             }
@@ -135,13 +138,13 @@ impl RedisServer {
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.port
+        self.port.number
     }
 
     /// As `cluster.redis.url` has it.
     pub(crate) fn url(&self) -> String {
         let scheme = if self.has_tls { "rediss" } else { "redis" };
-        format!("{scheme}://127.0.0.1:{}", self.port)
+        format!("{scheme}://127.0.0.1:{}", self.port())
     }
 
     /// As kill -9 does it.
@@ -155,7 +158,7 @@ impl RedisServer {
     /// Starts one that was killed, on the same port. It knows nothing of before.
     pub(crate) fn start_again(&mut self) {
         let began = Instant::now();
-        // Another process may have the port for its own way out for a moment.
+        // Another process may have the port for a moment.
         while let Err(said) = self.run() {
             assert!(began.elapsed() < PATIENCE, "it did not start again: {said}");
             thread::sleep(Duration::from_millis(50));
@@ -241,8 +244,26 @@ fn read_answer(from: &mut impl BufRead, answer: &mut Vec<u8>) {
     }
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// A port that stays a test's own while its server is down: other tests keep off it. It is below those that
+/// the system hands out.
+#[derive(Debug)]
+struct Port {
+    number: u16,
+    /// The same port of another address of this machine's is the sign of that.
+    _sign: TcpListener,
+}
+
+impl Port {
+    fn of_our_own() -> Self {
+        loop {
+            let number = rand::random_range(20_000..32_000);
+            if let Ok(sign) = TcpListener::bind(("127.0.0.2", number))
+                && TcpListener::bind(("127.0.0.1", number)).is_ok()
+            {
+                return Self { number, _sign: sign };
+            }
+        }
+    }
 }
 
 /// A Redis Cluster of three masters.
@@ -263,7 +284,8 @@ impl RedisCluster {
             server.must(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
         }
         for server in &servers[1..] {
-            let (port, bus) = (servers[0].port.to_string(), servers[0].bus_port());
+            let bus = servers[0].bus.as_ref().expect("it is of a cluster");
+            let (port, bus) = (servers[0].port().to_string(), bus.number.to_string());
             server.must(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
         }
         for server in &servers {
@@ -274,9 +296,12 @@ impl RedisCluster {
     }
 
     fn server() -> RedisServer {
-        let bus = format!("cluster-port {}", free_port());
-        let lines = ["cluster-enabled yes", "cluster-node-timeout 2000", &bus];
-        RedisServer::with(&lines)
+        let bus = Port::of_our_own();
+        let line = format!("cluster-port {}", bus.number);
+        let lines = ["cluster-enabled yes", "cluster-node-timeout 2000", &line];
+        let mut server = RedisServer::with(&lines);
+        server.bus = Some(bus);
+        server
     }
 
     pub(crate) fn url(&self) -> String {
@@ -300,20 +325,13 @@ impl RedisCluster {
         self.servers[to].must(&["CLUSTER", "SETSLOT", &number, "IMPORTING", &source]);
         from.must(&["CLUSTER", "SETSLOT", &number, "MIGRATING", &target]);
         let keys = from.must(&["CLUSTER", "GETKEYSINSLOT", &number, "1000"]);
-        let port = self.servers[to].port.to_string();
+        let port = self.servers[to].port().to_string();
         for key in keys.lines().filter(|line| !line.starts_with(['*', '$'])) {
             from.must(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]);
         }
         for server in [&self.servers[to], from].into_iter().chain(&self.servers) {
             server.must(&["CLUSTER", "SETSLOT", &number, "NODE", &target]);
         }
-    }
-}
-
-impl RedisServer {
-    fn bus_port(&self) -> String {
-        let line = self.config.lines().find_map(|line| line.strip_prefix("cluster-port "));
-        line.unwrap().to_owned()
     }
 }
 
@@ -331,7 +349,7 @@ impl Watched {
 
     pub(crate) fn start() -> Self {
         let master = RedisServer::with(&["repl-diskless-sync-delay 0"]);
-        let of = format!("replicaof 127.0.0.1 {}", master.port);
+        let of = format!("replicaof 127.0.0.1 {}", master.port());
         let replica = RedisServer::with(&[&of]);
         replica.until(&["INFO", "replication"], "master_link_status:up");
         let sentinel = Self::watch(&master);
@@ -339,7 +357,7 @@ impl Watched {
     }
 
     fn watch(master: &RedisServer) -> RedisServer {
-        let (name, watched) = (Self::NAME, master.port);
+        let (name, watched) = (Self::NAME, master.port());
         let config = |port: u16, folder: &Path| {
             format!(
                 "port {port}\nbind 127.0.0.1\ndir {0}\nunixsocket {0}/redis.sock\n\
@@ -362,7 +380,7 @@ impl Watched {
 
     /// Waits until the replica has taken over.
     pub(crate) fn has_failed_over(&self) {
-        let port = self.replica.port.to_string();
+        let port = self.replica.port().to_string();
         let get = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", Self::NAME];
         self.sentinel.until(&get, &port);
         self.replica.until(&["ROLE"], "master");

@@ -20,6 +20,10 @@ use crate::{
 /// what the figures say.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What is under way to somebody whom a node was before it stood still may be refused for so long after all is
+/// well: docs/cluster.md says 0.1 s.
+const AFTERMATH: Duration = Duration::from_millis(200);
+
 /// How long nothing is wrong between two rounds.
 const CALM: Duration = Duration::from_millis(400);
 
@@ -305,6 +309,7 @@ impl Director {
     /// For a while nothing is wrong, and everything arrives.
     async fn is_calm(&self) {
         let book = &self.stage.book;
+        sleep(AFTERMATH).await;
         let from = Instant::now();
         sleep(CALM).await;
         let to = Instant::now();
