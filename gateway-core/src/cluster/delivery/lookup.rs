@@ -149,13 +149,13 @@ impl Delivery {
         }
         let place = self.cluster.remember(entry);
         let judged = self.judge(place.clone());
-        let has_lapsed = matches!(judged, Whereabouts::Absent) && !self.has_departed(place.member);
-        if !has_lapsed || !self.cluster.counts(place.member).await {
+        if !matches!(judged, Whereabouts::Absent) || self.has_departed(place.member) {
             return judged;
         }
+        let may_count = self.cluster.counts(place.member).await;
         match self.judge(place) {
             // The roster was not answered.
-            Whereabouts::Absent => Whereabouts::Unreachable,
+            Whereabouts::Absent if may_count => Whereabouts::Unreachable,
             known => known,
         }
     }

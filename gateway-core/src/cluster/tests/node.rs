@@ -183,6 +183,12 @@ impl Node {
         self.cluster.looked(number, &roster);
     }
 
+    /// The same once somebody wants that.
+    pub(crate) async fn looks_when_wanted(&self, lease: Duration) {
+        self.cluster.look_wanted().await;
+        self.look(lease).await;
+    }
+
     /// An agent that only sends, or is only there.
     pub(crate) fn session(&self, identity: &Identity, room: usize) -> Arc<SessionHandle> {
         static NEXT: AtomicU64 = AtomicU64::new(1_000_000);
