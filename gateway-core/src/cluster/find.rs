@@ -1,7 +1,8 @@
 //! Where agents of other nodes are: what is remembered of them, else what the directory says.
 
-use super::{Cluster, backplane::Away, places::Place};
 use conexus_protocol::AgentKey;
+
+use super::{Cluster, backplane::Away, places::Place};
 
 /// Keys that the directory is asked for at once.
 const BATCH: usize = 256;
