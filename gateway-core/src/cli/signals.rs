@@ -1,5 +1,5 @@
 //! SIGINT and SIGTERM: the first asks for an orderly stop, the second ends the process. SIGHUP
-//! asks for a reload.
+//! asks for a reload. Commands that follow something end by SIGINT alone.
 
 use std::{io, process, time::Duration};
 

@@ -29,17 +29,18 @@ impl Cluster {
         let entries = found.await.inspect_err(|_| self.tally.lookups.failed.one())?;
         let mut places = Vec::with_capacity(entries.len());
         for entry in entries {
-            places.push(match entry {
-                Some(entry) if !self.is_own(entry.member) && self.counts(entry.member).await => {
-                    self.tally.lookups.found.one();
-                    Some(self.remember(entry))
-                }
-                _ => {
-                    self.tally.lookups.absent.one();
-                    None
-                }
-            });
+            let place = match entry {
+                Some(entry) if self.counts(entry.member).await => self.remember(entry),
+                _ => None,
+            };
+            match place {
+                Some(_) => self.tally.lookups.found.one(),
+                None => self.tally.lookups.absent.one(),
+            }
+            places.push(place);
         }
+        // Apart by now, it does not know who counts.
+        self.joined()?;
         Ok(places)
     }
 }

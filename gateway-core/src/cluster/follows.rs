@@ -304,9 +304,7 @@ impl Follower<'_> {
     async fn find(&self, joined: &Joined, keys: &[AgentKey]) -> Result<Vec<Option<Entry>>, Away> {
         let entries = joined.link.find(keys).await?;
         for entry in entries.iter().flatten() {
-            if !self.cluster.is_own(entry.member) {
-                self.cluster.remember(entry.clone());
-            }
+            self.cluster.remember(entry.clone());
         }
         Ok(entries)
     }

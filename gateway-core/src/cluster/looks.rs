@@ -11,7 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, timeout},
+    time::{Instant, timeout_at},
 };
 
 use super::{
@@ -33,9 +33,16 @@ pub(super) struct Looks {
     begun: AtomicU64,
     /// The number of the latest one that was answered.
     answered: watch::Sender<u64>,
-    /// Who was looked for since the last usual look, and need not be again: a look with a number above this one
-    /// tells.
-    sought: Mutex<BTreeMap<MemberId, u64>>,
+    /// Who was looked for since the last usual look, and need not be again.
+    sought: Mutex<BTreeMap<MemberId, Sought>>,
+}
+
+/// A member that was looked for.
+#[derive(Debug, Clone, Copy)]
+struct Sought {
+    /// A look with a number above this one tells.
+    behind: u64,
+    since: Instant,
 }
 
 impl Cluster {
@@ -73,38 +80,43 @@ impl Cluster {
         }
         if !self.is_own(member)
             && self.joined().is_ok()
-            && let Some(begun) = self.look_for(member)
+            && let Some(Sought { behind, since }) = self.look_for(member)
         {
             let mut answered = self.looks.answered.subscribe();
-            let patience = self.settings.takeover_timeout;
-            if timeout(patience, answered.wait_for(|number| *number > begun)).await.is_err() {
+            // Of all who ask for it, so that many agents of one member are not waited for one after the other.
+            let until = since + self.settings.takeover_timeout;
+            if timeout_at(until, answered.wait_for(|number| *number > behind)).await.is_err() {
                 return true;
             }
         }
         self.members.load().counts(member, Instant::now())
     }
 
-    /// Has the roster looked at for a member, once: whoever else asks for it waits for the same look, whose number
-    /// is above the one returned.
-    fn look_for(&self, member: MemberId) -> Option<u64> {
+    /// Has the roster looked at for a member, once: whoever else asks for it waits for the same look.
+    fn look_for(&self, member: MemberId) -> Option<Sought> {
         let mut sought = self.looks.sought.lock();
-        if let Some(begun) = sought.get(&member) {
-            return Some(*begun);
+        if let Some(already) = sought.get(&member) {
+            return Some(*already);
         }
         if sought.len() >= SOUGHT {
             return None;
         }
         // One that is under way may have been answered before that member came.
-        let begun = self.looks.begun.load(SeqCst);
-        sought.insert(member, begun);
+        let behind = self.looks.begun.load(SeqCst);
+        let new = Sought { behind, since: Instant::now() };
+        sought.insert(member, new);
         self.looks.wanted.notify_one();
-        Some(begun)
+        Some(new)
     }
 
-    /// Remembers where the directory says that an agent is; where it is, as far as this node knows.
-    pub(super) fn remember(&self, entry: Entry) -> Place {
+    /// Remembers where the directory says that an agent is; where it is, as far as this node knows. What it says of this
+    /// node is not remembered: an older registration elsewhere may be all that is left of that agent in a moment.
+    pub(super) fn remember(&self, entry: Entry) -> Option<Place> {
+        if self.is_own(entry.member) {
+            return None;
+        }
         let (members, now) = (self.members.load(), Instant::now());
-        self.places.remember(entry, |member| members.counts(member, now))
+        Some(self.places.remember(entry, |member| members.counts(member, now)))
     }
 
     /// How operators call a member's node.

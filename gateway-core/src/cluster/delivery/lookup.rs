@@ -118,14 +118,11 @@ impl Delivery {
         !members.get(member).is_some_and(stays)
     }
 
-    /// What a place means right now.
+    /// What a place on another node means right now.
     fn judge(&self, place: Place) -> Whereabouts {
         let cluster = &self.cluster;
-        match cluster.joined() {
-            // It was here, and is not any more, since nobody looks for who is here.
-            Ok(joined) if joined.member == place.member => return Whereabouts::Absent,
-            Ok(_) => {}
-            Err(_) => return Whereabouts::Unreachable,
+        if cluster.joined().is_err() {
+            return Whereabouts::Unreachable;
         }
         match cluster.members.load().get(place.member) {
             // Its entries are about to be taken out.
@@ -143,11 +140,10 @@ impl Delivery {
 
     /// What it means that the directory has an agent there right now.
     async fn judge_found(&self, entry: Entry) -> Whereabouts {
-        if self.cluster.is_own(entry.member) {
-            // Not remembered: an older registration elsewhere may be all that is left of it in a moment.
+        let Some(place) = self.cluster.remember(entry) else {
+            // It was here, and is not any more, since nobody looks for who is here.
             return Whereabouts::Absent;
-        }
-        let place = self.cluster.remember(entry);
+        };
         let judged = self.judge(place.clone());
         if !matches!(judged, Whereabouts::Absent) || self.has_departed(place.member) {
             return judged;

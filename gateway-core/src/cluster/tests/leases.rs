@@ -175,6 +175,10 @@ async fn whoever_asks_for_a_stranger_waits_for_the_look_that_is_under_way() {
     assert_eq!((first, second), (false, false));
     assert!(!cluster.counts(nobody).await);
     assert!(cluster.look_wanted().now_or_never().is_none());
-    // While the engine does not say, nobody is taken for gone.
-    assert!(cluster.counts(MemberId::generate()).await);
+    // While the engine does not say, nobody is taken for gone; that is waited for once.
+    let unanswered = MemberId::generate();
+    assert!(cluster.counts(unanswered).await);
+    let waited = Instant::now();
+    assert!(cluster.counts(unanswered).await);
+    assert_eq!(Instant::now(), waited);
 }

@@ -30,7 +30,7 @@ pub(super) struct Figures {
     /// To older sessions once the newer one was replaced; how much older they were.
     pub(super) inverted: u64,
     pub(super) longest_inversion: Duration,
-    /// To older sessions while the newer one's node was lost to the others.
+    /// To older sessions while the newer one's node was lost to the others, or forgotten.
     pub(super) left: u64,
     /// The longest way of a message that arrived, mail included.
     pub(super) slowest: Duration,
