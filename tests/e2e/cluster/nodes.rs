@@ -253,6 +253,13 @@ impl Node {
         page
     }
 
+    /// The nodes that it knows of, itself included.
+    pub(super) async fn known(&self) -> Vec<Value> {
+        let (status, answer) = http::get(self.process().admin, "/api/v1/nodes", &[]).await;
+        assert_eq!(status, 200, "{answer}");
+        answer["nodes"].as_array().unwrap().clone()
+    }
+
     /// What it has counted of messages: received, delivered, refused, held.
     pub(super) async fn messages(&self) -> [u64; 4] {
         let (status, health) = http::get(self.process().addr, "/health", &[]).await;

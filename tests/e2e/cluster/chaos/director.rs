@@ -20,10 +20,6 @@ use crate::{
 /// what the figures say.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What is under way to somebody whom a node was before it stood still may be refused for so long after all is
-/// well: docs/cluster.md says 0.1 s.
-const AFTERMATH: Duration = Duration::from_millis(200);
-
 /// How long nothing is wrong between two rounds.
 const CALM: Duration = Duration::from_millis(400);
 
@@ -176,6 +172,7 @@ impl Director {
         };
         self.mood(Mood::Calm);
         self.converges(kind).await;
+        self.former_members_are_gone().await;
         self.is_calm().await;
     }
 
@@ -306,10 +303,32 @@ impl Director {
         told
     }
 
+    /// Waits until no node has anybody on its roster who is no more: what others still send to the member that a
+    /// node was before it stood still is refused until then.
+    async fn former_members_are_gone(&self) {
+        let began = Instant::now();
+        while !self.rosters_are_right().await {
+            if began.elapsed() > PATIENCE {
+                return self.stage.book.violation("a member that is no more is never gone".into());
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Whether each node reaches all others, and knows of nobody else.
+    async fn rosters_are_right(&self) -> bool {
+        for node in &self.cluster.nodes {
+            let known = node.known().await;
+            if known.len() != NODES || known.iter().any(|node| node["reachable"] != true) {
+                return false;
+            }
+        }
+        true
+    }
+
     /// For a while nothing is wrong, and everything arrives.
     async fn is_calm(&self) {
         let book = &self.stage.book;
-        sleep(AFTERMATH).await;
         let from = Instant::now();
         sleep(CALM).await;
         let to = Instant::now();
